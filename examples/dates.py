@@ -1,0 +1,179 @@
+"""Reads dates written in any of many languages: "jeudi 12 mars 1987" -> 1987-03-12.
+
+Builds the data, trains a recurrent encoder-decoder with additive attention, saves it as
+`.keras` and as SavedModel, loads both again in a fresh process, compares them, reads ten
+dates aloud and draws where the decoder looked for each character.
+"""
+
+import argparse
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import tensorflow as tf
+from dates_dataset import load
+from vocabulary import END_ID, START_ID, Vocabulary, pad, teacher_forcing
+
+from keras_attn import models
+
+matplotlib.use("Agg")
+MAX_LENGTH = 11  # ten characters of a date and the end
+BUCKETS = [14, 18, 22, 26, 32]  # source lengths, so that batches hold little padding
+DRAWN = ["jeudi 12 mars 1987", "Dienstag, 3. September 2041", "среда, 9 мая 1945 г.", "Tuesday, July 4, 1876"]
+DEFAULT_OUT = pathlib.Path(__file__).parent.parent / "savedmodels" / "dates"
+
+
+def main():
+    arguments = parse_arguments()
+    if arguments.show:
+        return show(arguments.out)
+    begin = time.time()
+    keras.utils.set_random_seed(arguments.seed)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    train, validation, test = (texts(split, arguments) for split in ("train", "validation", "test"))
+    characters, digits = (Vocabulary.of(side) for side in train)
+    characters.save(arguments.out / "source_vocabulary.json")
+    digits.save(arguments.out / "target_vocabulary.json")
+    print(f"{len(train[0]):,} pairs to train on, {len(characters):,} characters, data after {time.time() - begin:.0f} s")
+
+    model = models.RNNSeq2Seq(len(characters), len(digits), size=arguments.size)
+    batches = bucketed(train, characters, digits, arguments.batch_size)
+    num_steps = arguments.epochs * arguments.steps
+    model.compile(
+        optimizer=keras.optimizers.Adam(
+            keras.optimizers.schedules.CosineDecay(
+                0.0, num_steps, warmup_target=arguments.learning_rate, warmup_steps=num_steps // 20
+            ),
+            clipnorm=1.0,
+        ),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0),
+    )
+    check = ExactMatch(validation, characters, digits)
+    model.fit(batches, epochs=arguments.epochs, steps_per_epoch=arguments.steps, callbacks=[check])
+    rate = exact_match(model, test, characters, digits)
+    print(f"exact match on {len(test[0]):,} texts of unseen dates: {rate:.2%} after {time.time() - begin:.0f} s")
+
+    model.save(arguments.out / "model.keras")
+    model.export(arguments.out / "1", verbose=False)
+    np.savez(arguments.out / "test.npz", source=test[0], target=test[1])
+    subprocess.run([sys.executable, __file__, "--show", "--out", str(arguments.out)], check=True)
+    print(f"everything took {time.time() - begin:.0f} s")
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=5, help="rounds of training, each followed by a check")
+    parser.add_argument("--steps", type=int, default=250, help="batches in a round")
+    parser.add_argument("--batch-size", type=int, default=256, help="pairs in a batch")
+    parser.add_argument("--size", type=int, default=128, help="size of embeddings and states")
+    parser.add_argument("--learning-rate", type=float, default=4e-3, help="highest learning rate, after the warm-up")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights and the order of the data")
+    parser.add_argument("--out", type=pathlib.Path, default=DEFAULT_OUT, help="folder for models and picture")
+    parser.add_argument("--data-dir", default=None, help="folder for the data; TFDS' own by default")
+    parser.add_argument("--show", action="store_true", help="train nothing: load what --out holds, compare, read, draw")
+    return parser.parse_args()
+
+
+def texts(split, arguments):
+    """Returns the written dates and their ISO forms, two lists of strings."""
+    pairs = load(split, data_dir=arguments.data_dir).batch(10_000).as_numpy_iterator()
+    batches = [(batch["source"], batch["target"]) for batch in pairs]
+    return tuple([text.decode() for batch in batches for text in batch[side]] for side in (0, 1))
+
+
+def bucketed(pairs, characters, digits, batch_size):
+    """Returns endless shuffled batches of similar source lengths, padded to their longest."""
+    rows = tf.ragged.constant([characters.ids(text) for text in pairs[0]], dtype="int32")
+    inputs, labels = teacher_forcing(rows, pad([digits.ids(text) for text in pairs[1]]))
+    dataset = tf.data.Dataset.from_tensor_slices((inputs, labels)).shuffle(len(labels)).repeat()
+    dataset = dataset.map(lambda inputs, labels: ({name: tf.identity(ids) for name, ids in inputs.items()}, labels))
+    dataset = dataset.bucket_by_sequence_length(
+        lambda inputs, labels: tf.size(inputs["source"]), BUCKETS, [batch_size] * (len(BUCKETS) + 1)
+    )
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+class ExactMatch(keras.callbacks.Callback):
+    """Reads some validation dates after each epoch."""
+
+    def __init__(self, pairs, characters, digits, num_texts=2_000):
+        super().__init__()
+        self.pairs = tuple(side[:num_texts] for side in pairs)
+        self.vocabularies = (characters, digits)
+
+    def on_epoch_end(self, epoch, logs=None):
+        rate = exact_match(self.model, self.pairs, *self.vocabularies)
+        print(f"exact match on {len(self.pairs[0]):,} validation texts: {rate:.2%}")
+
+
+def exact_match(model, pairs, characters, digits, batch_size=1_000):
+    """Returns the share of texts that are read without any error."""
+    readings = []
+    for start in range(0, len(pairs[0]), batch_size):
+        readings += read_dates(model, pairs[0][start : start + batch_size], characters, digits)
+    return np.mean([reading == target for reading, target in zip(readings, pairs[1], strict=True)])
+
+
+def read_dates(model, written, characters, digits):
+    """Returns the reading of each written date: the likeliest character, step by step."""
+    tokens = greedy(model, pad([characters.ids(text) for text in written]))
+    return ["".join(digits.sequence(row)) for row in tokens]
+
+
+def greedy(model, source):
+    """Returns the likeliest target ids `[B, MAX_LENGTH]` of the source ids `[B, S]`."""
+    init_state, step = tf.function(model.init_state), tf.function(model.step)
+    state = init_state(tf.constant(source))
+    tokens = [tf.fill((len(source),), START_ID)]
+    for _ in range(MAX_LENGTH):
+        logits, state = step(tokens[-1], state)
+        tokens.append(tf.argmax(logits, axis=-1, output_type=tf.int32))
+    return np.stack(tokens[1:], axis=1)
+
+
+def show(out):
+    """Loads both saved forms, compares them, prints ten readings and draws the attention."""
+    characters = Vocabulary.load(out / "source_vocabulary.json")
+    digits = Vocabulary.load(out / "target_vocabulary.json")
+    model = keras.models.load_model(out / "model.keras")
+    saved_model = tf.saved_model.load(str(out / "1"))
+    with np.load(out / "test.npz") as test:
+        written, dates = test["source"].tolist()[:10], test["target"].tolist()[:10]
+    source, target = (pad([v.ids(t) for t in side]) for v, side in ((characters, written), (digits, dates)))
+    inputs, _ = teacher_forcing(source, target)
+    keras_logits = model(inputs)
+    saved_logits = saved_model.serve({name: tf.constant(ids) for name, ids in inputs.items()})
+    print(f"reloaded .keras and SavedModel differ by {np.max(np.abs(keras_logits - saved_logits)):.1e} at most")
+    for text, date, reading in zip(written, dates, read_dates(model, written, characters, digits), strict=True):
+        print(f"{text:>40}  ->  {reading}  {'' if reading == date else f'(should be {date})'}")
+    draw_attention(model, characters, digits, out / "attention.png")
+
+
+def draw_attention(model, characters, digits, path):
+    """Draws for a few dates which written characters each character of the reading came from."""
+    figure, axes = plt.subplots(2, 2, figsize=(12, 8), layout="constrained")
+    for axis, text, reading in zip(axes.flat, DRAWN, read_dates(model, DRAWN, characters, digits), strict=True):
+        source, target = pad([characters.ids(text)]), pad([digits.ids(reading)])
+        inputs, _ = teacher_forcing(source, target)
+        scores = np.array(model.attention_scores(inputs["source"], inputs["target"])[0])
+        image = axis.imshow(scores[: len(reading), : len(text)], cmap="magma", vmin=0, vmax=1, aspect="auto")
+        axis.set_xticks(range(len(text)), list(text), fontsize=11)
+        axis.set_yticks(range(len(reading)), list(reading), fontsize=11)
+        axis.set_title(f"{text}  →  {reading}")
+        axis.set_xlabel("written")
+        axis.set_ylabel("read")
+    figure.colorbar(image, ax=axes, label="attention score", shrink=0.6)
+    figure.savefig(path, dpi=120)
+    print(f"where the decoder looked: {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Checks at the door: named axes that must agree between arguments, sizes, counts and rates.
+
+Axes have one letter each, the same everywhere: B batch, T target, S source, D model size,
+H heads, K head size, M memory size, U attention units.
+"""
+
+
+def check_axes(axes, arguments, sizes=None):
+    """Raises unless every argument has its axes and equal letters have equal sizes.
+
+    Args:
+        axes: Dictionary from argument name to its axes, for instance `{"inputs": "BTD"}`.
+        arguments: Dictionary from argument name to a tensor, or None for one not given.
+        sizes: Sizes of letters that are known beforehand, for instance `{"D": 512}`.
+
+    Returns:
+        The dictionary of all sizes that are static, letter by letter.
+
+    Raises:
+        ValueError: Naming the argument, the shape expected and the one received.
+    """
+    sizes = dict(sizes or {})
+    origin = {}
+    for name, letters in axes.items():
+        tensor = arguments.get(name)
+        if tensor is None:
+            continue
+        shape = static_shape(tensor)
+        if len(shape) != len(letters):
+            raise ValueError(
+                f"`{name}` must have {len(letters)} axes, [{', '.join(letters)}]. Received: {name}.shape={shape}."
+            )
+        for letter, size in zip(letters, shape, strict=True):
+            if size is None:
+                continue
+            if sizes.setdefault(letter, size) != size:
+                where = f" as in `{origin[letter]}`" if letter in origin else ""
+                raise ValueError(
+                    f"`{name}` must have shape [{', '.join(letters)}] with {letter}={sizes[letter]}{where}. "
+                    f"Received: {name}.shape={shape}."
+                )
+            origin.setdefault(letter, name)
+    return sizes
+
+
+def check_broadcast(name, tensor, letters, sizes):
+    """Raises unless `tensor` broadcasts to the axes `letters` of the known `sizes`."""
+    shape = static_shape(tensor)
+    wanted = tuple(sizes.get(letter) for letter in letters)
+    fits = len(shape) <= len(wanted) and all(
+        size in (1, None) or want in (size, None)
+        for size, want in zip(reversed(shape), reversed(wanted), strict=False)
+    )
+    if not fits:
+        raise ValueError(
+            f"`{name}` must broadcast to [{', '.join(letters)}] = {wanted}. Received: {name}.shape={shape}."
+        )
+
+
+def static_shape(tensor):
+    """Returns the shape as a tuple of integers, None where it is not static."""
+    return tuple(None if size is None else int(size) for size in tensor.shape)
+
+
+def check_positive(name, value):
+    """Raises a `ValueError` unless `value` is an integer of at least 1."""
+    if not isinstance(value, int) or value < 1:
+        raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={value!r}.")
+
+
+def check_rate(name, value):
+    """Raises a `ValueError` unless `value` is a number in [0, 1)."""
+    if not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise ValueError(f"`{name}` must be a number in [0, 1). Received: {name}={value!r}.")
+
+
+def check_slot(name, value, kind):
+    """Raises a `ValueError` unless `value` is None or an instance of `kind`."""
+    if value is not None and not isinstance(value, kind):
+        raise ValueError(
+            f"`{name}` must be a {kind.__name__} of keras_attn or None. Received: {name}={value!r} "
+            f"of type {value.__class__.__name__}."
+        )
+    return value

@@ -1,0 +1,123 @@
+"""What every layer made of other layers shares: checks at the door, config, policies, clones."""
+
+import inspect
+
+import keras
+import numpy as np
+
+from keras_attn import masks
+from keras_attn.checks import check_axes
+
+DTypePolicyMap = keras.dtype_policies.DTypePolicyMap
+
+
+class Composite(keras.layers.Layer):
+    """A layer whose parts are other layers and slot objects.
+
+    A subclass stores each constructor argument under its own name, and names the axes of
+    its tensor arguments in `axes`. It gets: `ValueError`s at the door for shapes that do not
+    fit, a config that serialises every argument, children of its own dtype policy (each
+    with its own after `quantize`), and masks that travel through.
+
+    Attributes:
+        axes: Axes of the call's arguments, for instance `{"inputs": "BTD"}`.
+        score_masks: Axes to which mask arguments broadcast, for instance `{"attention_mask": "BHTS"}`.
+    """
+
+    axes = {}
+    score_masks = {}
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def __call__(self, *args, **kwargs):
+        self.check_arguments(inspect.signature(self.call).bind(*args, **kwargs).arguments)
+        return super().__call__(*args, **kwargs)
+
+    def check_arguments(self, arguments):
+        """Raises a `ValueError` for tensors that do not fit; returns the sizes known from them."""
+        given = {name: value for name, value in arguments.items() if is_array(value)}
+        sizes = check_axes(self.axes, given)
+        for name, letters in self.score_masks.items():
+            if name in given:
+                masks.check_attention_mask(name, given[name], letters, {**sizes, "H": self.num_heads})
+        return sizes
+
+    def adopt(self, name, child):
+        """Returns `child`, a layer given for the slot `name`, after checking its dtype policy."""
+        if not isinstance(child, keras.layers.Layer):
+            raise ValueError(f"`{name}` must be a Keras layer. Received: {name}={child!r}.")
+        if (child.compute_dtype, child.variable_dtype) != (self.compute_dtype, self.variable_dtype):
+            raise ValueError(
+                f"`{name}` must have the dtype policy of the layer that holds it, {self.dtype_policy.name!r}: "
+                f"pass the same `dtype` to both. Received: {name}.dtype_policy={child.dtype_policy.name!r}."
+            )
+        return child
+
+    def policy_of(self, name):
+        """Returns the dtype policy for the child `name`: the layer's own unless it was quantised."""
+        policy = self.dtype_policy
+        return policy[name] if isinstance(policy, DTypePolicyMap) else policy
+
+    def get_config(self):
+        arguments = constructor_arguments(self.__class__)
+        config = {**super().get_config(), **{name: serialize(getattr(self, name)) for name in arguments}}
+        quantized = {
+            name: child.dtype_policy
+            for name, child in vars(self).items()
+            if isinstance(child, keras.layers.Layer) and name not in arguments and is_quantized(child)
+        }
+        if quantized:
+            policy = self.dtype_policy
+            plain = policy.default_policy if isinstance(policy, DTypePolicyMap) else policy
+            config["dtype"] = keras.saving.serialize_keras_object(DTypePolicyMap(plain, quantized))
+        return config
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{name: deserialize(value) for name, value in config.items()})
+
+
+def serialize(value):
+    """Serialises an argument; layers leave out how they were built: the parent builds them."""
+    if isinstance(value, (list, tuple)):
+        return [serialize(item) for item in value]
+    config = keras.saving.serialize_keras_object(value)
+    if isinstance(value, keras.layers.Layer):
+        config.pop("build_config", None)
+    return config
+
+
+def deserialize(value):
+    """Undoes `serialize`."""
+    if isinstance(value, (list, tuple)):
+        return [deserialize(item) for item in value]
+    return keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
+
+
+def clone(layer, name):
+    """Returns a new, unbuilt layer of the same config under another name."""
+    return layer.__class__.from_config({**layer.get_config(), "name": name})
+
+
+def build_once(child, *shapes):
+    """Builds `child` unless it is built: loading builds children before their parent."""
+    if not child.built:
+        child.build(*shapes)
+
+
+def is_quantized(layer):
+    """Whether `quantize` gave this very layer, not its parts, a policy of its own."""
+    return not isinstance(layer, Composite) and layer.dtype_policy.quantization_mode is not None
+
+
+def constructor_arguments(cls):
+    """Returns the names of the arguments that the class itself declares, without `**kwargs`."""
+    parameters = inspect.signature(cls).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind != parameter.VAR_KEYWORD]
+
+
+def is_array(value):
+    """Whether an argument of a call is a tensor or array, symbolic or not."""
+    return isinstance(value, (np.ndarray, keras.KerasTensor)) or keras.ops.is_tensor(value)

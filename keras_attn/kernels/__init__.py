@@ -1,0 +1,7 @@
+"""Pure functions, tensors in, tensors out: the arithmetic of attention."""
+
+from keras_attn.kernels.additive import additive_scores, read_memory
+from keras_attn.kernels.dispatch import attention
+from keras_attn.kernels.softmax import masked_softmax
+
+__all__ = ["additive_scores", "attention", "masked_softmax", "read_memory"]

@@ -1,0 +1,47 @@
+"""Dense attention: builds all scores `[B, H, T, S]`. The definition that other kernels must meet."""
+
+import keras
+from keras import ops
+
+from keras_attn.kernels.softmax import masked_softmax, wide
+
+
+def dense_attention(query, key, value, visible, bias, scale, softcap, dropout, seed, return_scores):
+    """Computes `softmax(scale * query @ key + bias) @ value` over the visible keys.
+
+    Args and Returns as `keras_attn.kernels.attention`, but for `visible`: boolean that
+    broadcasts to `[B, H, T, S]`, or None.
+    """
+    _, num_heads, target_length, _ = query.shape
+    groups = num_heads // key.shape[1]
+    query = _fold_groups(query * ops.cast(scale, query.dtype), groups)  # [B, H_kv, G * T, K]
+    scores = ops.einsum("bhtk,bhsk->bhts", query, key)
+    scores = ops.cast(_unfold_groups(scores, groups, target_length), wide(scores.dtype))  # [B, H, T, S]
+    if softcap is not None:
+        scores = softcap * ops.tanh(scores / softcap)
+    if bias is not None:
+        bias = ops.cast(bias, scores.dtype)
+        scores = scores + bias
+        finite = bias > float("-inf")  # a bias of minus infinity hides, as a mask does
+        visible = finite if visible is None else visible & finite
+    weights = ops.cast(masked_softmax(scores, visible), value.dtype)
+    dropped = keras.random.dropout(weights, dropout, seed=seed) if dropout else weights
+    outputs = ops.einsum("bhts,bhsk->bhtk", _fold_groups(dropped, groups), value)
+    outputs = _unfold_groups(outputs, groups, target_length)  # [B, H, T, K]
+    return (outputs, weights) if return_scores else outputs
+
+
+def _fold_groups(tensor, groups):
+    """`[B, H, T, X]` -> `[B, H_kv, G * T, X]`: the G query heads that share a key head side by side."""
+    if groups == 1:
+        return tensor
+    batch, heads, length, size = ops.shape(tensor)
+    return ops.reshape(tensor, (batch, heads // groups, groups * length, size))
+
+
+def _unfold_groups(tensor, groups, length):
+    """Undoes `_fold_groups`; `length` is T where it is static."""
+    if groups == 1:
+        return tensor
+    batch, heads, folded, size = ops.shape(tensor)
+    return ops.reshape(tensor, (batch, heads * groups, folded // groups if length is None else length, size))

@@ -1,0 +1,35 @@
+"""The one softmax of the library: in float32 or wider, masked, and defined for rows with nothing to see."""
+
+import keras
+import numpy as np
+from keras import ops
+
+LOWEST = float(np.finfo("float32").min)
+
+
+def masked_softmax(scores, visible=None):
+    """Softmax over the last axis of what is visible; zero elsewhere.
+
+    `p_j = exp(s_j) / sum_k exp(s_k)` over the visible k. A row in which nothing is visible
+    is zero, and so is its gradient.
+
+    Args:
+        scores: `[..., S]` of any floating dtype.
+        visible: Boolean that broadcasts to `scores`, or None for all.
+
+    Returns:
+        `[..., S]` in float32, or float64 for float64 scores.
+    """
+    scores = ops.cast(scores, wide(scores.dtype))
+    if scores.shape[-1] == 1:  # a single key; Keras warns of such a softmax
+        weights = ops.ones_like(scores)
+        return weights if visible is None else ops.where(visible, weights, 0.0)
+    if visible is None:
+        return ops.softmax(scores, axis=-1)
+    weights = ops.softmax(ops.where(visible, scores, LOWEST), axis=-1)
+    return ops.where(visible, weights, 0.0)
+
+
+def wide(dtype):
+    """Returns the dtype in which softmax, positions and norms run: float32, or float64 for float64."""
+    return keras.backend.result_type(dtype, "float32")

@@ -1,0 +1,6 @@
+"""Recipes: functions that compose the layers into functional Keras models over ids."""
+
+from keras_attn.models.rnn_seq2seq import RNNSeq2Seq
+from keras_attn.models.transformer import Transformer
+
+__all__ = ["RNNSeq2Seq", "Transformer"]

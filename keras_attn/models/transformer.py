@@ -1,0 +1,116 @@
+"""The Transformer: encoder and decoder over ids."""
+
+import keras
+
+from keras_attn.blocks import DecoderBlock, EncoderBlock
+from keras_attn.checks import check_positive
+from keras_attn.composite import clone
+from keras_attn.models.sequence_model import Seq2SeqModel, id_inputs, padding_mask
+from keras_attn.positions import Sinusoidal
+from keras_attn.residual import PostNorm
+from keras_attn.slots import register
+from keras_attn.stacks import Decoder, Encoder
+
+
+@register
+class TransformerModel(Seq2SeqModel):
+    """What `Transformer` returns: the functional model and its two halves."""
+
+    def encode(self, source):
+        """`[B, S]` ids -> the memory `[B, S, D]` and its mask `[B, S]`."""
+        return encode(self.get_layer, source)
+
+    def decode(self, target, memory, memory_mask):
+        """`[B, T]` ids and the memory -> logits `[B, T, V]`."""
+        return decode(self.get_layer, target, memory, memory_mask)
+
+
+def Transformer(  # noqa: N802 - a recipe is named as what it makes
+    source_vocabulary_size,
+    target_vocabulary_size,
+    num_layers=6,
+    size=512,
+    num_heads=8,
+    hidden_size=2048,
+    dropout=0.1,
+    residual=PostNorm(),  # noqa: B008 - slots never change
+    position=None,
+    name="transformer",
+):
+    """The encoder-decoder Transformer of Vaswani et al.
+
+    Embeddings times sqrt(D), positions, dropout, N encoder blocks, N decoder blocks, a linear
+    map to logits. Id 0 is padding on both sides.
+
+    Args:
+        source_vocabulary_size, target_vocabulary_size: Numbers of ids, padding among them.
+        num_layers: Number N of encoder and of decoder blocks.
+        size: Model size D.
+        num_heads: Heads H of each attention.
+        hidden_size: Inner size of the feed-forward layers.
+        dropout: Of the embeddings and of each sublayer.
+        residual: The wiring of the blocks.
+        position: A layer that adds positions to embeddings; `Sinusoidal()` by default.
+        name: Of the model.
+
+    Returns:
+        A functional `keras.Model`: inputs `{"source": [B, S], "target": [B, T]}`, integers;
+        output logits `[B, T, V]`, float32. It has `encode(source)` and
+        `decode(target, memory, memory_mask)` beside.
+
+    Raises:
+        ValueError: For sizes that are not positive or do not divide, and in eager calls for
+            ids outside the vocabularies.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn import models
+    >>> model = models.Transformer(50, 60, num_layers=1, size=16, num_heads=2, hidden_size=32)
+    >>> model({"source": np.array([[5, 6, 2]]), "target": np.array([[1, 7]])}).shape.as_list()
+    [1, 2, 60]
+
+    References:
+        Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762.
+    """
+    check_positive("source_vocabulary_size", source_vocabulary_size)
+    check_positive("target_vocabulary_size", target_vocabulary_size)
+    position = Sinusoidal() if position is None else position
+    block = {"num_heads": num_heads, "hidden_size": hidden_size, "dropout": dropout, "residual": residual}
+    layers = {
+        "encoder": Encoder(num_layers, EncoderBlock(**block), name="encoder"),
+        "decoder": Decoder(num_layers, DecoderBlock(**block), name="decoder"),
+        "projection": keras.layers.Dense(target_vocabulary_size, name="projection"),
+        "logits": keras.layers.Activation("linear", dtype="float32", name="logits"),
+    }
+    for side, vocabulary_size in (("source", source_vocabulary_size), ("target", target_vocabulary_size)):
+        initializer = keras.initializers.RandomNormal(stddev=size**-0.5)
+        layers[f"{side}_embedding"] = keras.layers.Embedding(
+            vocabulary_size, size, embeddings_initializer=initializer, name=f"{side}_embedding"
+        )
+        layers[f"{side}_position"] = clone(position, f"{side}_position")
+        layers[f"{side}_dropout"] = keras.layers.Dropout(dropout, name=f"{side}_dropout")
+    inputs = id_inputs("source", "target")
+    memory, memory_mask = encode(layers.__getitem__, inputs["source"])
+    logits = decode(layers.__getitem__, inputs["target"], memory, memory_mask)
+    return TransformerModel(inputs, logits, name=name)
+
+
+def encode(layer, source):
+    """Builds the encoder's half; `layer` returns a layer by name."""
+    mask = padding_mask(source)
+    return layer("encoder")(_embed(layer, "source", source), mask=mask), mask
+
+
+def decode(layer, target, memory, memory_mask):
+    """Builds the decoder's half."""
+    outputs = layer("decoder")(
+        _embed(layer, "target", target), memory, inputs_mask=padding_mask(target), memory_mask=memory_mask
+    )
+    return layer("logits")(layer("projection")(outputs))
+
+
+def _embed(layer, side, ids):
+    embedding = layer(f"{side}_embedding")
+    embedded = embedding(ids) * embedding.output_dim**0.5  # [B, T, D]
+    return layer(f"{side}_dropout")(layer(f"{side}_position")(embedded))

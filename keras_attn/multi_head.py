@@ -1,0 +1,300 @@
+"""Multi-head attention: of a sequence to itself, and of a decoder to the encoder's memory."""
+
+import keras
+from keras import ops
+
+from keras_attn import kernels, masks
+from keras_attn.checks import check_positive, check_rate, check_slot
+from keras_attn.composite import Composite, build_once
+from keras_attn.positions import HeadPosition, row_positions
+from keras_attn.slots import register
+
+
+class _MultiHead(Composite):
+    """What both layers share: sizes, projections, the way through the kernel."""
+
+    def __init__(self, num_heads, head_size, num_kv_heads, dropout, use_bias, kernel_initializer, **kwargs):
+        super().__init__(**kwargs)
+        check_positive("num_heads", num_heads)
+        check_positive("num_kv_heads", num_heads if num_kv_heads is None else num_kv_heads)
+        check_positive("head_size", 1 if head_size is None else head_size)
+        check_rate("dropout", dropout)
+        if num_kv_heads is not None and num_heads % num_kv_heads:
+            raise ValueError(
+                "`num_heads` must be a multiple of `num_kv_heads`. "
+                f"Received: num_heads={num_heads}, num_kv_heads={num_kv_heads}."
+            )
+        self.num_heads = num_heads
+        self.head_size = head_size
+        self.num_kv_heads = num_kv_heads
+        self.dropout = dropout
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.seed_generator = keras.random.SeedGenerator() if dropout else None
+
+    def _sizes(self, name, shape):
+        """Returns the head size and the widths of all query and of all key heads side by side."""
+        size = shape[-1]
+        if self.head_size is None and (size is None or size % self.num_heads):
+            raise ValueError(
+                f"`head_size` must be given unless `num_heads` divides the last axis of `{name}`. "
+                f"Received: num_heads={self.num_heads}, {name}.shape={tuple(shape)}."
+            )
+        head_size = self.head_size or size // self.num_heads
+        return head_size, self.num_heads * head_size, (self.num_kv_heads or self.num_heads) * head_size
+
+    def _projection(self, name, size):
+        return keras.layers.Dense(
+            size,
+            use_bias=self.use_bias,
+            kernel_initializer=self.kernel_initializer.clone(),
+            dtype=self.policy_of(name),
+            name=name,
+        )
+
+    def _attend(self, query, key, value, mask, return_attention_scores, training):
+        """`[B, H, T, K]`, `[B, H_kv, S, K]` twice -> `[B, T, D]`, and the scores where asked for."""
+        outputs = kernels.attention(
+            query,
+            key,
+            value,
+            mask=mask,
+            dropout=self.dropout if training else 0.0,
+            seed=self.seed_generator,
+            return_scores=return_attention_scores,
+        )
+        if not return_attention_scores:
+            return self.out_projection(merge_heads(outputs))
+        outputs, scores = outputs
+        return self.out_projection(merge_heads(outputs)), scores
+
+    def _output_spec(self, query, source_length, return_attention_scores):
+        outputs = keras.KerasTensor(query.shape, self.compute_dtype)
+        if not return_attention_scores:
+            return outputs
+        batch, length, _ = query.shape
+        return outputs, keras.KerasTensor((batch, self.num_heads, length, source_length), self.compute_dtype)
+
+
+@register
+class MultiHeadSelfAttention(_MultiHead):
+    """Every position of a sequence attends to the sequence.
+
+    `head_h = softmax(Q_h K_h^T / sqrt(K)) V_h`, `y = [head_1 ; ... ; head_H] W_o`, with
+    queries, keys and values all linear in the inputs.
+
+    Args:
+        num_heads: Number of query heads H.
+        head_size: Size K of a head; D / H by default.
+        num_kv_heads: Number of key and value heads, a divisor of H: 1 is multi-query
+            (arXiv:1911.02150), between 1 and H grouped-query attention (arXiv:2305.13245).
+        mask: Static pattern, for instance `masks.Causal()`; None means all see all.
+        position: For instance `Rotary()`; None leaves positions to the embeddings.
+        dropout: Rate at which attention scores are dropped in training.
+        use_bias: Whether the projections have a bias.
+        kernel_initializer: Of the projections.
+
+    Call arguments:
+        inputs: `[B, T, D]`.
+        mask, inputs_mask: Padding `[B, T]`, filled in by Keras; `mask` wins.
+        attention_mask: Boolean, broadcasts to `[B, H, T, T]`; `[B, T, T]` gets its head axis.
+        segment_ids: Integers `[B, T]`: positions see their own segment only, 0 is padding.
+        positions: Integers `[B, T]` for `position`; 0 ... T-1 by default.
+        return_attention_scores: Whether to return the scores too.
+
+    Returns:
+        `[B, T, D]`, or that and the scores `[B, H, T, T]`.
+
+    All masks combine by "and". A position with nothing to attend to has the output bias as
+    its output and zero scores.
+
+    Raises:
+        ValueError: For head counts or sizes that do not divide, or shapes that do not fit.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn import MultiHeadSelfAttention, masks
+    >>> layer = MultiHeadSelfAttention(num_heads=4, mask=masks.Causal())
+    >>> outputs, scores = layer(np.ones((2, 3, 16), "float32"), return_attention_scores=True)
+    >>> np.round(scores[0, 0], 2).tolist()[1]
+    [0.5, 0.5, 0.0]
+
+    References:
+        Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762.
+    """
+
+    axes = {"inputs": "BTD", "mask": "BT", "inputs_mask": "BT", "segment_ids": "BT", "positions": "BT"}
+    score_masks = {"attention_mask": "BHTT"}
+
+    def __init__(
+        self,
+        num_heads,
+        head_size=None,
+        num_kv_heads=None,
+        mask=None,
+        position=None,
+        dropout=0.0,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        **kwargs,
+    ):
+        super().__init__(num_heads, head_size, num_kv_heads, dropout, use_bias, kernel_initializer, **kwargs)
+        self.mask = check_slot("mask", mask, masks.Mask)
+        self.position = check_slot("position", position, HeadPosition)
+
+    def build(self, inputs_shape):
+        _, query_width, key_width = self._sizes("inputs", inputs_shape)
+        self.in_projection = self._projection("in_projection", query_width + 2 * key_width)
+        self.out_projection = self._projection("out_projection", inputs_shape[-1])
+        build_once(self.in_projection, inputs_shape)
+        build_once(self.out_projection, (*inputs_shape[:-1], query_width))
+
+    def call(
+        self,
+        inputs,
+        mask=None,
+        inputs_mask=None,
+        attention_mask=None,
+        segment_ids=None,
+        positions=None,
+        return_attention_scores=False,
+        training=None,
+    ):
+        padding = masks.first_given(mask, inputs_mask)
+        query, key, value = self._heads(masks.hide(inputs, padding))
+        if self.position is not None:
+            positions = row_positions(inputs, positions)
+            query, key = self.position.turn(query, positions), self.position.turn(key, positions)
+        visible = masks.combine(
+            self.mask,
+            masks.padding(padding, padding),
+            masks.segments(segment_ids, segment_ids),
+            masks.explicit(attention_mask),
+        )
+        return self._attend(query, key, value, visible, return_attention_scores, training)
+
+    def _heads(self, inputs):
+        """`[B, T, D]` -> queries `[B, H, T, K]`, keys and values `[B, H_kv, T, K]`."""
+        head_size, query_width, key_width = self._sizes("inputs", inputs.shape)
+        projected = self.in_projection(inputs)  # [B, T, (H + 2 H_kv) K]
+        parts = ops.split(projected, [query_width, query_width + key_width], axis=-1)
+        return tuple(split_heads(part, head_size) for part in parts)
+
+    def compute_output_shape(self, inputs_shape):
+        return tuple(inputs_shape)
+
+    def compute_output_spec(self, inputs, *args, return_attention_scores=False, **kwargs):
+        return self._output_spec(inputs, inputs.shape[1], return_attention_scores)
+
+
+@register
+class EncoderDecoderAttention(_MultiHead):
+    """Every position of a decoder attends to the encoder's memory.
+
+    The equations of `MultiHeadSelfAttention`, with keys and values linear in the memory.
+
+    Args:
+        num_heads, head_size, num_kv_heads, dropout, use_bias, kernel_initializer: As for
+            `MultiHeadSelfAttention`.
+
+    Call arguments:
+        query: `[B, T, D]`.
+        memory: `[B, S, M]`.
+        query_mask, memory_mask: Padding `[B, T]` and `[B, S]`, filled in by Keras.
+        attention_mask: Boolean, broadcasts to `[B, H, T, S]`; `[B, T, S]` gets its head axis.
+        query_segment_ids, memory_segment_ids: Integers `[B, T]` and `[B, S]`; 0 is padding.
+        return_attention_scores: Whether to return the scores too.
+
+    Returns:
+        `[B, T, D]`, or that and the scores `[B, H, T, S]`.
+
+    Masks as for `MultiHeadSelfAttention`.
+
+    Raises:
+        ValueError: For sizes that do not divide, shapes that do not fit, or segment ids of
+            one side only.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn import EncoderDecoderAttention
+    >>> query, memory = np.ones((2, 3, 16), "float32"), np.ones((2, 5, 8), "float32")
+    >>> EncoderDecoderAttention(num_heads=4)(query, memory).shape.as_list()
+    [2, 3, 16]
+
+    References:
+        Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762, section 3.2.3.
+    """
+
+    axes = {
+        "query": "BTD",
+        "memory": "BSM",
+        "query_mask": "BT",
+        "memory_mask": "BS",
+        "query_segment_ids": "BT",
+        "memory_segment_ids": "BS",
+    }
+    score_masks = {"attention_mask": "BHTS"}
+
+    def __init__(
+        self,
+        num_heads,
+        head_size=None,
+        num_kv_heads=None,
+        dropout=0.0,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        **kwargs,
+    ):
+        super().__init__(num_heads, head_size, num_kv_heads, dropout, use_bias, kernel_initializer, **kwargs)
+
+    def build(self, query_shape, memory_shape):
+        _, query_width, key_width = self._sizes("query", query_shape)
+        self.query_projection = self._projection("query_projection", query_width)
+        self.memory_projection = self._projection("memory_projection", 2 * key_width)
+        self.out_projection = self._projection("out_projection", query_shape[-1])
+        build_once(self.query_projection, query_shape)
+        build_once(self.memory_projection, memory_shape)
+        build_once(self.out_projection, (*query_shape[:-1], query_width))
+
+    def call(
+        self,
+        query,
+        memory,
+        query_mask=None,
+        memory_mask=None,
+        attention_mask=None,
+        query_segment_ids=None,
+        memory_segment_ids=None,
+        return_attention_scores=False,
+        training=None,
+    ):
+        head_size, _, _ = self._sizes("query", query.shape)
+        query_heads = split_heads(self.query_projection(masks.hide(query, query_mask)), head_size)
+        projected = self.memory_projection(masks.hide(memory, memory_mask))  # [B, S, 2 H_kv K]
+        key, value = (split_heads(part, head_size) for part in ops.split(projected, 2, axis=-1))
+        visible = masks.combine(
+            masks.padding(query_mask, memory_mask),
+            masks.segments(query_segment_ids, memory_segment_ids),
+            masks.explicit(attention_mask),
+        )
+        return self._attend(query_heads, key, value, visible, return_attention_scores, training)
+
+    def compute_output_shape(self, query_shape, memory_shape):
+        return tuple(query_shape)
+
+    def compute_output_spec(self, query, memory, *args, return_attention_scores=False, **kwargs):
+        return self._output_spec(query, memory.shape[1], return_attention_scores)
+
+
+def split_heads(tensor, head_size):
+    """`[B, T, H * K]` -> `[B, H, T, K]`."""
+    batch, length, width = ops.shape(tensor)
+    return ops.transpose(ops.reshape(tensor, (batch, length, width // head_size, head_size)), (0, 2, 1, 3))
+
+
+def merge_heads(tensor):
+    """`[B, H, T, K]` -> `[B, T, H * K]`."""
+    batch, num_heads, length, head_size = ops.shape(tensor)
+    return ops.reshape(ops.transpose(tensor, (0, 2, 1, 3)), (batch, length, num_heads * head_size))

@@ -1,0 +1,292 @@
+"""Attention in recurrent decoders: any cell, any score, one context per step."""
+
+import contextlib
+
+import keras
+from keras import ops, tree
+
+from keras_attn import kernels, masks
+from keras_attn.checks import check_axes, check_positive, check_rate, check_slot, static_shape
+from keras_attn.composite import Composite, build_once
+from keras_attn.kernels.backend import scan
+from keras_attn.scores import AdditiveScore, Score
+from keras_attn.slots import register
+
+
+@register
+class RNNAttention(Composite):
+    """A recurrent decoder that looks at the memory before each step.
+
+    For step i, with any score and any cell:
+    `a_ij = softmax_j(score(s_(i-1), h_j))`, `c_i = sum_j a_ij h_j`,
+    `s_i = cell([x_i ; c_i], s_(i-1))`, output `[s_i ; c_i]`.
+    The query is the first state tensor of the (last) cell.
+
+    Args:
+        cell: A Keras RNN cell (`GRUCell`, `LSTMCell`, `SimpleRNNCell`, `StackedRNNCells`) or your own.
+        score: A layer such as `AdditiveScore(units)`.
+        dropout: Rate at which the joined cell input `[x_i ; c_i]` is dropped in training.
+
+    Call arguments:
+        inputs: `[B, T, D]`.
+        memory: `[B, S, M]`.
+        inputs_mask: `[B, T]`, filled in by Keras: a masked step carries the state on, repeats
+            the output (zeros before the first real step) and has zero scores.
+        memory_mask: `[B, S]`, filled in by Keras: masked memory is not read; a row without any
+            reads zeros.
+        initial_state: The cell's state tensors `[B, ...]`; None means the cell's own, zeros.
+        return_attention_scores: Whether to return the scores too.
+
+    Returns:
+        `[B, T, units + M]`, or that and the scores `[B, T, S]`.
+
+    Raises:
+        ValueError: If `cell` is no cell, or for shapes that do not fit.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> from keras_attn import AdditiveScore, RNNAttention
+    >>> layer = RNNAttention(keras.layers.GRUCell(16), AdditiveScore(8))
+    >>> inputs, memory = np.ones((2, 3, 4), "float32"), np.ones((2, 5, 6), "float32")
+    >>> outputs, scores = layer(inputs, memory, return_attention_scores=True)
+    >>> outputs.shape.as_list(), scores.shape.as_list()
+    ([2, 3, 22], [2, 3, 5])
+
+    References:
+        Bahdanau et al. 2015, arXiv:1409.0473.
+    """
+
+    axes = {"inputs": "BTD", "memory": "BSM", "inputs_mask": "BT", "memory_mask": "BS"}
+
+    def __init__(self, cell, score, dropout=0.0, **kwargs):
+        super().__init__(**kwargs)
+        check_rate("dropout", dropout)
+        self.cell = self.adopt("cell", check_cell(cell))
+        self.score = self.adopt("score", check_slot("score", score, Score))
+        self.dropout = dropout
+        self.noise = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="noise")
+
+    def build(self, inputs_shape, memory_shape):
+        query_shape = (None, tree.flatten(single_cells(self.cell)[-1].state_size)[0])
+        build_once(self.cell, (None, inputs_shape[-1] + memory_shape[-1]))
+        build_once(self.score, query_shape, memory_shape)
+
+    def call(
+        self,
+        inputs,
+        memory,
+        inputs_mask=None,
+        memory_mask=None,
+        initial_state=None,
+        return_attention_scores=False,
+        training=None,
+    ):
+        source = self._read_once(memory, memory_mask)
+        state = self._first_state(memory, initial_state)
+        blank = self._blank(inputs, memory)
+        steps = {"x": masks.hide(inputs, inputs_mask)}
+        if inputs_mask is not None:
+            steps["mask"] = masks.as_boolean("inputs_mask", inputs_mask)[..., None]
+        if training and self.dropout:
+            steps["noise"] = self.noise(ones_joined(inputs, memory), training=True)  # [B, T, D + M]
+
+        def step(carry, now):
+            state, last_outputs = carry
+            outputs, scores, new_state = self._advance(now["x"], state, source, now.get("noise"))
+            if "mask" in now:
+                outputs = ops.where(now["mask"], outputs, last_outputs)
+                scores = ops.where(now["mask"], scores, 0)
+                new_state = tree.map_structure(lambda new, old: ops.where(now["mask"], new, old), new_state, state)
+            results = {"outputs": outputs, "scores": scores}
+            return (new_state, outputs), {name: results[name] for name in like}
+
+        like = blank if return_attention_scores else {"outputs": blank["outputs"]}
+        with fixed_dropout(self.cell, inputs, memory, state, training):
+            _, results = scan(step, (state, blank["outputs"]), swap_time(steps), like)
+        results = swap_time(results)
+        return (results["outputs"], results["scores"]) if return_attention_scores else results["outputs"]
+
+    def init_state(self, memory, memory_mask=None, initial_state=None, max_length=None):
+        """Returns the state before the first step: a dictionary of tensors.
+
+        Args:
+            memory, memory_mask, initial_state: As for the call.
+            max_length: Not needed by a recurrent decoder; there is no limit.
+
+        Raises:
+            ValueError: If the layer is not built or the shapes do not fit.
+        """
+        if not self.built:
+            raise ValueError(f"`{self.name}` must be built before `init_state`: call it, or its model, once.")
+        memory = ops.cast(memory, self.compute_dtype)
+        if memory_mask is None:
+            memory_mask = ops.ones(ops.shape(memory)[:2], "bool")
+        check_axes(self.axes, {"memory": memory, "memory_mask": memory_mask})
+        source = self._read_once(memory, memory_mask)
+        return {"cell": self._first_state(memory, initial_state), **source}
+
+    def step(self, inputs, state, index=None):
+        """One step of the call.
+
+        Args:
+            inputs: `[B, D]`.
+            state: From `init_state` or the step before.
+            index: Position of the step; a recurrent decoder does not need it.
+
+        Returns:
+            The output `[B, units + M]` and the new state.
+        """
+        check_axes({"inputs": "BD", "memory": "BSM"}, {"inputs": inputs, "memory": state["memory"]})
+        inputs = ops.cast(inputs, self.compute_dtype)
+        outputs, _, cell_state = self._advance(inputs, state["cell"], state)
+        return outputs, {**state, "cell": cell_state}
+
+    def _read_once(self, memory, memory_mask):
+        """Returns what all steps read: the memory, its keys, and its mask."""
+        memory = masks.hide(memory, memory_mask)
+        memory_mask = None if memory_mask is None else masks.as_boolean("memory_mask", memory_mask)
+        return {"memory": memory, "keys": self.score.keys(memory), "memory_mask": memory_mask}
+
+    def _advance(self, x, state, source, noise=None):
+        """The equations of one step: `[B, D]` -> `[B, units + M]`, scores `[B, S]`, new state."""
+        query = tree.flatten(last_of(state, self.cell))[0]
+        scores = self.score(query, source["keys"])
+        context, weights = kernels.read_memory(scores, source["memory"], source["memory_mask"])
+        joined = ops.concatenate([x, context], axis=-1)
+        outputs, new_state = self.cell(joined if noise is None else joined * noise, state)
+        new_state = tree.pack_sequence_as(state, tree.flatten(new_state))
+        return ops.concatenate([outputs, context], axis=-1), weights, new_state
+
+    def _first_state(self, memory, initial_state):
+        state = zero_state(self.cell, ops.shape(memory)[0], self.compute_dtype)
+        if initial_state is None:
+            return state
+        given, wanted = tree.flatten(initial_state), tree.flatten(state)
+        shapes = [static_shape(tensor) for tensor in given]
+        if [shape[1:] for shape in shapes] != [static_shape(tensor)[1:] for tensor in wanted]:
+            raise ValueError(
+                f"`initial_state` must hold tensors of the sizes {[tensor.shape[-1] for tensor in wanted]}, as the "
+                f"cell's state has them. Received shapes: {shapes}."
+            )
+        for tensor in given:
+            check_axes({"memory": "BSM", "initial_state": "BD"}, {"memory": memory, "initial_state": tensor})
+        return tree.pack_sequence_as(state, [ops.cast(tensor, self.compute_dtype) for tensor in given])
+
+    def _blank(self, inputs, memory):
+        batch, source_length, memory_size = ops.shape(memory)
+        outputs = ops.zeros((batch, cell_output_size(self.cell) + memory_size), self.compute_dtype)
+        return {"outputs": outputs, "scores": ops.zeros((batch, source_length), self.compute_dtype)}
+
+    def compute_output_shape(self, inputs_shape, memory_shape):
+        return (*inputs_shape[:2], cell_output_size(self.cell) + memory_shape[-1])
+
+    def compute_output_spec(self, inputs, memory, *args, return_attention_scores=False, **kwargs):
+        outputs = keras.KerasTensor(self.compute_output_shape(inputs.shape, memory.shape), self.compute_dtype)
+        if not return_attention_scores:
+            return outputs
+        return outputs, keras.KerasTensor((*inputs.shape[:2], memory.shape[1]), self.compute_dtype)
+
+
+@register
+class AdditiveRNNAttention(RNNAttention):
+    """Bahdanau's decoder: `RNNAttention` with a GRU and the additive score.
+
+    `e_ij = v . tanh(W s_(i-1) + V h_j)`, `a_ij = softmax_j(e_ij)`, `c_i = sum_j a_ij h_j`,
+    `s_i = GRU([x_i ; c_i], s_(i-1))`, output `[s_i ; c_i]`.
+
+    Args:
+        units: Size of the decoder's state.
+        attention_units: Size U of the score's space; `units` by default.
+        cell: A cell in place of `GRUCell(units)`.
+        score: A score in place of `AdditiveScore(attention_units)`.
+        dropout: Rate at which the joined cell input `[x_i ; c_i]` is dropped in training.
+
+    Call arguments, Returns, masks and Raises as `RNNAttention`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn import AdditiveRNNAttention
+    >>> inputs, memory = np.ones((2, 3, 4), "float32"), np.ones((2, 5, 6), "float32")
+    >>> AdditiveRNNAttention(units=16)(inputs, memory).shape.as_list()
+    [2, 3, 22]
+
+    References:
+        Bahdanau et al. 2015, Neural Machine Translation by Jointly Learning to Align and
+        Translate, arXiv:1409.0473.
+    """
+
+    def __init__(self, units, attention_units=None, cell=None, score=None, dropout=0.0, **kwargs):
+        check_positive("units", units)
+        check_positive("attention_units", units if attention_units is None else attention_units)
+        policy = keras.dtype_policies.get(kwargs.get("dtype"))
+        if cell is None:
+            cell = keras.layers.GRUCell(units, dtype=policy)
+        if score is None:
+            score = AdditiveScore(attention_units or units, dtype=policy)
+        super().__init__(cell, score, dropout, **kwargs)
+        if cell_output_size(cell) != units:
+            raise ValueError(
+                f"`cell` must have outputs of size units={units}. Received: cell with {cell_output_size(cell)}."
+            )
+        self.units = units
+        self.attention_units = attention_units
+
+
+def check_cell(cell):
+    """Raises a `ValueError` unless `cell` is a layer with the state of an RNN cell."""
+    if not isinstance(cell, keras.layers.Layer) or "state_size" not in dir(cell):
+        raise ValueError(
+            "`cell` must be an RNN cell: a Keras layer with a `state_size` and a call `(inputs, states)`. "
+            f"Received: cell={cell!r}."
+        )
+    return cell
+
+
+def single_cells(cell):
+    """Returns the cells of a stack in order, or the one cell."""
+    return list(cell.cells) if isinstance(cell, keras.layers.StackedRNNCells) else [cell]
+
+
+def last_of(state, cell):
+    """Returns the state of the last cell of a stack, or of the one cell."""
+    return state[-1] if isinstance(cell, keras.layers.StackedRNNCells) else state
+
+
+def cell_output_size(cell):
+    """Returns the size of the cell's outputs: by Keras' convention its first state's if it names none."""
+    return getattr(cell, "output_size", None) or tree.flatten(cell.state_size)[0]
+
+
+def zero_state(cell, batch_size, dtype):
+    """Returns the cell's first state, by Keras' convention zeros if it names none."""
+    if "get_initial_state" in dir(cell):
+        return cell.get_initial_state(batch_size=batch_size)
+    return tree.map_structure(lambda size: ops.zeros((batch_size, size), dtype), cell.state_size)
+
+
+@contextlib.contextmanager
+def fixed_dropout(cell, inputs, memory, state, training):
+    """Keras' cells draw their dropout masks at their first call, which must not be inside the loop."""
+    kinds = (keras.layers.GRUCell, keras.layers.LSTMCell, keras.layers.SimpleRNNCell)
+    cells = [each for each in single_cells(cell) if isinstance(each, kinds)]
+    if training and any(each.dropout or each.recurrent_dropout for each in cells):
+        cell(ones_joined(inputs[:, :1], memory)[:, 0], state)
+    try:
+        yield
+    finally:
+        for each in cells:
+            each.reset_dropout_mask()
+            each.reset_recurrent_dropout_mask()
+
+
+def ones_joined(inputs, memory):
+    """Returns ones shaped as the cell's joined inputs of all steps, `[B, T, D + M]`."""
+    batch, length, size = ops.shape(inputs)
+    return ops.ones((batch, length, size + memory.shape[-1]), inputs.dtype)
+
+
+def swap_time(tensors):
+    """`[B, T, ...]` <-> `[T, B, ...]` for every tensor of a structure."""
+    return tree.map_structure(lambda tensor: ops.swapaxes(tensor, 0, 1), tensors)

@@ -1,0 +1,103 @@
+"""Scores of a recurrent decoder's state against the memory: what fills `RNNAttention`'s slot."""
+
+import keras
+from keras import ops
+
+from keras_attn import kernels
+from keras_attn.checks import check_positive
+from keras_attn.composite import Composite, build_once
+from keras_attn.slots import register
+
+
+class Score(Composite):
+    """A layer with `keys(memory)`, run once per sequence, and a call per step.
+
+    Subclasses make their weights in `build(query_shape, memory_shape)` and define
+    `keys(memory [B, S, M]) -> [B, S, U]` and `call(query [B, D], keys) -> [B, S]`.
+    """
+
+    axes = {"query": "BD", "keys": "BSU"}
+
+    def keys(self, memory):
+        """Returns what of the score depends on the memory alone, `[B, S, U]`."""
+        raise NotImplementedError(f"`{self.__class__.__name__}` must define `keys(memory)`.")
+
+    def compute_output_shape(self, query_shape, keys_shape):
+        return tuple(keys_shape[:2])
+
+    def _projection(self, name, units, shape):
+        projection = keras.layers.Dense(units, use_bias=False, dtype=self.policy_of(name), name=name)
+        build_once(projection, shape)
+        return projection
+
+
+@register
+class AdditiveScore(Score):
+    """Bahdanau's score: `e_j = v . tanh(W s + V h_j)`.
+
+    Args:
+        units: Size U of the space in which state and memory meet.
+
+    Call arguments:
+        query: Decoder state s, `[B, D]`.
+        keys: `V h_j` as `keys(memory)` returned it, `[B, S, U]`.
+
+    Returns:
+        Scores `[B, S]`, before mask and softmax, which are the caller's.
+
+    Raises:
+        ValueError: If `units` is not positive or the shapes do not fit.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_attn import AdditiveScore, RNNAttention
+    >>> layer = RNNAttention(cell=keras.layers.LSTMCell(16), score=AdditiveScore(8))
+
+    References:
+        Bahdanau et al. 2015, Neural Machine Translation by Jointly Learning to Align and
+        Translate, arXiv:1409.0473.
+    """
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        check_positive("units", units)
+        self.units = units
+
+    def build(self, query_shape, memory_shape):
+        self.query_projection = self._projection("query_projection", self.units, query_shape)
+        self.memory_projection = self._projection("memory_projection", self.units, memory_shape)
+        self.v = self.add_weight(name="v", shape=(self.units,), initializer="glorot_uniform")
+
+    def keys(self, memory):
+        return self.memory_projection(memory)
+
+    def call(self, query, keys):
+        return kernels.additive_scores(self.query_projection(query), keys, ops.convert_to_tensor(self.v))
+
+
+@register
+class MultiplicativeScore(Score):
+    """Luong's general score: `e_j = s . W h_j`.
+
+    Call arguments, Returns and Raises as `AdditiveScore`, with U the size of the state.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_attn import MultiplicativeScore, RNNAttention
+    >>> layer = RNNAttention(cell=keras.layers.GRUCell(16), score=MultiplicativeScore())
+
+    References:
+        Luong et al. 2015, Effective Approaches to Attention-based Neural Machine Translation,
+        arXiv:1508.04025.
+    """
+
+    def build(self, query_shape, memory_shape):
+        self.memory_projection = self._projection("memory_projection", query_shape[-1], memory_shape)
+
+    def keys(self, memory):
+        return self.memory_projection(memory)
+
+    def call(self, query, keys):
+        return ops.sum(query[:, None, :] * keys, axis=-1)

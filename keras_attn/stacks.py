@@ -1,0 +1,212 @@
+"""Stacks of blocks: the encoder and the decoder."""
+
+import keras
+from keras import ops
+
+from keras_attn import masks
+from keras_attn.blocks import DecoderBlock, EncoderBlock
+from keras_attn.checks import check_positive
+from keras_attn.composite import Composite, build_once, clone
+from keras_attn.slots import register
+
+
+class _Stack(Composite):
+    """What both stacks share: the blocks, the final norm, the scores of all blocks."""
+
+    block_class = None
+
+    def __init__(self, num_layers=6, block=None, **kwargs):
+        super().__init__(**kwargs)
+        check_positive("num_layers", num_layers)
+        if block is None:
+            block = self.block_class(num_heads=8, hidden_size=2048, dtype=self.dtype_policy)
+        self.num_layers = num_layers
+        self.blocks = self._make_blocks(block)
+        residual = self.blocks[-1].residual
+        self.final_norm = residual.norm.make("final_norm", self.dtype_policy) if residual.final_norm else None
+
+    def _make_blocks(self, block):
+        """Clones one block, or takes as many as there are layers; keeps no prototype beside them."""
+        given = list(block) if isinstance(block, (list, tuple)) else [block]
+        for item in given:
+            if not isinstance(item, self.block_class):
+                raise ValueError(
+                    f"`block` must be a {self.block_class.__name__} or a list of them. Received: block={item!r}."
+                )
+            self.adopt("block", item)
+        if isinstance(block, self.block_class):
+            return [clone(block, f"block_{i}") for i in range(self.num_layers)]
+        if len(given) != self.num_layers:
+            raise ValueError(
+                f"`block` must hold num_layers={self.num_layers} blocks where it is a list. Received: {len(given)}."
+            )
+        return [clone(item, f"block_{i}") for i, item in enumerate(given)]
+
+    @property
+    def block(self):
+        """The block all layers are alike to, or the list of them where they differ."""
+        configs = [{**block.get_config(), "name": None} for block in self.blocks]
+        return self.blocks[0] if all(config == configs[0] for config in configs) else list(self.blocks)
+
+    def check_arguments(self, arguments):
+        return self.blocks[0].check_arguments(arguments)
+
+    def _build_around(self, *shapes):
+        for block in self.blocks:
+            build_once(block, *shapes)
+        if self.final_norm is not None:
+            build_once(self.final_norm, shapes[0])
+
+    def _run(self, x, return_attention_scores, training, *memory, **arguments):
+        """Sends the stream `[B, T, D]` through all blocks."""
+        scores = []
+        for block in self.blocks:
+            if return_attention_scores:
+                x, block_scores = block(x, *memory, return_attention_scores=True, training=training, **arguments)
+                scores.append(block_scores)
+            else:
+                x = block(x, *memory, training=training, **arguments)
+        if self.final_norm is not None:
+            x = self.final_norm(x)
+        return (x, ops.stack(scores, axis=1)) if return_attention_scores else x  # [B, N, H, T, S]
+
+    def _output_spec(self, specs):
+        if not isinstance(specs, tuple):
+            return specs
+        outputs, scores = specs
+        batch, *rest = scores.shape
+        return outputs, keras.KerasTensor((batch, self.num_layers, *rest), scores.dtype)
+
+
+@register
+class Encoder(_Stack):
+    """N encoder blocks, and a final norm where their wiring wants one.
+
+    Args:
+        num_layers: Number of blocks N.
+        block: An `EncoderBlock`, cloned N times, or a list of N of them. By default the paper's:
+            8 heads, feed-forward 2,048.
+
+    Call arguments:
+        As `EncoderBlock`.
+
+    Returns:
+        `[B, T, D]`, or that and the scores of all blocks `[B, N, H, T, T]`.
+
+    Raises:
+        ValueError: If `block` is no encoder block, or of another dtype policy.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn import Encoder, EncoderBlock
+    >>> encoder = Encoder(num_layers=2, block=EncoderBlock(num_heads=4, hidden_size=64))
+    >>> encoder(np.ones((2, 5, 16), "float32")).shape.as_list()
+    [2, 5, 16]
+
+    References:
+        Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762, section 3.1.
+    """
+
+    block_class = EncoderBlock
+
+    def build(self, inputs_shape):
+        self._build_around(inputs_shape)
+
+    def call(
+        self,
+        inputs,
+        mask=None,
+        inputs_mask=None,
+        attention_mask=None,
+        segment_ids=None,
+        positions=None,
+        return_attention_scores=False,
+        training=None,
+    ):
+        padding = masks.first_given(mask, inputs_mask)
+        return self._run(
+            masks.hide(inputs, padding),
+            return_attention_scores,
+            training,
+            mask=padding,
+            attention_mask=attention_mask,
+            segment_ids=segment_ids,
+            positions=positions,
+        )
+
+    def compute_output_shape(self, inputs_shape):
+        return tuple(inputs_shape)
+
+    def compute_output_spec(self, inputs, *args, **kwargs):
+        return self._output_spec(self.blocks[-1].compute_output_spec(inputs, **kwargs))
+
+
+@register
+class Decoder(_Stack):
+    """N decoder blocks, and a final norm where their wiring wants one.
+
+    Args:
+        num_layers: Number of blocks N.
+        block: A `DecoderBlock`, cloned N times, or a list of N of them. By default the paper's:
+            8 heads, feed-forward 2,048.
+
+    Call arguments:
+        As `DecoderBlock`.
+
+    Returns:
+        `[B, T, D]`, or that and the encoder-decoder scores of all blocks `[B, N, H, T, S]`.
+
+    Raises:
+        ValueError: If `block` is no decoder block, or of another dtype policy.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn import Decoder, DecoderBlock
+    >>> decoder = Decoder(num_layers=2, block=DecoderBlock(num_heads=4, hidden_size=64))
+    >>> decoder(np.ones((2, 3, 16), "float32"), np.ones((2, 5, 16), "float32")).shape.as_list()
+    [2, 3, 16]
+
+    References:
+        Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762, section 3.1.
+    """
+
+    block_class = DecoderBlock
+
+    def build(self, inputs_shape, memory_shape):
+        self._build_around(inputs_shape, memory_shape)
+
+    def call(
+        self,
+        inputs,
+        memory,
+        inputs_mask=None,
+        memory_mask=None,
+        attention_mask=None,
+        memory_attention_mask=None,
+        segment_ids=None,
+        memory_segment_ids=None,
+        positions=None,
+        return_attention_scores=False,
+        training=None,
+    ):
+        return self._run(
+            masks.hide(inputs, inputs_mask),
+            return_attention_scores,
+            training,
+            masks.hide(memory, memory_mask),
+            inputs_mask=inputs_mask,
+            memory_mask=memory_mask,
+            attention_mask=attention_mask,
+            memory_attention_mask=memory_attention_mask,
+            segment_ids=segment_ids,
+            memory_segment_ids=memory_segment_ids,
+            positions=positions,
+        )
+
+    def compute_output_shape(self, inputs_shape, memory_shape):
+        return tuple(inputs_shape)
+
+    def compute_output_spec(self, inputs, memory, *args, **kwargs):
+        return self._output_spec(self.blocks[-1].compute_output_spec(inputs, memory, **kwargs))

@@ -1,0 +1,116 @@
+"""One line per public layer; every conformance test runs on each.
+
+Sizes are distinct primes (but for the model size, a multiple of the heads), so that swapped
+axes fail.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import keras
+import numpy as np
+
+import keras_attn as ka
+
+SIZES = {"B": 3, "T": 5, "S": 7, "D": 22, "M": 13, "H": 2}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A public layer and how to call it.
+
+    Attributes:
+        make: Makes the layer; takes `dtype`.
+        axes: Axes of its tensor arguments, the first ones sequences that may be padded.
+        scores: Axes of its scores, or empty.
+        causal: Whether outputs may depend on earlier inputs only.
+        mixing: Whether positions see each other at all.
+    """
+
+    name: str
+    make: Callable[..., keras.Layer]
+    axes: Mapping[str, str]
+    scores: str = ""
+    causal: bool = False
+    mixing: bool = True
+
+    def arguments(self, rng, dtype="float32", **sizes):
+        """Random tensor arguments."""
+        sizes = {**SIZES, **sizes}
+        return {
+            name: rng.normal(size=[sizes[letter] for letter in letters]).astype(dtype)
+            for name, letters in self.axes.items()
+        }
+
+    def padding(self, rng, **sizes):
+        """Random padding masks for the arguments: two positions or more of each row are real, not all."""
+        sizes = {**SIZES, **sizes}
+        masks = {}
+        for name, letters in self.axes.items():
+            batch, length = (sizes[letter] for letter in letters[:2])
+            lengths = rng.integers(2, length, size=batch)
+            masks[f"{name}_mask"] = np.arange(length) < lengths[:, None]
+        return masks
+
+    def model(self, layer, dtype=None, scores=False):
+        """A functional model around the layer, free in batch and lengths, with mask inputs."""
+        inputs, masks = {}, {}
+        for name, letters in self.axes.items():
+            inputs[name] = keras.Input((None, SIZES[letters[2]]), dtype=dtype, name=name)
+            masks[f"{name}_mask"] = keras.Input((None,), dtype="bool", name=f"{name}_mask")
+        extra = {"return_attention_scores": True} if scores else {}
+        return keras.Model({**inputs, **masks}, layer(**inputs, **masks, **extra))
+
+
+SELF = {"inputs": "BTD"}
+CROSS = {"query": "BTD", "memory": "BSM"}
+DECODER = {"inputs": "BTD", "memory": "BSM"}
+
+
+def stacked_cells(dtype=None):
+    return keras.layers.StackedRNNCells(
+        [keras.layers.LSTMCell(5, dtype=dtype), keras.layers.GRUCell(3, dtype=dtype)], dtype=dtype
+    )
+
+
+CASES = [
+    Case("FeedForward", lambda **k: ka.FeedForward(17, **k), SELF, mixing=False, causal=True),
+    Case("GatedFeedForward", lambda **k: ka.GatedFeedForward(17, **k), SELF, mixing=False, causal=True),
+    Case("Sinusoidal", lambda **k: ka.Sinusoidal(**k), SELF, mixing=False, causal=True),
+    Case("Learned", lambda **k: ka.Learned(11, **k), SELF, mixing=False, causal=True),
+    Case("MultiHeadSelfAttention", lambda **k: ka.MultiHeadSelfAttention(2, **k), SELF, "BHTT"),
+    Case(
+        "MultiHeadSelfAttention-causal-rotary-multiquery",
+        lambda **k: ka.MultiHeadSelfAttention(
+            2, head_size=6, num_kv_heads=1, mask=ka.Causal() & ka.Window(3), position=ka.Rotary(), **k
+        ),
+        SELF,
+        "BHTT",
+        causal=True,
+    ),
+    Case("EncoderDecoderAttention", lambda **k: ka.EncoderDecoderAttention(2, **k), CROSS, "BHTS"),
+    Case("EncoderBlock", lambda **k: ka.EncoderBlock(2, 17, **k), SELF, "BHTT"),
+    Case(
+        "EncoderBlock-causal-inner",
+        lambda **k: ka.EncoderBlock(2, 17, mask=ka.Causal(), residual=ka.InnerNorm(ka.RMSNorm()), **k),
+        SELF,
+        "BHTT",
+        causal=True,
+    ),
+    Case("DecoderBlock", lambda **k: ka.DecoderBlock(2, 17, **k), DECODER, "BHTS", causal=True),
+    Case(
+        "Encoder", lambda **k: ka.Encoder(2, ka.EncoderBlock(2, 17, residual=ka.PreNorm(), **k), **k), SELF, "BNHTT"
+    ),
+    Case("Decoder", lambda **k: ka.Decoder(2, ka.DecoderBlock(2, 17, **k), **k), DECODER, "BNHTS", causal=True),
+    Case("AdditiveRNNAttention", lambda **k: ka.AdditiveRNNAttention(5, 3, **k), DECODER, "BTS", causal=True),
+    Case(
+        "RNNAttention",
+        lambda **k: ka.RNNAttention(stacked_cells(**k), ka.MultiplicativeScore(**k), dropout=0.1, **k),
+        DECODER,
+        "BTS",
+        causal=True,
+    ),
+]
+
+# Layers that only work inside another one's slot, and the case that has them.
+SLOT_LAYERS = {"AdditiveScore": "AdditiveRNNAttention", "MultiplicativeScore": "RNNAttention"}
