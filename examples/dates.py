@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
 from dates_dataset import load
-from vocabulary import END_ID, START_ID, Vocabulary, pad, teacher_forcing
+from vocabulary import START_ID, Vocabulary, pad, teacher_forcing
 
 from keras_attn import models
 
@@ -42,7 +42,9 @@ def main():
     characters, digits = (Vocabulary.of(side) for side in train)
     characters.save(arguments.out / "source_vocabulary.json")
     digits.save(arguments.out / "target_vocabulary.json")
-    print(f"{len(train[0]):,} pairs to train on, {len(characters):,} characters, data after {time.time() - begin:.0f} s")
+    print(
+        f"{len(train[0]):,} pairs to train on, {len(characters):,} characters, data after {time.time() - begin:.0f} s"
+    )
 
     model = models.RNNSeq2Seq(len(characters), len(digits), size=arguments.size)
     batches = bucketed(train, characters, digits, arguments.batch_size)
@@ -70,8 +72,8 @@ def main():
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=5, help="rounds of training, each followed by a check")
-    parser.add_argument("--steps", type=int, default=250, help="batches in a round")
+    parser.add_argument("--epochs", type=int, default=3, help="rounds of training, each followed by a check")
+    parser.add_argument("--steps", type=int, default=200, help="batches in a round")
     parser.add_argument("--batch-size", type=int, default=256, help="pairs in a batch")
     parser.add_argument("--size", type=int, default=128, help="size of embeddings and states")
     parser.add_argument("--learning-rate", type=float, default=4e-3, help="highest learning rate, after the warm-up")

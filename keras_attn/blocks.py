@@ -17,9 +17,7 @@ class Block(Composite):
 
     num_sublayers = 0
 
-    def __init__(
-        self, num_heads, hidden_size, dropout, mask, position, residual, feed_forward, attention, **kwargs
-    ):
+    def __init__(self, num_heads, hidden_size, dropout, mask, position, residual, feed_forward, attention, **kwargs):
         super().__init__(**kwargs)
         check_positive("num_heads", num_heads)
         check_positive("hidden_size", hidden_size)
@@ -32,9 +30,7 @@ class Block(Composite):
         self.position = check_slot("position", position, HeadPosition)
         self.residual = check_slot("residual", residual, Residual) or PostNorm()
         if attention is None:
-            attention = MultiHeadSelfAttention(
-                num_heads, mask=mask, position=position, dtype=policy, name="attention"
-            )
+            attention = MultiHeadSelfAttention(num_heads, mask=mask, position=position, dtype=policy, name="attention")
         self.attention = self.adopt("attention", attention)
         self._check_attention()
         if feed_forward is None:
@@ -59,9 +55,7 @@ class Block(Composite):
 
     def _sublayer(self, index, x, function, training):
         """Wires sublayer number `index` into the stream `x` `[B, T, D]`."""
-        return self.residual(
-            x, lambda y: self.dropouts[index](function(y), training=training), self.norms[index]
-        )
+        return self.residual(x, lambda y: self.dropouts[index](function(y), training=training), self.norms[index])
 
     def _build_around(self, inputs_shape):
         build_once(self.attention, inputs_shape)
@@ -101,7 +95,6 @@ class EncoderBlock(Block):
         ValueError: For shapes or slots that do not fit, or a slot of another dtype policy.
 
     Example:
-
     >>> import numpy as np
     >>> from keras_attn import EncoderBlock
     >>> EncoderBlock(num_heads=4, hidden_size=64)(np.ones((2, 5, 16), "float32")).shape.as_list()
@@ -204,7 +197,6 @@ class DecoderBlock(Block):
         ValueError: For shapes or slots that do not fit, or a slot of another dtype policy.
 
     Example:
-
     >>> import numpy as np
     >>> from keras_attn import DecoderBlock
     >>> inputs, memory = np.ones((2, 3, 16), "float32"), np.ones((2, 5, 8), "float32")

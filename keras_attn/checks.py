@@ -48,8 +48,7 @@ def check_broadcast(name, tensor, letters, sizes):
     shape = static_shape(tensor)
     wanted = tuple(sizes.get(letter) for letter in letters)
     fits = len(shape) <= len(wanted) and all(
-        size in (1, None) or want in (size, None)
-        for size, want in zip(reversed(shape), reversed(wanted), strict=False)
+        size in (1, None) or want in (size, None) for size, want in zip(reversed(shape), reversed(wanted), strict=False)
     )
     if not fits:
         raise ValueError(

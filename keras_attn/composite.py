@@ -24,8 +24,8 @@ class Composite(keras.layers.Layer):
         score_masks: Axes to which mask arguments broadcast, for instance `{"attention_mask": "BHTS"}`.
     """
 
-    axes = {}
-    score_masks = {}
+    axes: dict[str, str] = {}
+    score_masks: dict[str, str] = {}
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)

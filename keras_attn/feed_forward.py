@@ -3,8 +3,8 @@
 import keras
 
 from keras_attn import masks
-from keras_attn.composite import Composite, build_once
 from keras_attn.checks import check_positive, check_rate
+from keras_attn.composite import Composite, build_once
 from keras_attn.slots import register
 
 
@@ -54,7 +54,6 @@ class FeedForward(_PositionWise):
         ValueError: If `inputs` is not of rank 3, or `hidden_size` is not positive.
 
     Example:
-
     >>> import numpy as np
     >>> from keras_attn import FeedForward
     >>> FeedForward(hidden_size=64)(np.ones((2, 5, 16), "float32")).shape.as_list()
@@ -89,7 +88,6 @@ class GatedFeedForward(_PositionWise):
     Args, call arguments, Returns and Raises as `FeedForward`.
 
     Example:
-
     >>> import numpy as np
     >>> from keras_attn import GatedFeedForward
     >>> GatedFeedForward(hidden_size=64)(np.ones((2, 5, 16), "float32")).shape.as_list()

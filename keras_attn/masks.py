@@ -177,9 +177,9 @@ class Segments(Mask):
         self.key_ids = key_ids
 
     def visible(self, grid):
-        query_ids = grid.queries(ops.convert_to_tensor(self.query_ids))
-        key_ids = grid.keys(ops.convert_to_tensor(self.key_ids))
-        return (query_ids == key_ids) & (query_ids != 0)
+        query_ids = grid.queries(ops.cast(self.query_ids, "int32"))
+        key_ids = grid.keys(ops.cast(self.key_ids, "int32"))
+        return ops.equal(query_ids, key_ids) & ops.not_equal(query_ids, 0)
 
 
 class Explicit(Mask):
@@ -208,7 +208,7 @@ class KeyLength(Mask):
         self.lengths = lengths
 
     def visible(self, grid):
-        return grid.key_index < ops.reshape(self.lengths, (-1, 1, 1, 1))
+        return grid.key_index < ops.reshape(ops.cast(self.lengths, "int32"), (-1, 1, 1, 1))
 
 
 def combine(*masks):

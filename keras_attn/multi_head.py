@@ -112,7 +112,6 @@ class MultiHeadSelfAttention(_MultiHead):
         ValueError: For head counts or sizes that do not divide, or shapes that do not fit.
 
     Example:
-
     >>> import numpy as np
     >>> from keras_attn import MultiHeadSelfAttention, masks
     >>> layer = MultiHeadSelfAttention(num_heads=4, mask=masks.Causal())
@@ -216,7 +215,6 @@ class EncoderDecoderAttention(_MultiHead):
             one side only.
 
     Example:
-
     >>> import numpy as np
     >>> from keras_attn import EncoderDecoderAttention
     >>> query, memory = np.ones((2, 3, 16), "float32"), np.ones((2, 5, 8), "float32")

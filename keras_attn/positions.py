@@ -56,7 +56,6 @@ class Sinusoidal(_AddedPositions):
         ValueError: If `inputs` is not of rank 3 or `positions` not `[B, T]`.
 
     Example:
-
     >>> import numpy as np
     >>> from keras_attn import Sinusoidal
     >>> np.round(Sinusoidal()(np.zeros((1, 2, 4), "float32"))[0], 2).tolist()
@@ -92,7 +91,6 @@ class Learned(_AddedPositions):
         ValueError: If `inputs` is longer than `max_length` (where its length is static).
 
     Example:
-
     >>> import numpy as np
     >>> from keras_attn import Learned
     >>> Learned(max_length=32)(np.zeros((2, 7, 4), "float32")).shape.as_list()
@@ -149,7 +147,6 @@ class Rotary(HeadPosition):
         ValueError: If the number of turning units is not even.
 
     Example:
-
     >>> from keras_attn import MultiHeadSelfAttention, Rotary
     >>> layer = MultiHeadSelfAttention(num_heads=8, position=Rotary())
 

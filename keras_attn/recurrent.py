@@ -44,7 +44,6 @@ class RNNAttention(Composite):
         ValueError: If `cell` is no cell, or for shapes that do not fit.
 
     Example:
-
     >>> import keras, numpy as np
     >>> from keras_attn import AdditiveScore, RNNAttention
     >>> layer = RNNAttention(keras.layers.GRUCell(16), AdditiveScore(8))
@@ -205,7 +204,6 @@ class AdditiveRNNAttention(RNNAttention):
     Call arguments, Returns, masks and Raises as `RNNAttention`.
 
     Example:
-
     >>> import numpy as np
     >>> from keras_attn import AdditiveRNNAttention
     >>> inputs, memory = np.ones((2, 3, 4), "float32"), np.ones((2, 5, 6), "float32")

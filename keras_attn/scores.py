@@ -49,7 +49,6 @@ class AdditiveScore(Score):
         ValueError: If `units` is not positive or the shapes do not fit.
 
     Example:
-
     >>> import keras
     >>> from keras_attn import AdditiveScore, RNNAttention
     >>> layer = RNNAttention(cell=keras.layers.LSTMCell(16), score=AdditiveScore(8))
@@ -83,7 +82,6 @@ class MultiplicativeScore(Score):
     Call arguments, Returns and Raises as `AdditiveScore`, with U the size of the state.
 
     Example:
-
     >>> import keras
     >>> from keras_attn import MultiplicativeScore, RNNAttention
     >>> layer = RNNAttention(cell=keras.layers.GRUCell(16), score=MultiplicativeScore())

@@ -31,9 +31,7 @@ class Slot:
         known = inspect.signature(cls).parameters
         unknown = sorted(set(config) - set(known))
         if unknown:
-            raise ValueError(
-                f"The config of `{cls.__name__}` may have the keys {sorted(known)}. Received: {unknown}."
-            )
+            raise ValueError(f"The config of `{cls.__name__}` may have the keys {sorted(known)}. Received: {unknown}.")
         return cls(**keras.saving.deserialize_keras_object(config))
 
     def __eq__(self, other):

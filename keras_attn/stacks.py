@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_attn import masks
-from keras_attn.blocks import DecoderBlock, EncoderBlock
+from keras_attn.blocks import Block, DecoderBlock, EncoderBlock
 from keras_attn.checks import check_positive
 from keras_attn.composite import Composite, build_once, clone
 from keras_attn.slots import register
@@ -13,7 +13,7 @@ from keras_attn.slots import register
 class _Stack(Composite):
     """What both stacks share: the blocks, the final norm, the scores of all blocks."""
 
-    block_class = None
+    block_class: type[Block] = Block
 
     def __init__(self, num_layers=6, block=None, **kwargs):
         super().__init__(**kwargs)
@@ -97,7 +97,6 @@ class Encoder(_Stack):
         ValueError: If `block` is no encoder block, or of another dtype policy.
 
     Example:
-
     >>> import numpy as np
     >>> from keras_attn import Encoder, EncoderBlock
     >>> encoder = Encoder(num_layers=2, block=EncoderBlock(num_heads=4, hidden_size=64))
@@ -161,7 +160,6 @@ class Decoder(_Stack):
         ValueError: If `block` is no decoder block, or of another dtype policy.
 
     Example:
-
     >>> import numpy as np
     >>> from keras_attn import Decoder, DecoderBlock
     >>> decoder = Decoder(num_layers=2, block=DecoderBlock(num_heads=4, hidden_size=64))

@@ -3,8 +3,8 @@
 from keras import ops
 
 from keras_attn import masks
-from keras_attn.kernels.dense import dense_attention
 from keras_attn.checks import check_axes, check_broadcast
+from keras_attn.kernels.dense import dense_attention
 
 KERNELS = ("auto", "dense")
 
@@ -55,7 +55,6 @@ def attention(
         ValueError: For shapes that do not fit, or an unknown kernel.
 
     Example:
-
     >>> import numpy as np
     >>> from keras_attn import kernels, masks
     >>> heads = np.ones((2, 4, 7, 16), "float32")
@@ -77,7 +76,7 @@ def attention(
         bias = ops.convert_to_tensor(bias)
         check_broadcast("bias", bias, "BHTS", sizes)
     if key_length is not None:
-        key_length = ops.convert_to_tensor(key_length)
+        key_length = ops.cast(key_length, "int32")
         mask = masks.combine(mask, masks.KeyLength(key_length))
     grid = whole_grid(query, key, query_offset, key_length)
     return dense_attention(

@@ -54,9 +54,7 @@ class RNNSeq2SeqModel(Seq2SeqModel):
         """Returns the attention of each target position over the source, `[B, T, S]`, for ids."""
         memory, memory_mask, first_state = self.encode(ops.convert_to_tensor(source, dtype="int32"))
         target = ops.convert_to_tensor(target, dtype="int32")
-        _, scores = decode(
-            self.get_layer, target, memory, memory_mask, first_state, return_attention_scores=True
-        )
+        _, scores = decode(self.get_layer, target, memory, memory_mask, first_state, return_attention_scores=True)
         return scores
 
 
@@ -91,7 +89,6 @@ def RNNSeq2Seq(  # noqa: N802 - a recipe is named as what it makes
             vocabularies.
 
     Example:
-
     >>> import numpy as np
     >>> from keras_attn import models
     >>> model = models.RNNSeq2Seq(50, 60, size=16)

@@ -1,6 +1,7 @@
 """The Transformer: encoder and decoder over ids."""
 
 import keras
+from keras import ops
 
 from keras_attn.blocks import DecoderBlock, EncoderBlock
 from keras_attn.checks import check_positive
@@ -23,6 +24,27 @@ class TransformerModel(Seq2SeqModel):
     def decode(self, target, memory, memory_mask):
         """`[B, T]` ids and the memory -> logits `[B, T, V]`."""
         return decode(self.get_layer, target, memory, memory_mask)
+
+    def attention_scores(self, source, target):
+        """Returns the attention of each target position over the source, for ids.
+
+        Args:
+            source: Ids `[B, S]`.
+            target: Ids `[B, T]`, the start id first.
+
+        Returns:
+            The encoder-decoder scores of every decoder block and head, `[B, N, H, T, S]`.
+        """
+        memory, memory_mask = self.encode(ops.convert_to_tensor(source, dtype="int32"))
+        target = ops.convert_to_tensor(target, dtype="int32")
+        _, scores = self.get_layer("decoder")(
+            _embed(self.get_layer, "target", target),
+            memory,
+            inputs_mask=padding_mask(target),
+            memory_mask=memory_mask,
+            return_attention_scores=True,
+        )
+        return scores
 
 
 def Transformer(  # noqa: N802 - a recipe is named as what it makes
@@ -63,7 +85,6 @@ def Transformer(  # noqa: N802 - a recipe is named as what it makes
             ids outside the vocabularies.
 
     Example:
-
     >>> import numpy as np
     >>> from keras_attn import models
     >>> model = models.Transformer(50, 60, num_layers=1, size=16, num_heads=2, hidden_size=32)

@@ -98,9 +98,7 @@ CASES = [
         causal=True,
     ),
     Case("DecoderBlock", lambda **k: ka.DecoderBlock(2, 17, **k), DECODER, "BHTS", causal=True),
-    Case(
-        "Encoder", lambda **k: ka.Encoder(2, ka.EncoderBlock(2, 17, residual=ka.PreNorm(), **k), **k), SELF, "BNHTT"
-    ),
+    Case("Encoder", lambda **k: ka.Encoder(2, ka.EncoderBlock(2, 17, residual=ka.PreNorm(), **k), **k), SELF, "BNHTT"),
     Case("Decoder", lambda **k: ka.Decoder(2, ka.DecoderBlock(2, 17, **k), **k), DECODER, "BNHTS", causal=True),
     Case("AdditiveRNNAttention", lambda **k: ka.AdditiveRNNAttention(5, 3, **k), DECODER, "BTS", causal=True),
     Case(

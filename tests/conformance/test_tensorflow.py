@@ -73,7 +73,9 @@ def test_gradients_against_finite_differences(case, rng):
                 losses.append(float(compute(arguments, masks)[1]))
                 point.assign(old)
         measured = (losses[0] - losses[1]) / (2 * step)
-        np.testing.assert_allclose(np.sum(gradient * direction), measured, rtol=2e-5, atol=1e-6, err_msg=getattr(point, "path", point))
+        np.testing.assert_allclose(
+            np.sum(gradient * direction), measured, rtol=2e-5, atol=1e-6, err_msg=getattr(point, "path", point)
+        )
 
 
 @each_case

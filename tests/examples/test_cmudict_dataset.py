@@ -13,7 +13,7 @@ SMALL = CmudictConfig(
     num_train_words=307,
     description="Small.",
 )
-VOWELS = set("AA AE AH AO AW AY EH ER EY IH IY OW OY UH UW".split())
+VOWELS = set(["AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW"])
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,13 @@ import re
 import babel.dates
 import dates_dataset
 import pytest
-from dates_dataset import LOCALES, SPLITS, Dates, DatesConfig, Template
+from date_templates import LOCALES, STYLES, Template, default_reader, locale_templates
+from dates_dataset import SPLITS, Dates, DatesConfig
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-TEMPLATES = [t for locale in LOCALES for t in dates_dataset.locale_templates(locale)]
-SMALL = DatesConfig(
-    name="small", first_year=1951, last_year=2080, renderings_per_date=4, description="Small."
-)
+TEMPLATES = [t for locale in LOCALES for t in locale_templates(locale)]
+SMALL = DatesConfig(name="small", first_year=1951, last_year=2080, renderings_per_date=4, description="Small.")
 MARCH_12 = datetime.date(1987, 3, 12)
 COLUMNS = ("source", "target", "locale")
 
@@ -40,16 +39,16 @@ def _rows(dataset):
 
 
 def _texts(locale, date):
-    return [template.write(date) for template in dates_dataset.locale_templates(locale)]
+    return [template.write(date) for template in locale_templates(locale)]
 
 
 def _readings(text):
-    return dates_dataset.default_reader().readings(text)
+    return default_reader().readings(text)
 
 
 def test_there_are_many_locales_with_several_formats_each():
     assert len(set(LOCALES)) >= 40
-    assert min(len(dates_dataset.locale_templates(locale)) for locale in LOCALES) >= 5
+    assert min(len(locale_templates(locale)) for locale in LOCALES) >= 5
 
 
 @pytest.mark.parametrize(
@@ -73,7 +72,7 @@ def test_known_texts_are_written(locale, text):
     assert MARCH_12 in _readings(text)
 
 
-@pytest.mark.parametrize("style", dates_dataset.STYLES)
+@pytest.mark.parametrize("style", STYLES)
 def test_every_locale_has_the_style(style):
     for locale in LOCALES:
         assert babel.dates.format_date(MARCH_12, style, locale) in _texts(locale, MARCH_12)
@@ -215,7 +214,7 @@ def test_bad_arguments_are_named():
     with pytest.raises(ValueError, match=r"`split` must be one of .* Received: split='dev'"):
         dates_dataset.load("dev")
     with pytest.raises(ValueError, match=r"`locale` must be one of .* Received: locale='xx'"):
-        dates_dataset.locale_templates("xx")
+        locale_templates("xx")
     with pytest.raises(ValueError, match=r"`slot` must be .* Received: slot='QQ'"):
         Template.parse("QQ y", "en")
     with pytest.raises(ValueError, match=r"`first_year` and `last_year` .* first_year=2001"):

@@ -1,0 +1,70 @@
+"""What a user installs: the wheel's contents, its requirements, and the README's commands."""
+
+import pathlib
+import re
+import subprocess
+import sys
+import zipfile
+
+import pytest
+
+import keras_attn
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", str(ROOT), "--no-deps", "--quiet", "--wheel-dir", str(folder)]
+    subprocess.run(command, check=True, capture_output=True)
+    return next(folder.glob("keras_attn-*.whl"))
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_package_and_nothing_else(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "keras_attn").rglob("*.py")}
+    assert {name for name in names if ".dist-info/" not in name} == sources
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+@pytest.mark.slow
+def test_the_wheel_needs_tensorflow_and_keras_only(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        metadata = archive.read(next(name for name in archive.namelist() if name.endswith("METADATA"))).decode()
+    requirements = re.findall(r"^Requires-Dist: ([\w-]+)[^;\n]*$", metadata, re.MULTILINE)
+    assert sorted(requirements) == ["keras", "tensorflow"]
+    assert f"Version: {keras_attn.__version__}\n" in metadata
+    assert "Requires-Python: >=3.10\n" in metadata
+    extras = set(re.findall(r"^Provides-Extra: (\w+)$", metadata, re.MULTILINE))
+    assert extras >= {"examples", "serving", "plot", "test", "dev"}
+
+
+@pytest.mark.slow
+def test_the_wheel_imports_away_from_the_checkout(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    code = "import keras_attn; print(keras_attn.__file__, len(keras_attn.__all__))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(tmp_path / "keras_attn" / "__init__.py"), str(len(keras_attn.__all__))]
+
+
+def test_the_readme_names_every_public_layer_and_its_files():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    missing = [name for name in keras_attn.__all__ if name[0].isupper() and f"`{name}" not in readme]
+    assert not missing
+    for path in re.findall(r"(?:examples|savedmodels|benchmarks|tests)/[\w./]*\w", readme):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_readmes_python_runs():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL):
+        exec(compile(block, "README.md", "exec"), {})
+
+
+def test_ci_calls_the_readmes_test_command():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(re.findall(r"^python -m pytest.*$", readme, re.MULTILINE)) == 1
+    assert "README.md" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")

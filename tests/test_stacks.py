@@ -1,0 +1,92 @@
+"""Stacks: clones, final norms, different blocks, partly quantised blocks, bad input."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_attn as ka
+
+B, T, S, D, H, HIDDEN = 3, 5, 7, 12, 2, 17
+
+
+@pytest.fixture
+def x(rng):
+    return rng.normal(size=(B, T, D)).astype("float32")
+
+
+@pytest.mark.parametrize("residual", [ka.PostNorm(), ka.PreNorm()], ids=["post", "pre"])
+def test_a_stack_is_its_blocks_in_turn(residual, x):
+    stack = ka.Encoder(3, ka.EncoderBlock(H, HIDDEN, residual=residual))
+    outputs, scores = stack(x, return_attention_scores=True)
+    for index, block in enumerate(stack.blocks):
+        x, block_scores = block(x, return_attention_scores=True)
+        np.testing.assert_allclose(scores[:, index], block_scores, atol=1e-6)
+    assert (stack.final_norm is not None) == residual.final_norm
+    np.testing.assert_allclose(outputs, x if stack.final_norm is None else stack.final_norm(x), atol=1e-6)
+
+
+def test_the_papers_stack_by_default():
+    for stack in (ka.Encoder(), ka.Decoder()):
+        block = stack.block
+        assert (stack.num_layers, block.num_heads, block.hidden_size, block.dropout) == (6, 8, 2048, 0.1)
+        assert block.residual == ka.PostNorm()
+    assert ka.Decoder().block.mask == ka.Causal()
+
+
+def test_blocks_start_different(x):
+    stack = ka.Encoder(2, ka.EncoderBlock(H, HIDDEN))
+    stack(x)
+    one, two = (np.array(block.attention.in_projection.kernel) for block in stack.blocks)
+    assert np.all(one != two)
+
+
+def test_different_blocks_in_one_stack(x, tmp_path):
+    blocks = [ka.EncoderBlock(H, HIDDEN, mask=mask) for mask in (ka.Window(2), None, ka.Causal())]
+    inputs = keras.Input((None, D))
+    model = keras.Model(inputs, ka.Encoder(3, blocks)(inputs))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert [block.mask for block in loaded.layers[-1].blocks] == [ka.Window(2), None, ka.Causal()]
+    np.testing.assert_array_equal(loaded(x), model(x))
+
+
+@pytest.mark.parametrize("filters", ["block_1", "feed_forward"])
+def test_partly_quantised_stacks_reload(filters, x, tmp_path):
+    inputs = keras.Input((None, D))
+    stack = ka.Encoder(2, ka.EncoderBlock(H, HIDDEN))
+    model = keras.Model(inputs, stack(inputs))
+    projections = [each for each in stack._flatten_layers() if isinstance(each, keras.layers.Dense)]
+    model.quantize("int8", filters=lambda layer: layer in projections and filters in layer.path)
+    modes = [each.dtype_policy.quantization_mode for each in projections]
+    assert set(modes) == {"int8", None}
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras")(x), model(x))
+
+
+def test_no_unbuilt_prototype_is_kept(x):
+    stack = ka.Encoder(2, ka.EncoderBlock(H, HIDDEN))
+    stack(x)
+    assert all(layer.built for layer in stack._flatten_layers() if not isinstance(layer, keras.layers.Dropout))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ka.Encoder(0), "`num_layers` must be an integer of at least 1"),
+        (lambda: ka.Encoder(2, ka.DecoderBlock(H, HIDDEN)), "`block` must be a EncoderBlock or a list of them"),
+        (lambda: ka.Decoder(2, "block"), "`block` must be a DecoderBlock .* Received: block='block'"),
+        (lambda: ka.Encoder(3, [ka.EncoderBlock(H, HIDDEN)] * 2), "must hold num_layers=3 blocks .* Received: 2"),
+        (lambda: ka.Encoder(2, ka.EncoderBlock(H, HIDDEN, dtype="mixed_bfloat16")), "must have the dtype policy"),
+        (lambda: ka.Encoder(2, ka.EncoderBlock(H, HIDDEN), dtype="float64"), "'float64': pass the same `dtype`"),
+    ],
+)
+def test_bad_arguments_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_shapes_that_do_not_fit_are_named(x):
+    with pytest.raises(ValueError, match="`memory` must have shape .* with B=3"):
+        ka.Decoder(2, ka.DecoderBlock(H, HIDDEN))(x, x[:2])
+    with pytest.raises(ValueError, match="`attention_mask` must broadcast"):
+        ka.Encoder(2, ka.EncoderBlock(H, HIDDEN))(x, attention_mask=np.ones((T, S), bool))
