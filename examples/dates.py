@@ -58,9 +58,13 @@ def main():
         ),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0),
     )
-    check = ExactMatch(validation, characters, digits)
+    reader = DateReader(model, characters, digits)
+    some = tuple(side[:2_000] for side in validation)
+    check = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: print(f"\nexact match on 2,000 validation texts: {reader.exact_match(some):.2%}")
+    )
     model.fit(batches, epochs=arguments.epochs, steps_per_epoch=arguments.steps, callbacks=[check])
-    rate = exact_match(model, test, characters, digits)
+    rate = reader.exact_match(test)
     print(f"exact match on {len(test[0]):,} texts of unseen dates: {rate:.2%} after {time.time() - begin:.0f} s")
 
     model.save(arguments.out / "model.keras")
@@ -103,42 +107,39 @@ def bucketed(pairs, characters, digits, batch_size):
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
-class ExactMatch(keras.callbacks.Callback):
-    """Reads some validation dates after each epoch."""
+class DateReader:
+    """Reads dates with a model: the likeliest character after the likeliest character.
 
-    def __init__(self, pairs, characters, digits, num_texts=2_000):
-        super().__init__()
-        self.pairs = tuple(side[:num_texts] for side in pairs)
-        self.vocabularies = (characters, digits)
+    Args:
+        model: What `models.RNNSeq2Seq` returned.
+        characters, digits: Vocabularies of its two sides.
+    """
 
-    def on_epoch_end(self, epoch, logs=None):
-        rate = exact_match(self.model, self.pairs, *self.vocabularies)
-        print(f"exact match on {len(self.pairs[0]):,} validation texts: {rate:.2%}")
+    def __init__(self, model, characters, digits):
+        self.model, self.characters, self.digits = model, characters, digits
+        self._init_state, self._step = (tf.function(f, reduce_retracing=True) for f in (model.init_state, model.step))
 
+    def read(self, written, batch_size=1_000):
+        """Returns the reading of each written date."""
+        readings = []
+        for start in range(0, len(written), batch_size):
+            source = pad([self.characters.ids(text) for text in written[start : start + batch_size]])
+            readings += ["".join(self.digits.sequence(row)) for row in self._greedy(source)]
+        return readings
 
-def exact_match(model, pairs, characters, digits, batch_size=1_000):
-    """Returns the share of texts that are read without any error."""
-    readings = []
-    for start in range(0, len(pairs[0]), batch_size):
-        readings += read_dates(model, pairs[0][start : start + batch_size], characters, digits)
-    return np.mean([reading == target for reading, target in zip(readings, pairs[1], strict=True)])
+    def exact_match(self, pairs):
+        """Returns the share of (texts, dates) that are read without any error."""
+        written, dates = pairs
+        return np.mean([reading == date for reading, date in zip(self.read(written), dates, strict=True)])
 
-
-def read_dates(model, written, characters, digits):
-    """Returns the reading of each written date: the likeliest character, step by step."""
-    tokens = greedy(model, pad([characters.ids(text) for text in written]))
-    return ["".join(digits.sequence(row)) for row in tokens]
-
-
-def greedy(model, source):
-    """Returns the likeliest target ids `[B, MAX_LENGTH]` of the source ids `[B, S]`."""
-    init_state, step = tf.function(model.init_state), tf.function(model.step)
-    state = init_state(tf.constant(source))
-    tokens = [tf.fill((len(source),), START_ID)]
-    for _ in range(MAX_LENGTH):
-        logits, state = step(tokens[-1], state)
-        tokens.append(tf.argmax(logits, axis=-1, output_type=tf.int32))
-    return np.stack(tokens[1:], axis=1)
+    def _greedy(self, source):
+        """Source ids `[B, S]` -> target ids `[B, MAX_LENGTH]`."""
+        state = self._init_state(tf.constant(source))
+        tokens = [tf.fill((len(source),), START_ID)]
+        for _ in range(MAX_LENGTH):
+            logits, state = self._step(tokens[-1], state)
+            tokens.append(tf.argmax(logits, axis=-1, output_type=tf.int32))
+        return np.stack(tokens[1:], axis=1)
 
 
 def show(out):
@@ -154,18 +155,19 @@ def show(out):
     keras_logits = model(inputs)
     saved_logits = saved_model.serve({name: tf.constant(ids) for name, ids in inputs.items()})
     print(f"reloaded .keras and SavedModel differ by {np.max(np.abs(keras_logits - saved_logits)):.1e} at most")
-    for text, date, reading in zip(written, dates, read_dates(model, written, characters, digits), strict=True):
+    reader = DateReader(model, characters, digits)
+    for text, date, reading in zip(written, dates, reader.read(written), strict=True):
         print(f"{text:>40}  ->  {reading}  {'' if reading == date else f'(should be {date})'}")
-    draw_attention(model, characters, digits, out / "attention.png")
+    draw_attention(reader, out / "attention.png")
 
 
-def draw_attention(model, characters, digits, path):
+def draw_attention(reader, path):
     """Draws for a few dates which written characters each character of the reading came from."""
     figure, axes = plt.subplots(2, 2, figsize=(12, 8), layout="constrained")
-    for axis, text, reading in zip(axes.flat, DRAWN, read_dates(model, DRAWN, characters, digits), strict=True):
-        source, target = pad([characters.ids(text)]), pad([digits.ids(reading)])
+    for axis, text, reading in zip(axes.flat, DRAWN, reader.read(DRAWN), strict=True):
+        source, target = pad([reader.characters.ids(text)]), pad([reader.digits.ids(reading)])
         inputs, _ = teacher_forcing(source, target)
-        scores = np.array(model.attention_scores(inputs["source"], inputs["target"])[0])
+        scores = np.array(reader.model.attention_scores(inputs["source"], inputs["target"])[0])
         image = axis.imshow(scores[: len(reading), : len(text)], cmap="magma", vmin=0, vmax=1, aspect="auto")
         axis.set_xticks(range(len(text)), list(text), fontsize=11)
         axis.set_yticks(range(len(reading)), list(reading), fontsize=11)

@@ -1,0 +1,57 @@
+"""The README's first command, small: data, training, both saved forms, readings, picture."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import dates
+import numpy as np
+import pytest
+from vocabulary import Vocabulary
+
+from keras_attn import models
+
+
+@pytest.fixture(scope="module")
+def reader():
+    characters, digits = Vocabulary("123. abc"), Vocabulary("-0123456789")
+    return dates.DateReader(models.RNNSeq2Seq(len(characters), len(digits), size=7), characters, digits)
+
+
+def test_readings_are_the_likeliest_characters_one_after_the_other(reader):
+    written = ["1. a 3", "2. b 21"]
+    for text, reading in zip(written, reader.read(written), strict=True):
+        source, target = np.array([reader.characters.ids(text)]), [1]
+        for _ in range(dates.MAX_LENGTH):
+            logits = reader.model({"source": source, "target": np.array([target])})
+            target.append(int(np.argmax(logits[0, -1])))
+        assert reading == "".join(reader.digits.sequence(target[1:]))
+
+
+def test_exact_match_counts_whole_readings(reader):
+    readings = reader.read(["1. a 3", "2. b 21"])
+    assert reader.exact_match((["1. a 3", "2. b 21"], [readings[0], "?"])) == 0.5
+
+
+@pytest.mark.slow
+def test_the_whole_command(tmp_path):
+    small = ["--epochs", "1", "--steps", "2", "--batch-size", "16", "--size", "8"]
+    folders = ["--out", str(tmp_path / "out"), "--data-dir", str(tmp_path / "data")]
+    command = [sys.executable, dates.__file__, *small, *folders]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert re.search(r"exact match on 14,\d\d\d texts of unseen dates: 0\.\d\d%", output)
+    difference = re.search(r"reloaded .keras and SavedModel differ by (\S+) at most", output)
+    assert float(difference[1]) < 1e-5
+    assert len(re.findall(r"^.+  ->  .*\(should be \d{4}-\d\d-\d\d\)$", output, re.MULTILINE)) == 10
+    written = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*")}
+    assert {"model.keras", "1/saved_model.pb", "attention.png", "source_vocabulary.json"} <= written
+    assert (tmp_path / "out" / "attention.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_help_is_worth_reading():
+    command = [sys.executable, str(pathlib.Path(dates.__file__)), "--help"]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    for option in ("--epochs", "--steps", "--batch-size", "--size", "--seed", "--out", "--data-dir", "--show"):
+        assert option in text
+    assert "default: 3" in " ".join(text.split())

@@ -1,0 +1,215 @@
+"""The pronunciation example: its figures, its decoding, its schedule, and a training that is killed and goes on."""
+
+import csv
+import functools
+import itertools
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pronounce
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pronounce import edit_distance, error_rates
+from vocabulary import END_ID, START_ID, Vocabulary, pad
+
+from keras_attn import models
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TINY = "--layers 1 --size 8 --heads 2 --hidden 13 --batch-size 29 --warmup 3 --limit 211 --words 11 --epochs 2"
+KILLED_IN_THE_SECOND_EPOCH = """
+import os, signal, sys
+import pronounce
+
+class Killed(pronounce.ErrorRates):
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        if (self.epoch, batch) == (1, 2):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+pronounce.ErrorRates = Killed
+pronounce.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    "tokens, reference, distance",
+    [
+        ("", "", 0),
+        ("abc", "", 3),
+        ("", "ab", 2),
+        ("abc", "abc", 0),
+        ("kitten", "sitting", 3),  # two substitutions and an insertion
+        ("flaw", "lawn", 2),  # a deletion and an insertion
+        ("intention", "execution", 5),
+        ("ab", "ba", 2),  # a swap has no edit of its own
+        (["HH", "AH", "L", "OW"], ["HH", "EH", "L", "OW"], 1),
+        (["AH", "L"], ["A", "HL"], 2),  # tokens, not characters
+        (["T", "R", "AE", "N", "S"], ["T", "R", "AE", "N", "Z", "S"], 1),
+    ],
+)
+def test_edit_distance_by_hand(tokens, reference, distance):
+    assert edit_distance(tokens, reference) == edit_distance(reference, tokens) == distance
+
+
+@given(st.text("abc", max_size=7), st.text("abc", max_size=7))
+def test_edit_distance_is_that_of_the_recursive_definition(tokens, reference):
+    @functools.cache
+    def distance(a, b):
+        if not a or not b:
+            return len(a) + len(b)
+        edits = distance(a[1:], b), distance(a, b[1:]), distance(a[1:], b[1:]) - (a[0] == b[0])
+        return 1 + min(edits)
+
+    assert edit_distance(tokens, reference) == distance(tokens, reference)
+
+
+def _phonemes(*texts):
+    return [text.split() for text in texts]
+
+
+@pytest.mark.parametrize(
+    "prediction, known, phoneme_error, word_error",
+    [
+        ("A B", ["A B"], 0, 0),
+        ("A B", ["C D E", "A B"], 0, 0),  # any of the pronunciations will do
+        ("A B C", ["A B D D", "B C"], 1 / 2, 1),  # the second is nearer: one edit, two phonemes
+        ("A B C", ["A X C D", "A B C D"], 1 / 4, 1),
+        ("A", ["A B C", "B"], 1 / 1, 1),  # the nearer, though it shares nothing
+        ("A B C", ["A B C D", "A B"], 1 / 2, 1),  # equally near: the shorter
+        ("", ["A B C"], 3 / 3, 1),
+        ("A B C D", ["X"], 4 / 1, 1),
+    ],
+)
+def test_the_best_reference_counts(prediction, known, phoneme_error, word_error):
+    assert error_rates(_phonemes(prediction), [_phonemes(*known)]) == (phoneme_error, word_error)
+
+
+def test_error_rates_sum_over_words():
+    predictions = _phonemes("A B", "A B C", "X")
+    references = [_phonemes("C D", "A B"), _phonemes("A B D D", "B C"), _phonemes("Y Z")]
+    assert error_rates(predictions, references) == ((0 + 1 + 2) / (2 + 2 + 2), 2 / 3)
+
+
+@pytest.mark.parametrize("step, rate", [(0, 1e-5), (49, 5e-4), (99, 1e-3), (399, 5e-4), (9_999, 1e-4)])
+def test_the_learning_rate_rises_in_a_line_and_falls_with_the_root(step, rate):
+    schedule = pronounce.InverseSquareRoot(1e-3, warmup_steps=100)
+    assert float(schedule(np.int64(step))) == pytest.approx(rate)
+    copy = keras.optimizers.schedules.deserialize(keras.optimizers.schedules.serialize(schedule))
+    assert copy.get_config() == schedule.get_config() == {"peak": 1e-3, "warmup_steps": 100}
+
+
+def test_batches_hold_every_pair_padded_to_the_longest_of_the_batch():
+    words = {"a" * n: _phonemes(*[" ".join(["AH"] * m) for m in range(1, n)]) for n in range(2, 13)}
+    letters, phonemes = Vocabulary.of(words), Vocabulary.of(itertools.chain.from_iterable(words.values()))
+    batches, num_steps = pronounce.bucketed(words, letters, phonemes, batch_size=1)
+    seen = []
+    for inputs, labels in batches.take(num_steps).as_numpy_iterator():
+        source, target = inputs["source"], inputs["target"]
+        assert source.min() > 0 and labels.min() > 0  # no padding in batches of one
+        assert labels[0, -1] == END_ID and target.tolist() == [[START_ID, *labels[0, :-1]]]
+        seen.append(("".join(letters.sequence(source[0])), phonemes.sequence(labels[0])))
+    assert sorted(seen) == sorted((word, p) for word, known in words.items() for p in known)
+    batches, num_steps = pronounce.bucketed(words, letters, phonemes, batch_size=5)
+    for inputs, labels in batches.take(num_steps).as_numpy_iterator():
+        lengths = (inputs["source"] != 0).sum(axis=1), (labels != 0).sum(axis=1)
+        assert inputs["target"].shape == labels.shape == (5, lengths[1].max())
+        assert inputs["source"].shape == (5, lengths[0].max())
+        assert ((inputs["target"] != 0) == (labels != 0)).all()
+
+
+@pytest.fixture
+def model(rng):
+    """An untrained model with matrices so large that its tokens differ."""
+    model = models.Transformer(11, 13, num_layers=1, size=8, num_heads=2, hidden_size=17)
+    model.set_weights([rng.normal(size=w.shape) if w.ndim > 1 else w for w in model.get_weights()])
+    return model
+
+
+@pytest.mark.parametrize("end_bias", [0.0, 4.0, 200.0])
+def test_greedy_takes_the_likeliest_token_of_the_full_model(model, end_bias, monkeypatch):
+    monkeypatch.setattr(pronounce, "MAX_LENGTH", 7)
+    kernel, bias = model.get_layer("projection").get_weights()
+    bias[END_ID] += end_bias
+    model.get_layer("projection").set_weights([kernel, bias])
+    source = pad([[5, 4, 9, END_ID], [6, END_ID], [10, 7, END_ID], [8, 8, 8, 4, END_ID]])
+    tokens = pronounce.Pronouncer(model, None, None).greedy(source).numpy()
+
+    expected = np.full((4, 1), START_ID)
+    while expected.shape[1] <= 7 and not (expected == END_ID).any(axis=1).all():
+        logits = np.array(model({"source": source, "target": expected}))
+        expected = np.concatenate([expected, logits[:, -1:].argmax(axis=-1)], axis=1)
+    print(tokens)
+    np.testing.assert_array_equal(tokens, expected[:, 1:])
+    assert tokens.shape[1] == 1 if end_bias == 200.0 else tokens.shape[1] <= 7
+
+
+def test_pronunciations_come_in_the_order_of_the_words(model):
+    pronouncing = pronounce.Pronouncer(model, Vocabulary("abcdefg"), Vocabulary("ABCDEFGHI"))
+    words = ["gabfd", "a", "bag", "", "fade", "be"]
+    one_by_one = [pronouncing([word])[0] for word in words]
+    assert pronouncing(words, batch_size=4) == one_by_one
+    print(one_by_one)
+    assert len(set(map(tuple, one_by_one))) > 1
+
+
+def test_the_best_weights_and_the_count_survive_a_kill(tmp_path):
+    def stopping(model):
+        callback = pronounce.LastingEarlyStopping(tmp_path, "error", patience=3)
+        callback.set_model(model)
+        model.stop_training = False  # as `fit` does
+        callback.on_train_begin()
+        return callback
+
+    def epoch(callback, number, error):
+        callback.model.set_weights([np.full((1, 1), number, "float32")])
+        callback.on_epoch_end(number, {"error": error})
+        return callback.model.stop_training
+
+    first, second = (keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)]) for _ in range(2))
+    killed = stopping(first)
+    assert [epoch(killed, number, error) for number, error in enumerate([0.5, 0.3, 0.4])] == [False] * 3
+    resumed = stopping(second)
+    assert not epoch(resumed, 3, 0.35)  # better than the epoch before, not than the best
+    assert epoch(resumed, 4, 0.3)  # the third epoch without a better one
+    resumed.on_train_end()
+    np.testing.assert_array_equal(second.get_weights()[0], [[1.0]])
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_where_it_was_and_ends_in_models_that_agree(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "examples")]))
+    out = tmp_path / "out"
+    arguments = [*TINY.split(), "--out", str(out), "--data-dir", str(tmp_path / "data")]
+    killed = subprocess.run([sys.executable, "-c", KILLED_IN_THE_SECOND_EPOCH, *arguments], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert (out / "backup" / "best.weights.h5").exists()
+    printed = capfd.readouterr().out
+    assert "Epoch 1/2" in printed and "Epoch 2/2" in printed
+
+    pronounce.main(arguments)
+    printed = capfd.readouterr().out
+    assert "goes on with the training" in printed
+    assert "Epoch 1/2" not in printed and "Epoch 2/2" in printed
+    with (out / "history.csv").open() as file:
+        epochs = list(csv.DictReader(file))
+    assert [row["epoch"] for row in epochs] == ["0", "1"]
+    num_steps = re.search(r"(\d+)/\1", printed.split("Epoch 2/2")[1])[1]
+    schedule = pronounce.InverseSquareRoot(1e-3, warmup_steps=3)
+    for number, row in enumerate(epochs, start=1):
+        assert float(row["learning_rate"]) == pytest.approx(float(schedule(number * int(num_steps))))
+        assert float(row["val_word_error"]) <= 1 and float(row["val_phoneme_error"]) > 0
+
+    assert float(re.search(r"SavedModel differ by (\S+) at most", printed)[1]) < 1e-4
+    assert printed.count("  ->  ") == 10
+    names = {path.name for path in out.iterdir()}
+    vocabularies = {"source_vocabulary.json", "target_vocabulary.json"}
+    assert names == {"1", "attention.png", "history.csv", "model.keras", "samples.json"} | vocabularies
