@@ -8,35 +8,75 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_attn import masks
+from keras_attn import MultiHeadSelfAttention, masks
 from keras_attn.kernels.dispatch import whole_grid
 
 QUERY, KEY = np.arange(7)[:, None], np.arange(7)[None, :]
+sizes = st.integers(1, 4)
+leaves = st.one_of(
+    st.just(masks.Causal()),
+    st.builds(masks.Window, sizes, st.one_of(st.none(), sizes)),
+    st.builds(masks.Prefix, sizes),
+    st.builds(masks.Blocks, sizes),
+    st.builds(masks.Dilated, sizes),
+)
 patterns = st.recursive(
-    st.one_of(
-        st.just(masks.Causal()),
-        st.builds(masks.Window, st.integers(1, 4), st.one_of(st.none(), st.integers(1, 4))),
+    leaves,
+    lambda inner: st.one_of(
+        st.builds(masks.And, inner, inner), st.builds(masks.Or, inner, inner), st.builds(masks.Not, inner)
     ),
-    lambda inner: st.one_of(st.builds(masks.And, inner, inner), st.builds(masks.Or, inner, inner)),
     max_leaves=5,
 )
+PLAIN_WORDS = {
+    masks.Causal: lambda mask, query, key: key <= query,
+    masks.Window: lambda mask, query, key: (
+        query - mask.left + 1 <= key <= query + (mask.left if mask.right is None else mask.right) - 1
+    ),
+    masks.Prefix: lambda mask, query, key: key < mask.length,
+    masks.Blocks: lambda mask, query, key: query // mask.size == key // mask.size,
+    masks.Dilated: lambda mask, query, key: abs(query - key) % mask.step == 0,
+    masks.And: lambda mask, query, key: brute_force(mask.first, query, key) and brute_force(mask.second, query, key),
+    masks.Or: lambda mask, query, key: brute_force(mask.first, query, key) or brute_force(mask.second, query, key),
+    masks.Not: lambda mask, query, key: not brute_force(mask.mask, query, key),
+}
 
 
 def brute_force(mask, query, key):
     """What the documentation says, in plain words."""
-    if isinstance(mask, masks.Causal):
-        return key <= query
-    if isinstance(mask, masks.Window):
-        right = mask.left if mask.right is None else mask.right
-        return query - mask.left + 1 <= key <= query + right - 1
-    parts = brute_force(mask.first, query, key), brute_force(mask.second, query, key)
-    return all(parts) if isinstance(mask, masks.And) else any(parts)
+    return PLAIN_WORDS[mask.__class__](mask, query, key)
 
 
 @given(patterns)
 def test_patterns_are_what_they_say(mask):
     wanted = [[brute_force(mask, query, key) for key in range(7)] for query in range(7)]
     np.testing.assert_array_equal(mask(QUERY, KEY), wanted)
+
+
+@given(patterns, st.lists(st.integers(0, 6), min_size=4, max_size=4))
+def test_spans_bound_what_a_rectangle_shows(mask, corners):
+    queries, keys = sorted(corners[:2]), sorted(corners[2:])
+    visible = np.broadcast_to(mask(QUERY, KEY), (7, 7))[queries[0] : queries[1] + 1, keys[0] : keys[1] + 1]
+    some, every = mask.spans(masks.Span(*queries, *keys))
+    assert some or not visible.any()
+    assert visible.all() or not every
+
+
+@given(leaves, st.lists(st.integers(0, 6), min_size=4, max_size=4))
+def test_spans_of_simple_patterns_are_exact(mask, corners):
+    if isinstance(mask, masks.Dilated):
+        assert mask.spans(masks.Span(*corners)) == (True, False)
+        return
+    queries, keys = sorted(corners[:2]), sorted(corners[2:])
+    visible = np.broadcast_to(mask(QUERY, KEY), (7, 7))[queries[0] : queries[1] + 1, keys[0] : keys[1] + 1]
+    assert mask.spans(masks.Span(*queries, *keys)) == (visible.any(), visible.all())
+
+
+def test_spans_of_call_masks():
+    span = masks.Span(0, 3, np.array([0, 2, 4]), np.array([1, 3, 5]))
+    some, every = masks.KeyLength(np.array([3, 4])).spans(span)
+    np.testing.assert_array_equal(some, [True, True, False])
+    np.testing.assert_array_equal(every, [True, False, False])
+    assert masks.Padding(np.ones((1, 2), bool)).spans(span) == (True, False)
 
 
 @given(patterns)
@@ -60,6 +100,18 @@ def test_operators_and_equality():
 def test_causal_window_is_the_last_n():
     visible = (masks.Causal() & masks.Window(3))(QUERY, KEY)
     assert [int(row.sum()) for row in visible] == [1, 2, 3, 3, 3, 3, 3]
+
+
+@keras.saving.register_keras_serializable("test_masks")
+def is_even(query_index, key_index):
+    return key_index % 2 == 0
+
+
+def test_a_registered_function_is_saved_with_the_layer():
+    layer = MultiHeadSelfAttention(2, mask=masks.Where(is_even) | masks.Causal())
+    again = MultiHeadSelfAttention.from_config(json.loads(json.dumps(layer.get_config())))
+    assert again.mask == layer.mask
+    assert again.mask.first.function is is_even
 
 
 def test_masks_of_a_call():
@@ -91,9 +143,9 @@ def test_hide_stops_nan_and_drops_the_keras_mask():
 
 @pytest.mark.parametrize("left", [0, -1, 1.5, "3"])
 def test_windows_that_see_nothing_are_refused(left):
-    with pytest.raises(ValueError, match=f"`left` of a Window must be an integer of at least 1.*left={left!r}"):
+    with pytest.raises(ValueError, match=f"`left` must be an integer of at least 1.*left={left!r}"):
         masks.Window(left)
-    with pytest.raises(ValueError, match="`right` of a Window"):
+    with pytest.raises(ValueError, match="`right` must be an integer"):
         masks.Window(2, left)
 
 
@@ -109,6 +161,10 @@ def test_bad_parts_and_keys_are_refused():
 
 
 def test_a_user_written_pattern_fills_a_layers_slot():
+    assert (masks.Where(lambda query, key: key % 2 == 0) & masks.Causal())(QUERY, KEY).sum() == 16
+    with pytest.raises(ValueError, match="`function` must be a function of query and key index. Received: function=3"):
+        masks.Where(3)
+
     class Even(masks.Pattern):
         def __call__(self, query_index, key_index):
             return key_index % 2 == 0

@@ -1,0 +1,50 @@
+"""Mask objects: which key a query may see.
+
+*Patterns* (`Causal`, `Window`, ...) are functions of the query's and the key's index; they
+fill a layer's `mask=` slot and are saved with it. *Call masks* (`Padding`, `Segments`, ...)
+hold tensors of one call. `&`, `|` and `~` join any of them.
+"""
+
+from keras_attn.masks.algebra import And, Grid, Mask, Not, Or, Pattern, Span, combine
+from keras_attn.masks.calls import (
+    Explicit,
+    KeyLength,
+    Padding,
+    Segments,
+    as_boolean,
+    check_attention_mask,
+    explicit,
+    first_given,
+    hide,
+    padding,
+    segments,
+)
+from keras_attn.masks.patterns import Blocks, Causal, Dilated, Prefix, Where, Window
+
+__all__ = [
+    "And",
+    "Blocks",
+    "Causal",
+    "Dilated",
+    "Explicit",
+    "Grid",
+    "KeyLength",
+    "Mask",
+    "Not",
+    "Or",
+    "Padding",
+    "Pattern",
+    "Prefix",
+    "Segments",
+    "Span",
+    "Where",
+    "Window",
+    "as_boolean",
+    "check_attention_mask",
+    "combine",
+    "explicit",
+    "first_given",
+    "hide",
+    "padding",
+    "segments",
+]

@@ -1,0 +1,156 @@
+"""What all masks share: the question they answer, and the algebra that joins them.
+
+A kernel asks a mask for the `Grid` of scores it is about to compute (`visible`), and before
+that, for a rectangle of it, whether anything in it is seen and whether all of it is
+(`spans`), so that it can leave out what is hidden and need not mask what is not.
+"""
+
+import dataclasses
+import functools
+import operator
+from typing import Any
+
+from keras import ops
+
+from keras_attn.slots import Slot, register
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """The plane of scores that a mask is asked about: every query against every key.
+
+    Attributes:
+        query_index: Index of each query among the keys, `[B or 1, 1, T, 1]`.
+        key_index: Index of each key, `[1, 1, 1, S]`.
+    """
+
+    query_index: Any
+    key_index: Any
+
+    def queries(self, tensor):
+        """Lays a tensor `[B, T]` along the grid's queries: `[B, 1, T, 1]`."""
+        return tensor[:, None, :, None]
+
+    def keys(self, tensor):
+        """Lays a tensor `[B, S]` along the grid's keys: `[B, 1, 1, S]`."""
+        return tensor[:, None, None, :]
+
+    def cells(self, tensor):
+        """Lays a tensor that broadcasts to `[B, H, T, S]` over the grid."""
+        return tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """Rectangles of the plane of scores, by the first and last index of queries and keys.
+
+    Attributes are integers or integer tensors that broadcast against each other.
+    """
+
+    query_low: Any
+    query_high: Any
+    key_low: Any
+    key_high: Any
+
+
+class Mask(Slot):
+    """What all masks share: `&`, `|`, `~`, and the two questions of a kernel."""
+
+    def visible(self, grid):
+        """Returns booleans that broadcast to `[B, H, T, S]`, True where a query may attend."""
+        raise NotImplementedError(f"`{self.__class__.__name__}` must define `visible(grid)`.")
+
+    def spans(self, span):
+        """Returns (some, every) for rectangles: whether any cell may be, whether all surely are seen.
+
+        A mask that cannot tell answers (True, False), which is always right.
+        """
+        del span
+        return True, False
+
+    def __and__(self, other):
+        return And(self, other)
+
+    def __or__(self, other):
+        return Or(self, other)
+
+    def __invert__(self):
+        return Not(self)
+
+
+class Pattern(Mask):
+    """A mask that is a function of indices: subclasses define `__call__`, and `spans` where they can tell."""
+
+    def __call__(self, query_index, key_index):
+        """Returns whether the query may see the key, for indices that broadcast against each other."""
+        raise NotImplementedError(f"`{self.__class__.__name__}` must define `__call__`.")
+
+    def visible(self, grid):
+        return self(grid.query_index, grid.key_index)
+
+
+class _Pair(Pattern):
+    join: Any = None
+
+    def __init__(self, first, second):
+        self.first = check_mask("first", first)
+        self.second = check_mask("second", second)
+
+    def __call__(self, query_index, key_index):
+        return self.join(self.first(query_index, key_index), self.second(query_index, key_index))
+
+    def visible(self, grid):
+        return self.join(self.first.visible(grid), self.second.visible(grid))
+
+    def spans(self, span):
+        return tuple(map(self.join, self.first.spans(span), self.second.spans(span)))
+
+
+@register
+class And(_Pair):
+    """Sees what both masks let through."""
+
+    join = staticmethod(operator.and_)
+
+
+@register
+class Or(_Pair):
+    """Sees what either mask lets through."""
+
+    join = staticmethod(operator.or_)
+
+
+@register
+class Not(Pattern):
+    """Sees what the mask hides."""
+
+    def __init__(self, mask):
+        self.mask = check_mask("mask", mask)
+
+    def __call__(self, query_index, key_index):
+        return negate(self.mask(query_index, key_index))
+
+    def visible(self, grid):
+        return negate(self.mask.visible(grid))
+
+    def spans(self, span):
+        some, every = self.mask.spans(span)
+        return negate(every), negate(some)
+
+
+def negate(value):
+    """`not` for Python's booleans, elementwise for arrays and tensors."""
+    return not value if isinstance(value, bool) else ops.logical_not(value)
+
+
+def check_mask(name, mask):
+    """Raises a `ValueError` unless `mask` is a mask."""
+    if not isinstance(mask, Mask):
+        raise ValueError(f"Only masks can be joined by &, | and ~. Received: {name}={mask!r}.")
+    return mask
+
+
+def combine(*masks):
+    """Joins the masks that are not None by "and"; None if there is none."""
+    given = [mask for mask in masks if mask is not None]
+    return functools.reduce(operator.and_, given) if given else None

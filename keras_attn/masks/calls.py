@@ -1,0 +1,142 @@
+"""Call masks: hold the tensors of one call. Layers make them from their arguments and join them to their pattern."""
+
+import functools
+import operator
+
+import keras
+from keras import ops
+
+from keras_attn.checks import check_broadcast
+from keras_attn.masks.algebra import Mask
+
+
+class Padding(Mask):
+    """Hides padded keys, and every key from a padded query.
+
+    Args:
+        query_mask: Boolean `[B, T]`, True for real positions, or None.
+        key_mask: Boolean `[B, S]`, or None.
+    """
+
+    def __init__(self, query_mask=None, key_mask=None):
+        self.query_mask = query_mask
+        self.key_mask = key_mask
+
+    def visible(self, grid):
+        parts = []
+        if self.query_mask is not None:
+            parts.append(grid.queries(as_boolean("query_mask", self.query_mask)))
+        if self.key_mask is not None:
+            parts.append(grid.keys(as_boolean("key_mask", self.key_mask)))
+        return functools.reduce(operator.and_, parts)
+
+
+class Segments(Mask):
+    """Packed sequences: a query sees the keys of its own segment; segment 0 is padding.
+
+    Args:
+        query_ids: Integers `[B, T]`.
+        key_ids: Integers `[B, S]`.
+    """
+
+    def __init__(self, query_ids, key_ids):
+        self.query_ids = query_ids
+        self.key_ids = key_ids
+
+    def visible(self, grid):
+        query_ids = grid.queries(ops.cast(self.query_ids, "int32"))
+        key_ids = grid.keys(ops.cast(self.key_ids, "int32"))
+        return ops.equal(query_ids, key_ids) & ops.not_equal(query_ids, 0)
+
+
+class Explicit(Mask):
+    """A mask given as a tensor.
+
+    Args:
+        tensor: Boolean, broadcasts to `[B, H, T, S]`; `[B, T, S]` gets its head axis.
+    """
+
+    def __init__(self, tensor):
+        tensor = as_boolean("mask", tensor)
+        self.tensor = tensor[:, None] if len(tensor.shape) == 3 else tensor
+
+    def visible(self, grid):
+        return grid.cells(self.tensor)
+
+
+class KeyLength(Mask):
+    """Hides the keys from each row's length on: the unused end of a fixed-size cache.
+
+    Args:
+        lengths: Integers `[B]`.
+    """
+
+    def __init__(self, lengths):
+        self.lengths = lengths
+
+    def visible(self, grid):
+        return grid.key_index < ops.reshape(ops.cast(self.lengths, "int32"), (-1, 1, 1, 1))
+
+    def spans(self, span):
+        shortest, longest = ops.min(self.lengths), ops.max(self.lengths)
+        return span.key_low < longest, span.key_high < shortest
+
+
+def padding(query_mask, key_mask):
+    """Returns a `Padding`, or None where neither mask is given."""
+    return None if query_mask is None and key_mask is None else Padding(query_mask, key_mask)
+
+
+def segments(query_ids, key_ids):
+    """Returns `Segments`, or None where no ids are given.
+
+    Raises:
+        ValueError: If only one of the two is given.
+    """
+    if query_ids is None and key_ids is None:
+        return None
+    if query_ids is None or key_ids is None:
+        missing = "query" if query_ids is None else "memory"
+        raise ValueError(f"Segment ids must be given for queries and memory alike. Received: none for the {missing}.")
+    return Segments(query_ids, key_ids)
+
+
+def explicit(tensor):
+    """Returns an `Explicit` mask, or None where there is no tensor."""
+    return None if tensor is None else Explicit(tensor)
+
+
+def first_given(*masks):
+    """Returns the first mask that is not None, or None: an explicit mask wins over one Keras filled in."""
+    return next((mask for mask in masks if mask is not None), None)
+
+
+def hide(tensor, mask):
+    """Returns `tensor` `[B, T, D]` with zeros where `mask` `[B, T]` is False.
+
+    This is the door at which NaN and infinity in padding stop. The result carries no Keras
+    mask of its own.
+    """
+    return tensor if mask is None else ops.where(as_boolean("mask", mask)[..., None], tensor, 0)
+
+
+def check_attention_mask(name, mask, letters, sizes):
+    """Raises unless `mask` is boolean (or integer) and broadcasts to the axes `letters` (B H T S)."""
+    check_boolean(name, mask)
+    without_heads = letters.replace("H", "") if len(mask.shape) == 3 else letters
+    check_broadcast(name, mask, without_heads, sizes)
+
+
+def as_boolean(name, mask):
+    """Returns `mask` as booleans; integers count as True unless zero."""
+    check_boolean(name, mask)
+    return ops.cast(mask, "bool")
+
+
+def check_boolean(name, mask):
+    """Raises a `ValueError` for masks of floating point, which would be additive elsewhere."""
+    if keras.backend.is_float_dtype(keras.backend.standardize_dtype(mask.dtype)):
+        raise ValueError(
+            f"`{name}` must be boolean, True where a query may attend. Received: {name}.dtype={mask.dtype}. "
+            "Scores to be added go into `bias`."
+        )
