@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def attention(query, key, value, visible=None, bias=None, scale=None, softcap=None):
+def attention(query, key, value, visible=None, bias=None, scale=None, softcap=None, sinks=None):
     """Returns outputs `[B, H, T, V]` and scores `[B, H, T, S]`; empty rows are zero."""
     batch, heads, length, size = query.shape
     source_length = key.shape[2]
@@ -23,7 +23,8 @@ def attention(query, key, value, visible=None, bias=None, scale=None, softcap=No
             logits = softcap * np.tanh(logits / softcap)
         logits = logits + bias[b, h, t, keys]
         weights = np.exp(logits - logits.max())
-        scores[b, h, t, keys] = weights / weights.sum()
+        sink = 0 if sinks is None else np.exp(sinks[h] - logits.max())
+        scores[b, h, t, keys] = weights / (weights.sum() + sink)
         outputs[b, h, t] = sum(scores[b, h, t, s] * value[b, group, s].astype("float64") for s in keys)
     return outputs, scores
 

@@ -6,7 +6,7 @@ from keras import ops
 from keras_attn.kernels.softmax import masked_softmax, wide
 
 
-def dense_attention(query, key, value, visible, bias, scale, softcap, dropout, seed, return_scores):
+def dense_attention(query, key, value, visible, bias, sinks, scale, softcap, dropout, seed, return_scores):
     """Computes `softmax(scale * query @ key + bias) @ value` over the visible keys.
 
     Args and Returns as `keras_attn.kernels.attention`, but for `visible`: boolean that
@@ -24,11 +24,22 @@ def dense_attention(query, key, value, visible, bias, scale, softcap, dropout, s
         scores = scores + bias
         finite = bias > float("-inf")  # a bias of minus infinity hides, as a mask does
         visible = finite if visible is None else visible & finite
-    weights = ops.cast(masked_softmax(scores, visible), value.dtype)
+    weights = masked_softmax(scores, visible) if sinks is None else _softmax_with_sinks(scores, visible, sinks)
+    weights = ops.cast(weights, value.dtype)
     dropped = keras.random.dropout(weights, dropout, seed=seed) if dropout else weights
     outputs = ops.einsum("bhts,bhsk->bhtk", _fold_groups(dropped, groups), value)
     outputs = _unfold_groups(outputs, groups, target_length)  # [B, H, T, K]
     return (outputs, weights) if return_scores else outputs
+
+
+def _softmax_with_sinks(scores, visible, sinks):
+    """Softmax over the visible keys and each head's sink, whose own weight is dropped."""
+    shape = (*ops.shape(scores)[:-1], 1)
+    column = ops.broadcast_to(ops.reshape(ops.cast(sinks, scores.dtype), (1, -1, 1, 1)), shape)
+    if visible is not None:
+        visible = ops.broadcast_to(visible, ops.shape(scores))
+        visible = ops.concatenate([visible, ops.ones(shape, "bool")], axis=-1)
+    return masked_softmax(ops.concatenate([scores, column], axis=-1), visible)[..., :-1]
 
 
 def _fold_groups(tensor, groups):

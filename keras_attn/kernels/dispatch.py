@@ -1,12 +1,14 @@
 """The single door to multi-head arithmetic, and the choice of a kernel behind it."""
 
+import keras
 from keras import ops
 
 from keras_attn import masks
 from keras_attn.checks import check_axes, check_broadcast
+from keras_attn.kernels.blockwise import Blockwise, blockwise_attention
+from keras_attn.kernels.choice import choose_kernel
 from keras_attn.kernels.dense import dense_attention
-
-KERNELS = ("auto", "dense")
+from keras_attn.kernels.tiling import Tiling
 
 
 def attention(
@@ -17,6 +19,7 @@ def attention(
     bias=None,
     scale=None,
     softcap=None,
+    sinks=None,
     dropout=0.0,
     seed=None,
     query_offset=None,
@@ -40,19 +43,23 @@ def attention(
         bias: Added to the scaled scores, broadcasts to `[B, H, T, S]`; minus infinity hides.
         scale: Factor of the scores; `K ** -0.5` by default.
         softcap: Caps the scaled scores smoothly, `softcap * tanh(scores / softcap)`.
+        sinks: Logits `[H]` of a key that each head sees beside all others and whose value is
+            zero (arXiv:2309.17453): scores then sum to less than one.
         dropout: Rate at which scores are dropped; the caller passes 0 outside training.
         seed: Integer or `keras.random.SeedGenerator` for the dropout.
         query_offset: Index of the first query among the keys, integer scalar or `[B]`. By
             default the last query stands at the last key (bottom-right alignment).
         key_length: Number of keys in use of each row, `[B]`; later ones are hidden.
         return_scores: Whether to return the scores too.
-        kernel: `"auto"` or `"dense"`.
+        kernel: `"dense"` builds the scores. `"blockwise"` never does, in memory linear in T and
+            S. `"auto"` takes the faster one, and the dense one where the scores are asked for.
 
     Returns:
         `[B, H, T, V]`, or that and the scores `[B, H, T, S]` (before dropout).
 
     Raises:
-        ValueError: For shapes that do not fit, or an unknown kernel.
+        ValueError: For shapes that do not fit, an unknown kernel, or scores asked of a kernel
+            that does not build them.
 
     Example:
     >>> import numpy as np
@@ -64,8 +71,6 @@ def attention(
     References:
         Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762.
     """
-    if kernel not in KERNELS:
-        raise ValueError(f"`kernel` must be one of {KERNELS}. Received: kernel={kernel!r}.")
     query, key, value = (ops.convert_to_tensor(tensor) for tensor in (query, key, value))
     sizes = _check_shapes(query, key, value)
     if mask is not None and not isinstance(mask, masks.Mask):
@@ -75,22 +80,22 @@ def attention(
     if bias is not None:
         bias = ops.convert_to_tensor(bias)
         check_broadcast("bias", bias, "BHTS", sizes)
+        bias = _four_axes(bias, query, key)
     if key_length is not None:
         key_length = ops.cast(key_length, "int32")
         mask = masks.combine(mask, masks.KeyLength(key_length))
+    if sinks is not None:
+        sinks = ops.convert_to_tensor(sinks)
+        check_axes({"sinks": "H"}, {"sinks": sinks}, {"H": query.shape[1]})
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
     grid = whole_grid(query, key, query_offset, key_length)
-    return dense_attention(
-        query,
-        key,
-        value,
-        visible=None if mask is None else mask.visible(grid),
-        bias=bias,
-        scale=query.shape[-1] ** -0.5 if scale is None else scale,
-        softcap=softcap,
-        dropout=dropout,
-        seed=seed,
-        return_scores=return_scores,
-    )
+    if choose_kernel(kernel, query, key, return_scores) == "dense":
+        visible = None if mask is None else mask.visible(grid)
+        return dense_attention(query, key, value, visible, bias, sinks, scale, softcap, dropout, seed, return_scores)
+    tiling = Tiling.of(mask, grid, query, key)
+    seed = draw_seed(seed) if dropout else None
+    options = Blockwise(tiling, num_heads=query.shape[1], softcap=softcap, dropout=dropout, seed=seed)
+    return blockwise_attention(query, key, value, bias, sinks, scale, options)
 
 
 def whole_grid(query, key, query_offset=None, key_length=None):
@@ -118,3 +123,18 @@ def _check_shapes(query, key, value):
             f"Received: query.shape={tuple(query.shape)}, key.shape={tuple(key.shape)}."
         )
     return sizes
+
+
+def _four_axes(bias, query, key):
+    """Gives the bias its leading axes, and full size where it is not known whether an axis is 1."""
+    bias = ops.reshape(bias, (1,) * (4 - len(bias.shape)) + tuple(ops.shape(bias)))
+    full = (*ops.shape(query)[:3], ops.shape(key)[2])
+    sizes = [length if size is None else size for size, length in zip(bias.shape, full)]
+    return ops.broadcast_to(bias, sizes) if None in tuple(bias.shape) else bias
+
+
+def draw_seed(seed):
+    """Returns integers `[2]` from an integer or the next of a `SeedGenerator`."""
+    if isinstance(seed, keras.random.SeedGenerator):
+        return seed.next()
+    return ops.convert_to_tensor([0 if seed is None else seed, 0], dtype="uint32")

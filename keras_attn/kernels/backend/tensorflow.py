@@ -28,7 +28,7 @@ def scan(step, carry, inputs, like):
     def body(index, flat_carry, writers):
         now = tree.pack_sequence_as(inputs, [reader.read(index) for reader in readers])
         new_carry, outputs = step(tree.pack_sequence_as(carry, flat_carry), now)
-        new_carry = [tf.ensure_shape(new, old.shape) for new, old in zip(tree.flatten(new_carry), flat_carry)]
+        new_carry = [same_shape(new, old) for new, old in zip(tree.flatten(new_carry), flat_carry)]
         writers = [writer.write(index, output) for writer, output in zip(writers, tree.flatten(outputs))]
         return index + 1, new_carry, writers
 
@@ -42,6 +42,45 @@ def scan(step, carry, inputs, like):
     return tree.pack_sequence_as(carry, flat_carry), outputs
 
 
+def same_shape(new, old):
+    """Returns `new` with what is known of the shape of `old`, which it replaces in a loop."""
+    return new if isinstance(old, tf.TensorArray) else tf.ensure_shape(new, old.shape)
+
+
 def is_concrete(tensor):
     """Returns whether the tensor's values can be read now: eager, not in a graph."""
     return isinstance(tensor, tf.Tensor) and tf.executing_eagerly()
+
+
+def fori(low, high, body, carry):
+    """Runs `carry = body(index, carry)` for low <= index < high, one at a time; not differentiable."""
+    _, carry = tf.while_loop(
+        lambda index, _: index < high,
+        lambda index, carry: (index + 1, body(index, carry)),
+        (tf.convert_to_tensor(low), carry),
+        parallel_iterations=1,
+    )
+    return carry
+
+
+def zero_blocks(blocks):
+    """Returns a sum for each of the blocks `[J, ...]`, zero in the blocks' shape and dtype."""
+    zeros = tf.zeros_like(blocks)
+    array = tf.TensorArray(zeros.dtype, tf.shape(zeros)[0], element_shape=zeros.shape[1:], clear_after_read=False)
+    return array.unstack(zeros)
+
+
+def add_to_block(sums, index, value):
+    """Returns the sums with `value` added to block `index`, in place."""
+    return sums.write(index, sums.read(index) + value)
+
+
+def stack_blocks(sums):
+    """Returns the sums as one tensor `[J, ...]`."""
+    return sums.stack()
+
+
+def block_uniform(shape, seed, row, column):
+    """Uniform float32 numbers of a block, the same for the same seed `[2]` and block indices."""
+    seed = tf.cast(tf.bitcast(tf.cast(seed, tf.uint32), tf.int32), tf.int32)
+    return tf.random.stateless_uniform(shape, seed=seed + tf.stack([row * 1_000_003, column]))

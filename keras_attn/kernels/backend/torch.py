@@ -1,5 +1,6 @@
-"""Backends that run as they go (PyTorch): the loop is Python's."""
+"""PyTorch: runs as it goes, so the loops are Python's."""
 
+import torch
 from keras import ops, tree
 
 
@@ -16,3 +17,33 @@ def scan(step, carry, inputs, like):
 def is_concrete(tensor):
     """Returns whether the tensor's values can be read now."""
     return tensor.device.type != "meta"
+
+
+def fori(low, high, body, carry):
+    """As the TensorFlow adapter's `fori`."""
+    for index in range(int(low), int(high)):
+        carry = body(index, carry)
+    return carry
+
+
+def zero_blocks(blocks):
+    """As the TensorFlow adapter's `zero_blocks`."""
+    return ops.zeros_like(blocks)
+
+
+def add_to_block(sums, index, value):
+    """As the TensorFlow adapter's `add_to_block`."""
+    sums[index] += value
+    return sums
+
+
+def stack_blocks(sums):
+    """As the TensorFlow adapter's `stack_blocks`."""
+    return sums
+
+
+def block_uniform(shape, seed, row, column):
+    """As the TensorFlow adapter's `block_uniform`."""
+    first, second = (int(part) for part in seed)
+    generator = torch.Generator(device=seed.device).manual_seed(hash((first, second, int(row), int(column))))
+    return torch.rand(tuple(shape), generator=generator, device=seed.device)
