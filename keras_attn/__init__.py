@@ -1,6 +1,6 @@
 """Attention layers for Keras: recurrent and Transformer, exact in every mask, ready to serve."""
 
-from keras_attn import convert, kernels, masks, models
+from keras_attn import config, convert, kernels, masks, models
 from keras_attn.blocks import DecoderBlock, EncoderBlock
 from keras_attn.feed_forward import FeedForward, GatedFeedForward
 from keras_attn.masks import Causal, Window
@@ -36,6 +36,7 @@ __all__ = [
     "Rotary",
     "Sinusoidal",
     "Window",
+    "config",
     "convert",
     "kernels",
     "masks",

@@ -13,7 +13,7 @@ from keras_attn.slots import register
 class _MultiHead(Composite):
     """What both layers share: sizes, projections, the way through the kernel."""
 
-    def __init__(self, num_heads, head_size, num_kv_heads, dropout, use_bias, kernel_initializer, **kwargs):
+    def __init__(self, num_heads, head_size, num_kv_heads, dropout, use_bias, kernel_initializer, kernel, **kwargs):
         super().__init__(**kwargs)
         check_positive("num_heads", num_heads)
         check_positive("num_kv_heads", num_heads if num_kv_heads is None else num_kv_heads)
@@ -29,6 +29,7 @@ class _MultiHead(Composite):
         self.num_kv_heads = num_kv_heads
         self.dropout = dropout
         self.use_bias = use_bias
+        self.kernel = kernels.check_kernel(kernel)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.seed_generator = keras.random.SeedGenerator() if dropout else None
 
@@ -62,6 +63,7 @@ class _MultiHead(Composite):
             dropout=self.dropout if training else 0.0,
             seed=self.seed_generator,
             return_scores=return_attention_scores,
+            kernel="auto" if return_attention_scores else self.kernel,
         )
         if not return_attention_scores:
             return self.out_projection(merge_heads(outputs))
@@ -93,6 +95,8 @@ class MultiHeadSelfAttention(_MultiHead):
         dropout: Rate at which attention scores are dropped in training.
         use_bias: Whether the projections have a bias.
         kernel_initializer: Of the projections.
+        kernel: Pins `"dense"` or `"blockwise"` (see `kernels.attention`); scores, where asked for,
+            come from the dense one all the same.
 
     Call arguments:
         inputs: `[B, T, D]`.
@@ -136,9 +140,10 @@ class MultiHeadSelfAttention(_MultiHead):
         dropout=0.0,
         use_bias=True,
         kernel_initializer="glorot_uniform",
+        kernel="auto",
         **kwargs,
     ):
-        super().__init__(num_heads, head_size, num_kv_heads, dropout, use_bias, kernel_initializer, **kwargs)
+        super().__init__(num_heads, head_size, num_kv_heads, dropout, use_bias, kernel_initializer, kernel, **kwargs)
         self.mask = check_slot("mask", mask, masks.Mask)
         self.position = check_slot("position", position, HeadPosition)
 
@@ -194,8 +199,8 @@ class EncoderDecoderAttention(_MultiHead):
     The equations of `MultiHeadSelfAttention`, with keys and values linear in the memory.
 
     Args:
-        num_heads, head_size, num_kv_heads, dropout, use_bias, kernel_initializer: As for
-            `MultiHeadSelfAttention`.
+        num_heads, head_size, num_kv_heads, dropout, use_bias, kernel_initializer, kernel: As
+            for `MultiHeadSelfAttention`.
 
     Call arguments:
         query: `[B, T, D]`.
@@ -243,9 +248,10 @@ class EncoderDecoderAttention(_MultiHead):
         dropout=0.0,
         use_bias=True,
         kernel_initializer="glorot_uniform",
+        kernel="auto",
         **kwargs,
     ):
-        super().__init__(num_heads, head_size, num_kv_heads, dropout, use_bias, kernel_initializer, **kwargs)
+        super().__init__(num_heads, head_size, num_kv_heads, dropout, use_bias, kernel_initializer, kernel, **kwargs)
 
     def build(self, query_shape, memory_shape):
         _, query_width, key_width = self._sizes("query", query_shape)

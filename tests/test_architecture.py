@@ -15,6 +15,7 @@ FLOORS = {
     "slots": 0,
     "masks": 0,
     "kernels": 0,
+    "config": 0,
     "composite": 1,
     "positions": 1,
     "feed_forward": 1,

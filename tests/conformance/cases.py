@@ -88,6 +88,13 @@ CASES = [
         "BHTT",
         causal=True,
     ),
+    Case(
+        "MultiHeadSelfAttention-blockwise",
+        lambda **k: ka.MultiHeadSelfAttention(2, mask=ka.Window(3, 1), kernel="blockwise", **k),
+        SELF,
+        "BHTT",
+        causal=True,
+    ),
     Case("EncoderDecoderAttention", lambda **k: ka.EncoderDecoderAttention(2, **k), CROSS, "BHTS"),
     Case("EncoderBlock", lambda **k: ka.EncoderBlock(2, 17, **k), SELF, "BHTT"),
     Case(

@@ -1,0 +1,48 @@
+"""Settings for the whole process."""
+
+import numpy as np
+import pytest
+
+import keras_attn as ka
+from keras_attn import config
+from keras_attn.kernels import dispatch
+
+
+@pytest.fixture
+def kernels_run(monkeypatch):
+    """The names of the kernels that run, in turn."""
+    names = []
+    choose = dispatch.choose_kernel
+
+    def choose_and_note(*arguments):
+        names.append(choose(*arguments))
+        return names[-1]
+
+    monkeypatch.setattr(dispatch, "choose_kernel", choose_and_note)
+    yield names
+    config.set_kernel("auto")
+
+
+def test_a_pinned_kernel_runs_in_every_layer_but_not_over_a_layers_own_pin(kernels_run, rng):
+    x = rng.normal(size=(2, 5, 12)).astype("float32")
+    plain, pinned = ka.MultiHeadSelfAttention(2), ka.MultiHeadSelfAttention(2, kernel="dense")
+    wanted = plain(x)
+    config.set_kernel("blockwise")
+    assert config.kernel() == "blockwise"
+    np.testing.assert_allclose(plain(x), wanted, atol=1e-6)
+    pinned(x)
+    plain(x, return_attention_scores=True)
+    assert kernels_run == ["dense", "blockwise", "dense", "dense"]
+
+
+def test_auto_takes_the_blockwise_kernel_for_long_sequences(kernels_run):
+    layer = ka.MultiHeadSelfAttention(1)
+    layer(np.zeros((1, 2048, 2), "float32"))
+    layer(np.zeros((1, 64, 2), "float32"))
+    assert kernels_run == ["blockwise", "dense"]
+
+
+def test_unknown_kernels_are_named():
+    for make in (config.set_kernel, lambda kernel: ka.MultiHeadSelfAttention(2, kernel=kernel)):
+        with pytest.raises(ValueError, match="`kernel` must be one of .* Received: kernel='flash'"):
+            make("flash")
