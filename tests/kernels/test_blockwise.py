@@ -42,7 +42,9 @@ def problems(draw):
         shape = draw(st.sampled_from([(1, h, t, s), (b, 1, t, 1), (s,), (b, h, 1, s)]))
         options["bias"] = np.where(rng.random(shape) < 0.1, -np.inf, rng.normal(size=shape)).astype("float32")
     parts = [
-        draw(st.sampled_from([None, masks.Causal(), ~masks.Causal(), masks.Window(2), masks.Causal() | masks.Prefix(2)])),
+        draw(
+            st.sampled_from([None, masks.Causal(), ~masks.Causal(), masks.Window(2), masks.Causal() | masks.Prefix(2)])
+        ),
         masks.Padding(rng.random((b, t)) < 0.8, rng.random((b, s)) < 0.8) if draw(st.booleans()) else None,
         masks.Segments(rng.integers(0, 3, (b, t)), rng.integers(0, 3, (b, s))) if draw(st.booleans()) else None,
         masks.Explicit(ops.convert_to_tensor(rng.random((b, t, s)) < 0.7)) if draw(st.booleans()) else None,
@@ -106,7 +108,9 @@ class TestGradients:
     @pytest.mark.parametrize("mode", [None, False, True], ids=["eager", "graph", "xla"])
     @pytest.mark.parametrize("groups", [1, 2, 4])
     def test_equal_the_dense_kernels(self, mode, groups, rng):
-        arrays = [rng.normal(size=(2, h, n, x)).astype("float32") for h, n, x in ((4, 7, 5), (groups, 10, 5), (groups, 10, 3))]
+        arrays = [
+            rng.normal(size=(2, h, n, x)).astype("float32") for h, n, x in ((4, 7, 5), (groups, 10, 5), (groups, 10, 3))
+        ]
         key_mask = rng.random((2, 10)) < 0.8
         options = {
             "bias": rng.normal(size=(1, 4, 7, 10)).astype("float32"),
