@@ -46,13 +46,12 @@ def main(argv=None):
     begin = time.time()
     keras.utils.set_random_seed(arguments.seed)
     backup = arguments.out / "backup"
-    if backup.exists():
+    goes_on = (backup / "last").exists()
+    if goes_on:
         print(f"goes on with the training kept in {backup}; remove that folder to start anew")
     backup.mkdir(parents=True, exist_ok=True)
-    train, validation, test = (entries(split, arguments) for split in ("train", "validation", "test"))
-    share = 1.0 if arguments.limit is None else min(1.0, arguments.limit / len(train))
-    train, validation = first(train, arguments.limit), first(validation, arguments.words)
-    test = first(test, math.ceil(share * len(test)))
+    train, validation = entries("train", arguments, arguments.limit), entries("validation", arguments, arguments.words)
+    test = entries("test", arguments, arguments.limit and max(10, arguments.limit // 9))  # a ninth of the train split
     letters, phonemes = Vocabulary.of(train), Vocabulary.of(itertools.chain.from_iterable(train.values()))
     letters.save(arguments.out / "source_vocabulary.json")
     phonemes.save(arguments.out / "target_vocabulary.json")
@@ -67,7 +66,7 @@ def main(argv=None):
     callbacks = [  # in this order: figures, what judges them, and last the place to go on from
         ErrorRates(pronounce, validation),
         LastingEarlyStopping(backup, "val_word_error", arguments.patience),
-        keras.callbacks.CSVLogger(arguments.out / "history.csv", append=(backup / "last").exists()),
+        keras.callbacks.CSVLogger(arguments.out / "history.csv", append=goes_on),
         keras.callbacks.BackupAndRestore(backup / "last", double_checkpoint=True, delete_checkpoint=False),
     ]
     model.fit(batches, epochs=arguments.epochs, steps_per_epoch=num_steps, callbacks=callbacks, shuffle=False)
@@ -76,7 +75,7 @@ def main(argv=None):
 
     model.save(arguments.out / "model.keras")
     model.export(arguments.out / "1", verbose=False)
-    (arguments.out / "samples.json").write_text(json.dumps(first(test, 10)), encoding="utf-8")
+    (arguments.out / "samples.json").write_text(json.dumps(dict(itertools.islice(test.items(), 10))), encoding="utf-8")
     shutil.rmtree(backup)
     subprocess.run([sys.executable, __file__, "--show", "--out", str(arguments.out)], check=True)
     print(f"everything since the start took {time.time() - begin:.0f} s")
@@ -92,11 +91,11 @@ def parse_arguments(argv=None):
     parser.add_argument("--hidden", type=int, default=768, help="inner size of the feed-forward layers")
     parser.add_argument("--dropout", type=float, default=0.1, help="share of the values dropped in training")
     parser.add_argument("--batch-size", type=int, default=256, help="pronunciations in a batch")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="highest learning rate, after the warm-up")
-    parser.add_argument("--warmup", type=int, default=1_000, help="batches over which the learning rate rises")
+    parser.add_argument("--learning-rate", type=float, default=2e-3, help="highest learning rate, after the warm-up")
+    parser.add_argument("--warmup", type=int, default=400, help="batches over which the learning rate rises")
     parser.add_argument("--config", choices=["plain", "stress"], default="plain", help="vowels without or with stress")
     parser.add_argument("--words", type=int, default=3_000, help="validation words to score after each round")
-    parser.add_argument("--limit", type=int, default=None, help="train on so many words, to try it; tests fewer too")
+    parser.add_argument("--limit", type=int, default=None, help="train on so many words only, to try it")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the order of the data")
     parser.add_argument("--out", type=pathlib.Path, default=DEFAULT_OUT, help="folder for models, figures and backup")
     parser.add_argument("--data-dir", default=None, help="folder for the data; TFDS' own by default")
@@ -104,18 +103,14 @@ def parse_arguments(argv=None):
     return parser.parse_args(argv)
 
 
-def entries(split, arguments):
-    """Returns a dictionary of the words of a split, each with its pronunciations: lists of phonemes."""
+def entries(split, arguments, count=None):
+    """Returns a dictionary of the first words of a split, each with its pronunciations: lists of phonemes."""
     words = {}
-    for batch in load(split, arguments.config, arguments.data_dir).ragged_batch(10_000):
+    dataset = load(split, arguments.config, arguments.data_dir).take(-1 if count is None else count)
+    for batch in dataset.ragged_batch(10_000):
         for word, texts in zip(batch["word"].numpy(), batch["pronunciations"].to_list(), strict=True):
             words[word.decode()] = [text.decode().split() for text in texts]
     return words
-
-
-def first(words, count):
-    """Returns the first entries; all if `count` is None."""
-    return dict(itertools.islice(words.items(), count))
 
 
 def new_model(num_letters, num_phonemes, arguments):
@@ -134,13 +129,16 @@ def new_model(num_letters, num_phonemes, arguments):
     model.compile(
         optimizer=keras.optimizers.Adam(schedule, beta_2=0.98, clipnorm=1.0),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0),
+        jit_compile=False,  # XLA would compile anew for every pair of lengths
     )
     return model
 
 
 @keras.saving.register_keras_serializable("pronounce")
 class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises in a line to `peak`, then falls with the root of the step; needs no last step, as a cosine would.
+    """Rises in a line to `peak`, then falls with the root of the step.
+
+    A cosine would have to know the last step: with this one a training can be prolonged at will.
 
     Args:
         peak: The highest learning rate.
@@ -224,8 +222,9 @@ class LastingEarlyStopping(keras.callbacks.EarlyStopping):
 def error_rates(predictions, references):
     """Returns the phoneme and the word error rate.
 
-    A prediction is compared with that of the word's pronunciations it is nearest to; the
-    edits of all words are divided by the phonemes of these pronunciations.
+    A prediction is compared with that of the word's pronunciations it is nearest to, the
+    shorter of two equally near ones; the edits of all words are divided by the phonemes of
+    these pronunciations. A word is right if it needs no edit.
     """
     num_edits = num_phonemes = num_wrong = 0
     for prediction, known in zip(predictions, references, strict=True):
@@ -252,12 +251,11 @@ class Pronouncer:
     def __init__(self, model, letters, phonemes):
         self.letters, self.phonemes = letters, phonemes
         signature = [tf.TensorSpec((None, None), tf.int32)]
-        self.greedy = tf.function(functools.partial(greedy, model), input_signature=signature)
+        self.greedy = tf.function(functools.partial(greedy, model), input_signature=signature, autograph=False)
 
     def __call__(self, words, batch_size=500):
-        order = sorted(
-            range(len(words)), key=lambda i: len(words[i])
-        )  # so that short words need not wait for long ones
+        # By length, so that short words need not wait for long ones.
+        order = sorted(range(len(words)), key=lambda i: len(words[i]))
         pronunciations = [None] * len(words)
         for start in range(0, len(words), batch_size):
             batch = order[start : start + batch_size]

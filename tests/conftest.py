@@ -16,6 +16,12 @@ if keras.config.backend() == "tensorflow":
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.get_logger().setLevel("ERROR")
 
+elif keras.config.backend() == "jax":
+    import jax
+
+    jax.config.update("jax_enable_x64", True)  # the oracles are float64
+    jax.config.update("jax_platforms", "cpu")
+
 
 @pytest.fixture(autouse=True)
 def seed():

@@ -119,6 +119,7 @@ def test_batches_hold_every_pair_padded_to_the_longest_of_the_batch():
         seen.append(("".join(letters.sequence(source[0])), phonemes.sequence(labels[0])))
     assert sorted(seen) == sorted((word, p) for word, known in words.items() for p in known)
     batches, num_steps = pronounce.bucketed(words, letters, phonemes, batch_size=5)
+    assert batches.element_spec[1].shape.as_list() == [None, None]  # of any length: one trace will do
     for inputs, labels in batches.take(num_steps).as_numpy_iterator():
         lengths = (inputs["source"] != 0).sum(axis=1), (labels != 0).sum(axis=1)
         assert inputs["target"].shape == labels.shape == (5, lengths[1].max())
@@ -147,7 +148,6 @@ def test_greedy_takes_the_likeliest_token_of_the_full_model(model, end_bias, mon
     while expected.shape[1] <= 7 and not (expected == END_ID).any(axis=1).all():
         logits = np.array(model({"source": source, "target": expected}))
         expected = np.concatenate([expected, logits[:, -1:].argmax(axis=-1)], axis=1)
-    print(tokens)
     np.testing.assert_array_equal(tokens, expected[:, 1:])
     assert tokens.shape[1] == 1 if end_bias == 200.0 else tokens.shape[1] <= 7
 
@@ -157,7 +157,6 @@ def test_pronunciations_come_in_the_order_of_the_words(model):
     words = ["gabfd", "a", "bag", "", "fade", "be"]
     one_by_one = [pronouncing([word])[0] for word in words]
     assert pronouncing(words, batch_size=4) == one_by_one
-    print(one_by_one)
     assert len(set(map(tuple, one_by_one))) > 1
 
 
@@ -203,7 +202,7 @@ def test_a_killed_training_goes_on_where_it_was_and_ends_in_models_that_agree(tm
         epochs = list(csv.DictReader(file))
     assert [row["epoch"] for row in epochs] == ["0", "1"]
     num_steps = re.search(r"(\d+)/\1", printed.split("Epoch 2/2")[1])[1]
-    schedule = pronounce.InverseSquareRoot(1e-3, warmup_steps=3)
+    schedule = pronounce.InverseSquareRoot(2e-3, warmup_steps=3)
     for number, row in enumerate(epochs, start=1):
         assert float(row["learning_rate"]) == pytest.approx(float(schedule(number * int(num_steps))))
         assert float(row["val_word_error"]) <= 1 and float(row["val_phoneme_error"]) > 0
