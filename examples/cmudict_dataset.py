@@ -81,10 +81,7 @@ class Cmudict(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, words, entries):
         for start in range(0, len(words), WORDS_PER_RECORD):
             chunk = words[start : start + WORDS_PER_RECORD]
-            lines = [
-                "\n".join(pronunciation_texts(entries[word], self.builder_config.keep_stress))
-                for word in chunk
-            ]
+            lines = ["\n".join(pronunciation_texts(entries[word], self.builder_config.keep_stress)) for word in chunk]
             yield start, {"word": chunk, "pronunciations": lines}
 
 
@@ -124,9 +121,7 @@ def load(
         raise ValueError(f"`split` must be one of {SPLITS}. Received: split={split!r}")
     names = tuple(Cmudict.builder_configs)
     if not isinstance(config, CmudictConfig) and config not in names:
-        raise ValueError(
-            f"`config` must be one of {names} or a CmudictConfig. Received: config={config!r}"
-        )
+        raise ValueError(f"`config` must be one of {names} or a CmudictConfig. Received: config={config!r}")
     builder = Cmudict(data_dir=data_dir, config=config)
     builder.download_and_prepare()
     records = builder.as_dataset(split=split, read_config=tfds.ReadConfig(try_autocache=False))

@@ -61,7 +61,9 @@ def main():
     reader = DateReader(model, characters, digits)
     some = tuple(side[:2_000] for side in validation)
     check = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: print(f"\nexact match on 2,000 validation texts: {reader.exact_match(some):.2%}")
+        on_epoch_end=lambda epoch, logs: print(
+            f"\nexact match on 2,000 validation texts: {reader.exact_match(some):.2%}"
+        )
     )
     model.fit(batches, epochs=arguments.epochs, steps_per_epoch=arguments.steps, callbacks=[check])
     rate = reader.exact_match(test)

@@ -3,8 +3,8 @@
 import keras
 
 from keras_attn import masks
-from keras_attn.checks import check_positive, check_rate, check_slot
-from keras_attn.composite import Composite, build_once
+from keras_attn.checks import check_positive, check_rate, check_slot, check_together
+from keras_attn.composite import Composite
 from keras_attn.feed_forward import FeedForward
 from keras_attn.multi_head import EncoderDecoderAttention, MultiHeadSelfAttention
 from keras_attn.positions import HeadPosition
@@ -26,7 +26,7 @@ class Block(Composite):
         self.num_heads = num_heads
         self.hidden_size = hidden_size
         self.dropout = dropout
-        self.mask = check_slot("mask", mask, masks.Mask)
+        self.mask = check_slot("mask", mask, masks.Pattern)
         self.position = check_slot("position", position, HeadPosition)
         self.residual = check_slot("residual", residual, Residual) or PostNorm()
         if attention is None:
@@ -58,10 +58,16 @@ class Block(Composite):
         return self.residual(x, lambda y: self.dropouts[index](function(y), training=training), self.norms[index])
 
     def _build_around(self, inputs_shape):
-        build_once(self.attention, inputs_shape)
-        build_once(self.feed_forward, inputs_shape)
+        self.build_child(self.attention, inputs_shape)
+        self.build_child(self.feed_forward, inputs_shape)
+        output_shape = self.feed_forward.compute_output_shape(inputs_shape)
+        if output_shape[-1] != inputs_shape[-1]:
+            raise ValueError(
+                f"`feed_forward` must return the shape of its inputs, {tuple(inputs_shape)}. "
+                f"Received: {tuple(output_shape)}."
+            )
         for norm in self.norms:
-            build_once(norm, inputs_shape)
+            self.build_child(norm, inputs_shape)
 
 
 @register
@@ -136,7 +142,7 @@ class EncoderBlock(Block):
         return_attention_scores=False,
         training=None,
     ):
-        padding = masks.first_given(mask, inputs_mask)
+        padding = masks.real_positions(masks.first_given(mask, inputs_mask), segment_ids)
         scores = None
 
         def attend(x):
@@ -236,10 +242,19 @@ class DecoderBlock(Block):
         if memory_attention is None:
             memory_attention = EncoderDecoderAttention(num_heads, dtype=self.dtype_policy, name="memory_attention")
         self.memory_attention = self.adopt("memory_attention", memory_attention)
+        if isinstance(memory_attention, EncoderDecoderAttention) and memory_attention.num_heads != num_heads:
+            raise ValueError(
+                "`num_heads` must be the `num_heads` of the `memory_attention` it is given with. "
+                f"Received: num_heads={num_heads}, memory_attention.num_heads={memory_attention.num_heads}."
+            )
+
+    def check_arguments(self, arguments):
+        check_together("segment_ids", "memory_segment_ids", arguments)
+        return super().check_arguments(arguments)
 
     def build(self, inputs_shape, memory_shape):
         self._build_around(inputs_shape)
-        build_once(self.memory_attention, inputs_shape, memory_shape)
+        self.build_child(self.memory_attention, inputs_shape, memory_shape)
 
     def call(
         self,
@@ -255,6 +270,8 @@ class DecoderBlock(Block):
         return_attention_scores=False,
         training=None,
     ):
+        inputs_mask = masks.real_positions(inputs_mask, segment_ids)
+        memory_mask = masks.real_positions(memory_mask, memory_segment_ids)
         scores = None
 
         def attend(x):

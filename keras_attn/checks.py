@@ -61,6 +61,18 @@ def static_shape(tensor):
     return tuple(None if size is None else int(size) for size in tensor.shape)
 
 
+def check_together(first, second, arguments):
+    """Raises a `ValueError` if the second argument is given without the first."""
+    if arguments.get(second) is not None and arguments.get(first) is None:
+        raise ValueError(f"`{first}` must be given where `{second}` is. Received: {first}=None.")
+
+
+def check_last_axis(name, shape):
+    """Raises a `ValueError` unless the last axis of a shape is static: weights are made for it."""
+    if not shape or shape[-1] is None:
+        raise ValueError(f"`{name}` must have a static last axis. Received: {name}.shape={tuple(shape)}.")
+
+
 def check_positive(name, value):
     """Raises a `ValueError` unless `value` is an integer of at least 1."""
     if not isinstance(value, int) or value < 1:

@@ -32,6 +32,8 @@ class Composite(keras.layers.Layer):
         self.supports_masking = True
 
     def __call__(self, *args, **kwargs):
+        for name in kwargs.keys() & {*self.axes, *self.score_masks}:
+            kwargs[name] = np.asarray(kwargs[name]) if isinstance(kwargs[name], list) else kwargs[name]
         self.check_arguments(inspect.signature(self.call).bind(*args, **kwargs).arguments)
         return super().__call__(*args, **kwargs)
 
@@ -54,6 +56,13 @@ class Composite(keras.layers.Layer):
                 f"pass the same `dtype` to both. Received: {name}.dtype_policy={child.dtype_policy.name!r}."
             )
         return child
+
+    def build_child(self, child, *shapes):
+        """Builds `child` unless it is built: loading builds children first. What is frozen stays frozen."""
+        if not child.built:
+            child.build(*shapes)
+        if not self.trainable:
+            child.trainable = False
 
     def policy_of(self, name):
         """Returns the dtype policy for the child `name`: the layer's own unless it was quantised."""
@@ -83,10 +92,17 @@ def serialize(value):
     """Serialises an argument; layers leave out how they were built: the parent builds them."""
     if isinstance(value, (list, tuple)):
         return [serialize(item) for item in value]
-    config = keras.saving.serialize_keras_object(value)
+    config = unshared(keras.saving.serialize_keras_object(value))
     if isinstance(value, keras.layers.Layer):
         config.pop("build_config", None)
     return config
+
+
+def unshared(config):
+    """Returns a config without Keras' marks of shared objects: the clones of a layer share nothing."""
+    if isinstance(config, dict):
+        return {key: unshared(value) for key, value in config.items() if key != "shared_object_id"}
+    return [unshared(item) for item in config] if isinstance(config, list) else config
 
 
 def deserialize(value):
@@ -99,12 +115,6 @@ def deserialize(value):
 def clone(layer, name):
     """Returns a new, unbuilt layer of the same config under another name."""
     return layer.__class__.from_config({**layer.get_config(), "name": name})
-
-
-def build_once(child, *shapes):
-    """Builds `child` unless it is built: loading builds children before their parent."""
-    if not child.built:
-        child.build(*shapes)
 
 
 def is_quantized(layer):

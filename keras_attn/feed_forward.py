@@ -3,8 +3,8 @@
 import keras
 
 from keras_attn import masks
-from keras_attn.checks import check_positive, check_rate
-from keras_attn.composite import Composite, build_once
+from keras_attn.checks import check_last_axis, check_positive, check_rate
+from keras_attn.composite import Composite
 from keras_attn.slots import register
 
 
@@ -67,10 +67,11 @@ class FeedForward(_PositionWise):
         super().__init__(hidden_size, activation, dropout, **kwargs)
 
     def build(self, inputs_shape):
+        check_last_axis("inputs", inputs_shape)
         self.hidden_projection = self._dense("hidden_projection", self.hidden_size, self.activation)
         self.out_projection = self._dense("out_projection", inputs_shape[-1])
-        build_once(self.hidden_projection, inputs_shape)
-        build_once(self.out_projection, (*inputs_shape[:-1], self.hidden_size))
+        self.build_child(self.hidden_projection, inputs_shape)
+        self.build_child(self.out_projection, (*inputs_shape[:-1], self.hidden_size))
 
     def call(self, inputs, mask=None, inputs_mask=None, training=None):
         inputs = masks.hide(inputs, masks.first_given(mask, inputs_mask))
@@ -101,12 +102,13 @@ class GatedFeedForward(_PositionWise):
         super().__init__(hidden_size, activation, dropout, **kwargs)
 
     def build(self, inputs_shape):
+        check_last_axis("inputs", inputs_shape)
         self.gate_projection = self._dense("gate_projection", self.hidden_size, self.activation)
         self.hidden_projection = self._dense("hidden_projection", self.hidden_size)
         self.out_projection = self._dense("out_projection", inputs_shape[-1])
-        build_once(self.gate_projection, inputs_shape)
-        build_once(self.hidden_projection, inputs_shape)
-        build_once(self.out_projection, (*inputs_shape[:-1], self.hidden_size))
+        self.build_child(self.gate_projection, inputs_shape)
+        self.build_child(self.hidden_projection, inputs_shape)
+        self.build_child(self.out_projection, (*inputs_shape[:-1], self.hidden_size))
 
     def call(self, inputs, mask=None, inputs_mask=None, training=None):
         inputs = masks.hide(inputs, masks.first_given(mask, inputs_mask))

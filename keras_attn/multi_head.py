@@ -4,8 +4,8 @@ import keras
 from keras import ops
 
 from keras_attn import kernels, masks
-from keras_attn.checks import check_positive, check_rate, check_slot
-from keras_attn.composite import Composite, build_once
+from keras_attn.checks import check_last_axis, check_positive, check_rate, check_slot, check_together
+from keras_attn.composite import Composite
 from keras_attn.positions import HeadPosition, row_positions
 from keras_attn.slots import register
 
@@ -36,7 +36,8 @@ class _MultiHead(Composite):
     def _sizes(self, name, shape):
         """Returns the head size and the widths of all query and of all key heads side by side."""
         size = shape[-1]
-        if self.head_size is None and (size is None or size % self.num_heads):
+        check_last_axis(name, shape)
+        if self.head_size is None and size % self.num_heads:
             raise ValueError(
                 f"`head_size` must be given unless `num_heads` divides the last axis of `{name}`. "
                 f"Received: num_heads={self.num_heads}, {name}.shape={tuple(shape)}."
@@ -144,15 +145,15 @@ class MultiHeadSelfAttention(_MultiHead):
         **kwargs,
     ):
         super().__init__(num_heads, head_size, num_kv_heads, dropout, use_bias, kernel_initializer, kernel, **kwargs)
-        self.mask = check_slot("mask", mask, masks.Mask)
+        self.mask = check_slot("mask", mask, masks.Pattern)
         self.position = check_slot("position", position, HeadPosition)
 
     def build(self, inputs_shape):
         _, query_width, key_width = self._sizes("inputs", inputs_shape)
         self.in_projection = self._projection("in_projection", query_width + 2 * key_width)
         self.out_projection = self._projection("out_projection", inputs_shape[-1])
-        build_once(self.in_projection, inputs_shape)
-        build_once(self.out_projection, (*inputs_shape[:-1], query_width))
+        self.build_child(self.in_projection, inputs_shape)
+        self.build_child(self.out_projection, (*inputs_shape[:-1], query_width))
 
     def call(
         self,
@@ -165,7 +166,7 @@ class MultiHeadSelfAttention(_MultiHead):
         return_attention_scores=False,
         training=None,
     ):
-        padding = masks.first_given(mask, inputs_mask)
+        padding = masks.real_positions(masks.first_given(mask, inputs_mask), segment_ids)
         query, key, value = self._heads(masks.hide(inputs, padding))
         if self.position is not None:
             positions = row_positions(inputs, positions)
@@ -253,14 +254,20 @@ class EncoderDecoderAttention(_MultiHead):
     ):
         super().__init__(num_heads, head_size, num_kv_heads, dropout, use_bias, kernel_initializer, kernel, **kwargs)
 
+    def check_arguments(self, arguments):
+        check_together("query_segment_ids", "memory_segment_ids", arguments)
+        check_together("memory_segment_ids", "query_segment_ids", arguments)
+        return super().check_arguments(arguments)
+
     def build(self, query_shape, memory_shape):
+        check_last_axis("memory", memory_shape)
         _, query_width, key_width = self._sizes("query", query_shape)
         self.query_projection = self._projection("query_projection", query_width)
         self.memory_projection = self._projection("memory_projection", 2 * key_width)
         self.out_projection = self._projection("out_projection", query_shape[-1])
-        build_once(self.query_projection, query_shape)
-        build_once(self.memory_projection, memory_shape)
-        build_once(self.out_projection, (*query_shape[:-1], query_width))
+        self.build_child(self.query_projection, query_shape)
+        self.build_child(self.memory_projection, memory_shape)
+        self.build_child(self.out_projection, (*query_shape[:-1], query_width))
 
     def call(
         self,
@@ -275,6 +282,8 @@ class EncoderDecoderAttention(_MultiHead):
         training=None,
     ):
         head_size, _, _ = self._sizes("query", query.shape)
+        query_mask = masks.real_positions(query_mask, query_segment_ids)
+        memory_mask = masks.real_positions(memory_mask, memory_segment_ids)
         query_heads = split_heads(self.query_projection(masks.hide(query, query_mask)), head_size)
         projected = self.memory_projection(masks.hide(memory, memory_mask))  # [B, S, 2 H_kv K]
         key, value = (split_heads(part, head_size) for part in ops.split(projected, 2, axis=-1))

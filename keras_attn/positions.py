@@ -1,13 +1,12 @@
 """Positions: added to embeddings (`Sinusoidal`, `Learned`) or turning queries and keys (`Rotary`)."""
 
-import math
-
 import keras
+import numpy as np
 from keras import ops
 
 from keras_attn import masks
 from keras_attn.checks import check_positive
-from keras_attn.composite import Composite, build_once
+from keras_attn.composite import Composite
 from keras_attn.kernels.softmax import wide
 from keras_attn.slots import Slot, register
 
@@ -20,7 +19,7 @@ class _AddedPositions(Composite):
     def call(self, inputs, positions=None, mask=None, inputs_mask=None, training=None):
         inputs = masks.hide(inputs, masks.first_given(mask, inputs_mask))
         positions = row_positions(inputs, positions)
-        table = self.table(positions, inputs.shape[-1])
+        table = self.table(positions, inputs.shape[-1])  # [B or 1, T, D]
         outputs = ops.cast(inputs, wide(inputs.dtype)) + ops.cast(table, wide(inputs.dtype))
         return ops.cast(outputs, self.compute_dtype)
 
@@ -71,7 +70,8 @@ class Sinusoidal(_AddedPositions):
         self.base = base
 
     def table(self, positions, size):
-        angles = position_angles(positions, (size + 1) // 2, 2 / size, self.base)  # [B, T, ceil(D / 2)]
+        dtype = wide(self.compute_dtype)
+        angles = position_angles(positions, (size + 1) // 2, 2 / size, self.base, dtype)  # [B, T, ceil(D / 2)]
         waves = ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1)  # [B, T, ceil(D / 2), 2]
         return ops.reshape(waves, (*ops.shape(angles)[:2], 2 * angles.shape[-1]))[..., :size]
 
@@ -109,7 +109,7 @@ class Learned(_AddedPositions):
         self.embedding = keras.layers.Embedding(
             self.max_length, inputs_shape[-1], dtype=self.policy_of("embedding"), name="embedding"
         )
-        build_once(self.embedding, inputs_shape[:-1])
+        self.build_child(self.embedding, inputs_shape[:-1])
 
     def check_arguments(self, arguments):
         sizes = super().check_arguments(arguments)
@@ -168,8 +168,9 @@ class Rotary(HeadPosition):
                 "The head size times `fraction` must be even and positive. "
                 f"Received: head size {heads.shape[-1]}, fraction={self.fraction}."
             )
-        angles = position_angles(positions, size // 2, 2 / size, self.base)[:, None]  # [B, 1, T, R / 2]
-        cosine, sine = (ops.cast(wave, wide(heads.dtype)) for wave in (ops.cos(angles), ops.sin(angles)))
+        angles = position_angles(positions, size // 2, 2 / size, self.base, wide(heads.dtype))
+        angles = angles[:, None]  # [B, 1, T, R / 2]
+        cosine, sine = ops.cos(angles), ops.sin(angles)
         first, second = (ops.cast(half, wide(half.dtype)) for half in ops.split(heads[..., :size], 2, axis=-1))
         turned = ops.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
         return ops.concatenate([ops.cast(turned, heads.dtype), heads[..., size:]], axis=-1)
@@ -180,10 +181,10 @@ def row_positions(inputs, positions):
     return ops.arange(ops.shape(inputs)[1])[None] if positions is None else ops.convert_to_tensor(positions)
 
 
-def position_angles(positions, count, exponent, base):
-    """Returns `p * base^(-exponent * i)` for i in 0 ... count-1, float32 `[B, T, count]`."""
-    rates = ops.exp(ops.arange(count, dtype="float32") * -exponent * math.log(base))
-    return ops.cast(positions, "float32")[..., None] * rates
+def position_angles(positions, count, exponent, base, dtype):
+    """Returns `p * base^(-exponent * i)` for i in 0 ... count-1, `[B, T, count]`."""
+    rates = base ** (-exponent * np.arange(count))
+    return ops.cast(positions, dtype)[..., None] * ops.convert_to_tensor(rates, dtype=dtype)
 
 
 def check_base(base):

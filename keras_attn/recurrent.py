@@ -1,13 +1,20 @@
 """Attention in recurrent decoders: any cell, any score, one context per step."""
 
-import contextlib
-
 import keras
 from keras import ops, tree
 
 from keras_attn import kernels, masks
-from keras_attn.checks import check_axes, check_positive, check_rate, check_slot, static_shape
-from keras_attn.composite import Composite, build_once
+from keras_attn.cells import (
+    cell_output_size,
+    check_cell,
+    check_state,
+    first_state,
+    fixed_dropout,
+    last_state,
+    single_cells,
+)
+from keras_attn.checks import check_axes, check_last_axis, check_positive, check_rate, check_slot
+from keras_attn.composite import Composite
 from keras_attn.kernels.backend import scan
 from keras_attn.scores import AdditiveScore, Score
 from keras_attn.slots import register
@@ -62,14 +69,19 @@ class RNNAttention(Composite):
         super().__init__(**kwargs)
         check_rate("dropout", dropout)
         self.cell = self.adopt("cell", check_cell(cell))
+        for each in single_cells(cell):
+            self.adopt("cell", each)
         self.score = self.adopt("score", check_slot("score", score, Score))
         self.dropout = dropout
         self.noise = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="noise")
 
     def build(self, inputs_shape, memory_shape):
+        check_last_axis("inputs", inputs_shape)
+        check_last_axis("memory", memory_shape)
+        self.input_size = inputs_shape[-1]
         query_shape = (None, tree.flatten(single_cells(self.cell)[-1].state_size)[0])
-        build_once(self.cell, (None, inputs_shape[-1] + memory_shape[-1]))
-        build_once(self.score, query_shape, memory_shape)
+        self.build_child(self.cell, (None, inputs_shape[-1] + memory_shape[-1]))
+        self.build_child(self.score, query_shape, memory_shape)
 
     def call(
         self,
@@ -101,7 +113,7 @@ class RNNAttention(Composite):
             return (new_state, outputs), {name: results[name] for name in like}
 
         like = blank if return_attention_scores else {"outputs": blank["outputs"]}
-        with fixed_dropout(self.cell, inputs, memory, state, training):
+        with fixed_dropout(self.cell, ones_joined(inputs[:, :1], memory)[:, 0], state):
             _, results = scan(step, (state, blank["outputs"]), swap_time(steps), like)
         results = swap_time(results)
         return (results["outputs"], results["scores"]) if return_attention_scores else results["outputs"]
@@ -136,7 +148,8 @@ class RNNAttention(Composite):
         Returns:
             The output `[B, units + M]` and the new state.
         """
-        check_axes({"inputs": "BD", "memory": "BSM"}, {"inputs": inputs, "memory": state["memory"]})
+        sizes = {"D": self.input_size}
+        check_axes({"inputs": "BD", "memory": "BSM"}, {"inputs": inputs, "memory": state["memory"]}, sizes)
         inputs = ops.cast(inputs, self.compute_dtype)
         outputs, _, cell_state = self._advance(inputs, state["cell"], state)
         return outputs, {**state, "cell": cell_state}
@@ -149,7 +162,7 @@ class RNNAttention(Composite):
 
     def _advance(self, x, state, source, noise=None):
         """The equations of one step: `[B, D]` -> `[B, units + M]`, scores `[B, S]`, new state."""
-        query = tree.flatten(last_of(state, self.cell))[0]
+        query = tree.flatten(last_state(self.cell, state))[0]
         scores = self.score(query, source["keys"])
         context, weights = kernels.read_memory(scores, source["memory"], source["memory_mask"])
         joined = ops.concatenate([x, context], axis=-1)
@@ -157,20 +170,19 @@ class RNNAttention(Composite):
         new_state = tree.pack_sequence_as(state, tree.flatten(new_state))
         return ops.concatenate([outputs, context], axis=-1), weights, new_state
 
+    def check_arguments(self, arguments):
+        sizes = super().check_arguments(arguments)
+        if arguments.get("initial_state") is not None:
+            check_state(self.cell, arguments["initial_state"], sizes)
+        return sizes
+
     def _first_state(self, memory, initial_state):
-        state = zero_state(self.cell, ops.shape(memory)[0], self.compute_dtype)
+        state = first_state(self.cell, ops.shape(memory)[0], self.compute_dtype)
         if initial_state is None:
             return state
-        given, wanted = tree.flatten(initial_state), tree.flatten(state)
-        shapes = [static_shape(tensor) for tensor in given]
-        if [shape[1:] for shape in shapes] != [static_shape(tensor)[1:] for tensor in wanted]:
-            raise ValueError(
-                f"`initial_state` must hold tensors of the sizes {[tensor.shape[-1] for tensor in wanted]}, as the "
-                f"cell's state has them. Received shapes: {shapes}."
-            )
-        for tensor in given:
-            check_axes({"memory": "BSM", "initial_state": "BD"}, {"memory": memory, "initial_state": tensor})
-        return tree.pack_sequence_as(state, [ops.cast(tensor, self.compute_dtype) for tensor in given])
+        check_state(self.cell, initial_state, {"B": memory.shape[0]})
+        given = [ops.cast(tensor, self.compute_dtype) for tensor in tree.flatten(initial_state)]
+        return tree.pack_sequence_as(state, given)
 
     def _blank(self, inputs, memory):
         batch, source_length, memory_size = ops.shape(memory)
@@ -230,53 +242,6 @@ class AdditiveRNNAttention(RNNAttention):
             )
         self.units = units
         self.attention_units = attention_units
-
-
-def check_cell(cell):
-    """Raises a `ValueError` unless `cell` is a layer with the state of an RNN cell."""
-    if not isinstance(cell, keras.layers.Layer) or "state_size" not in dir(cell):
-        raise ValueError(
-            "`cell` must be an RNN cell: a Keras layer with a `state_size` and a call `(inputs, states)`. "
-            f"Received: cell={cell!r}."
-        )
-    return cell
-
-
-def single_cells(cell):
-    """Returns the cells of a stack in order, or the one cell."""
-    return list(cell.cells) if isinstance(cell, keras.layers.StackedRNNCells) else [cell]
-
-
-def last_of(state, cell):
-    """Returns the state of the last cell of a stack, or of the one cell."""
-    return state[-1] if isinstance(cell, keras.layers.StackedRNNCells) else state
-
-
-def cell_output_size(cell):
-    """Returns the size of the cell's outputs: by Keras' convention its first state's if it names none."""
-    return getattr(cell, "output_size", None) or tree.flatten(cell.state_size)[0]
-
-
-def zero_state(cell, batch_size, dtype):
-    """Returns the cell's first state, by Keras' convention zeros if it names none."""
-    if "get_initial_state" in dir(cell):
-        return cell.get_initial_state(batch_size=batch_size)
-    return tree.map_structure(lambda size: ops.zeros((batch_size, size), dtype), cell.state_size)
-
-
-@contextlib.contextmanager
-def fixed_dropout(cell, inputs, memory, state, training):
-    """Keras' cells draw their dropout masks at their first call, which must not be inside the loop."""
-    kinds = (keras.layers.GRUCell, keras.layers.LSTMCell, keras.layers.SimpleRNNCell)
-    cells = [each for each in single_cells(cell) if isinstance(each, kinds)]
-    if training and any(each.dropout or each.recurrent_dropout for each in cells):
-        cell(ones_joined(inputs[:, :1], memory)[:, 0], state)
-    try:
-        yield
-    finally:
-        for each in cells:
-            each.reset_dropout_mask()
-            each.reset_recurrent_dropout_mask()
 
 
 def ones_joined(inputs, memory):

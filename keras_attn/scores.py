@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_attn import kernels
 from keras_attn.checks import check_positive
-from keras_attn.composite import Composite, build_once
+from keras_attn.composite import Composite
 from keras_attn.slots import register
 
 
@@ -27,7 +27,7 @@ class Score(Composite):
 
     def _projection(self, name, units, shape):
         projection = keras.layers.Dense(units, use_bias=False, dtype=self.policy_of(name), name=name)
-        build_once(projection, shape)
+        self.build_child(projection, shape)
         return projection
 
 

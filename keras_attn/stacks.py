@@ -6,7 +6,7 @@ from keras import ops
 from keras_attn import masks
 from keras_attn.blocks import Block, DecoderBlock, EncoderBlock
 from keras_attn.checks import check_positive
-from keras_attn.composite import Composite, build_once, clone
+from keras_attn.composite import Composite, clone
 from keras_attn.slots import register
 
 
@@ -33,7 +33,10 @@ class _Stack(Composite):
                 raise ValueError(
                     f"`block` must be a {self.block_class.__name__} or a list of them. Received: block={item!r}."
                 )
-            self.adopt("block", item)
+            if self.adopt("block", item).built:
+                raise ValueError(f"`block` must not be built: a stack clones it. Received: {item!r}.")
+        if len({item.num_heads for item in given}) > 1:
+            raise ValueError(f"All of `block` must have equal `num_heads`. Received: {[i.num_heads for i in given]}.")
         if isinstance(block, self.block_class):
             return [clone(block, f"block_{i}") for i in range(self.num_layers)]
         if len(given) != self.num_layers:
@@ -53,9 +56,9 @@ class _Stack(Composite):
 
     def _build_around(self, *shapes):
         for block in self.blocks:
-            build_once(block, *shapes)
+            self.build_child(block, *shapes)
         if self.final_norm is not None:
-            build_once(self.final_norm, shapes[0])
+            self.build_child(self.final_norm, shapes[0])
 
     def _run(self, x, return_attention_scores, training, *memory, **arguments):
         """Sends the stream `[B, T, D]` through all blocks."""
@@ -123,7 +126,7 @@ class Encoder(_Stack):
         return_attention_scores=False,
         training=None,
     ):
-        padding = masks.first_given(mask, inputs_mask)
+        padding = masks.real_positions(masks.first_given(mask, inputs_mask), segment_ids)
         return self._run(
             masks.hide(inputs, padding),
             return_attention_scores,
@@ -189,6 +192,8 @@ class Decoder(_Stack):
         return_attention_scores=False,
         training=None,
     ):
+        inputs_mask = masks.real_positions(inputs_mask, segment_ids)
+        memory_mask = masks.real_positions(memory_mask, memory_segment_ids)
         return self._run(
             masks.hide(inputs, inputs_mask),
             return_attention_scores,

@@ -20,6 +20,7 @@ FLOORS = {
     "positions": 1,
     "feed_forward": 1,
     "scores": 1,
+    "cells": 1,
     "multi_head": 2,
     "recurrent": 2,
     "residual": 3,

@@ -106,11 +106,12 @@ def test_dropout_acts_in_training_only(x, memory):
         ({"hidden_size": -1}, "`hidden_size` must be an integer of at least 1. Received: hidden_size=-1"),
         ({"dropout": 1.5}, "`dropout` must be a number in"),
         ({"residual": "pre"}, "`residual` must be a Residual of keras_attn or None. Received: residual='pre'"),
-        ({"mask": True}, "`mask` must be a Mask"),
+        ({"mask": True}, "`mask` must be a Pattern"),
         ({"attention": "multi"}, "`attention` must be a Keras layer. Received: attention='multi'"),
         ({"feed_forward": ka.FeedForward(3, dtype="float64")}, "`feed_forward` must have the dtype policy"),
         ({"attention": ka.MultiHeadSelfAttention(3)}, "`num_heads` must be the `num_heads` of the `attention`"),
         ({"attention": ka.MultiHeadSelfAttention(2), "mask": ka.Causal()}, "`mask` must be the `mask` of the"),
+        ({"mask": ka.masks.Explicit(np.ones((T, T), bool))}, "`mask` must be a Pattern of keras_attn or None"),
         ({"colour": "blue"}, "colour"),
     ],
 )
@@ -122,6 +123,24 @@ def test_bad_arguments_are_named(arguments, message):
 def test_a_decoder_block_does_not_lose_its_causal_mask_to_a_slot():
     with pytest.raises(ValueError, match=r"mask=Causal\(\), attention.mask=None"):
         ka.DecoderBlock(H, HIDDEN, attention=ka.MultiHeadSelfAttention(H))
+
+
+def test_slots_of_other_sizes_are_refused(x, memory):
+    attention = ka.EncoderDecoderAttention(4)
+    with pytest.raises(ValueError, match=r"num_heads=2, memory_attention.num_heads=4"):
+        ka.DecoderBlock(H, HIDDEN, memory_attention=attention)
+    with pytest.raises(ValueError, match=r"`feed_forward` must return the shape of its inputs, \(3, 5, 12\)"):
+        ka.EncoderBlock(H, HIDDEN, feed_forward=keras.layers.Dense(1))(x)
+    with pytest.raises(ValueError, match="`segment_ids` must be given where `memory_segment_ids` is"):
+        ka.DecoderBlock(H, HIDDEN)(x, memory, memory_segment_ids=np.ones((B, S), int))
+
+
+def test_a_padded_segment_reads_no_memory(x, memory):
+    block = ka.DecoderBlock(H, HIDDEN)
+    segment_ids = np.array([[1, 1, 1, 0, 0]] * B)
+    _, scores = block(x, memory, segment_ids=segment_ids, return_attention_scores=True)
+    np.testing.assert_array_equal(np.array(scores)[:, :, 3:], 0)
+    np.testing.assert_allclose(np.array(scores)[:, :, :3].sum(-1), 1, atol=1e-5)
 
 
 def test_masks_that_cannot_broadcast_are_named(x, memory):

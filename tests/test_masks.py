@@ -154,8 +154,6 @@ def test_bad_parts_and_keys_are_refused():
         masks.Causal() & "causal"
     with pytest.raises(ValueError, match=r"`Window` may have the keys \['left', 'right'\]. Received: \['colour'\]"):
         masks.Window.from_config({"left": 2, "colour": "blue"})
-    with pytest.raises(ValueError, match="for queries and memory alike. Received: none for the memory"):
-        masks.segments(np.ones((2, 3)), None)
     with pytest.raises(ValueError, match="`mask` must be boolean"):
         masks.Explicit(np.ones((2, 3), "float32"))
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_attn import models
+from keras_attn import Rotary, models
 
 B, T, S, V_SOURCE, V_TARGET = 3, 5, 7, 23, 29
 RECIPES = {
@@ -113,11 +113,39 @@ def test_ids_out_of_range_and_wrong_ranks_are_named(make, ids):
             model({**ids, name: ids[name][0]})
 
 
+@each_recipe
+def test_ids_are_checked_however_they_come(make, ids):
+    model = make()
+    np.testing.assert_array_equal(model([ids["source"], ids["target"]]), model(ids))
+    with pytest.raises(ValueError, match="`source` must hold ids from 0 to 22"):
+        model([ids["source"] + 50, ids["target"]])
+    for call in (model.encode, lambda source: model.attention_scores(source, ids["target"])):
+        with pytest.raises(ValueError, match="`source` must hold ids from 0 to 22"):
+            call(ids["source"] + 50)
+    with pytest.raises(ValueError, match=r"`source` must have 2 axes, \[B, S\]"):
+        model.encode(ids["source"][0])
+    with pytest.raises(ValueError, match="`target` must hold integer ids. Received: target.dtype=float"):
+        model({**ids, "target": ids["target"] + 0.5})
+
+
+def test_deep_recipes_reload_with_all_their_weights(ids, tmp_path):
+    """Keras shares what it serialised twice; the third clone of a block must not be given the second's parts."""
+    model = models.Transformer(V_SOURCE, V_TARGET, num_layers=4, size=6, num_heads=2, hidden_size=5)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert len(loaded.trainable_weights) == len(model.trainable_weights)
+    np.testing.assert_array_equal(loaded(ids), model(ids))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: models.Transformer(0, 5), "`source_vocabulary_size` must be an integer of at least 1"),
-        (lambda: models.Transformer(5, 5, size=10, num_heads=3), "`head_size` must be given unless"),
+        (
+            lambda: models.Transformer(5, 5, size=10, num_heads=3),
+            "`size` must be a multiple of `num_heads`. Received: size=10, num_heads=3",
+        ),
+        (lambda: models.Transformer(5, 5, position=Rotary()), "`position` must be a layer that adds positions"),
         (lambda: models.Transformer(5, 5, num_layers=0), "`num_layers` must be"),
         (lambda: models.RNNSeq2Seq(5, 0), "`target_vocabulary_size` must be"),
         (lambda: models.RNNSeq2Seq(5, 5, size=0), "`size` must be an integer of at least 1"),
@@ -162,7 +190,7 @@ def test_bad_steps_are_named(ids):
     state = model.init_state(ids["source"])
     with pytest.raises(ValueError, match=r"`tokens` must have 1 axes, \[B\]"):
         model.step(ids["target"], state)
-    with pytest.raises(ValueError, match="`target` must hold ids from 0 to 28"):
+    with pytest.raises(ValueError, match="`tokens` must hold ids from 0 to 28"):
         model.step(np.array([1, 2, 99]), state)
 
 

@@ -97,6 +97,25 @@ def test_packed_sequences_equal_unpacked_ones(rng):
     np.testing.assert_allclose(packed[:, 3:5], layer(two), atol=1e-5)
 
 
+def test_nan_in_segment_zero_stops_at_the_door(rng):
+    x, memory = (rng.normal(size=(1, 5, 12)).astype("float32") for _ in range(2))
+    ids, spoiled = np.array([[1, 1, 2, 2, 0]]), memory.copy()
+    spoiled[0, 4] = np.nan
+    layer = ka.MultiHeadSelfAttention(2)
+    np.testing.assert_array_equal(layer(spoiled, segment_ids=ids), layer(memory, segment_ids=ids))
+    layer = ka.EncoderDecoderAttention(2)
+    named = {"query_segment_ids": ids, "memory_segment_ids": ids}
+    np.testing.assert_array_equal(layer(x, spoiled, **named), layer(x, memory, **named))
+    assert np.all(np.isfinite(layer(spoiled, memory, **named)))
+
+
+def test_masks_may_be_lists(rng):
+    x = rng.normal(size=(1, 2, 12)).astype("float32")
+    layer = ka.MultiHeadSelfAttention(2)
+    wanted = layer(x, mask=np.array([[True, False]]), attention_mask=np.tri(2, dtype=bool))
+    np.testing.assert_array_equal(layer(x, mask=[[True, False]], attention_mask=[[True, False], [True, True]]), wanted)
+
+
 def test_attention_dropout_in_training_only(rng):
     x = rng.normal(size=(B, T, 12)).astype("float32")
     layer = ka.MultiHeadSelfAttention(2, dropout=0.5)
@@ -114,7 +133,7 @@ def test_attention_dropout_in_training_only(rng):
         ({"num_heads": 4, "num_kv_heads": 0}, "`num_kv_heads` must be an integer of at least 1"),
         ({"num_heads": 4, "head_size": 0}, "`head_size` must be an integer of at least 1"),
         ({"num_heads": 4, "dropout": -0.1}, r"`dropout` must be a number in \[0, 1\)"),
-        ({"num_heads": 4, "mask": "causal"}, "`mask` must be a Mask of keras_attn or None. Received: mask='causal'"),
+        ({"num_heads": 4, "mask": "causal"}, "`mask` must be a Pattern of keras_attn or None. Received: mask='causal'"),
         ({"num_heads": 4, "position": "rotary"}, "`position` must be a HeadPosition"),
         ({"num_heads": 4, "colour": "blue"}, "colour"),
     ],
@@ -141,5 +160,5 @@ def test_masks_that_cannot_broadcast_are_named(rng):
         ka.EncoderDecoderAttention(2)(x, memory, attention_mask=np.ones((B, 3, T, S), bool))
     with pytest.raises(ValueError, match="`attention_mask` must be boolean"):
         ka.MultiHeadSelfAttention(2)(x, attention_mask=np.zeros((T, T), "float32"))
-    with pytest.raises(ValueError, match="Segment ids must be given for queries and memory alike"):
+    with pytest.raises(ValueError, match="`memory_segment_ids` must be given where `query_segment_ids` is"):
         ka.EncoderDecoderAttention(2)(x, memory, query_segment_ids=np.ones((B, T), int))

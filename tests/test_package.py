@@ -54,7 +54,7 @@ def test_the_readme_names_every_public_layer_and_its_files():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     missing = [name for name in keras_attn.__all__ if name[0].isupper() and f"`{name}" not in readme]
     assert not missing
-    for path in re.findall(r"(?:examples|savedmodels|benchmarks|tests)/[\w./]*\w", readme):
+    for path in re.findall(r"(?:examples|benchmarks|tests)/[\w./]*\w", readme):
         assert (ROOT / path).exists(), path
 
 

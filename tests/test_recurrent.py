@@ -129,17 +129,23 @@ def test_a_user_written_cell_without_get_initial_state(inputs, memory):
             self.kernel = self.add_weight(name="kernel", shape=(shape[-1], UNITS))
 
         def call(self, x, states):
-            state = 0.5 * tree.flatten(states)[0] + ops.matmul(x, self.kernel)
+            state = 0.5 * states[0] + ops.matmul(x, self.kernel)
             return state, [state]
 
     layer = ka.RNNAttention(Decay(), ka.AdditiveScore(U))
+    outputs = layer(inputs, 0 * memory)
+    joined = np.concatenate([inputs, np.zeros((B, T, M), "float32")], axis=-1)
+    np.testing.assert_allclose(
+        outputs[..., :UNITS], keras.layers.RNN(layer.cell, return_sequences=True)(joined), atol=1e-5
+    )
     outputs = layer(inputs, memory)
-    assert outputs.shape == (B, T, UNITS + M)
     output, _ = layer.step(inputs[:, 0], layer.init_state(memory))
     np.testing.assert_allclose(output, outputs[:, 0], atol=1e-5)
 
 
 def test_what_is_no_cell_or_score_is_refused():
+    with pytest.raises(ValueError, match="`cell` must be an RNN cell, not a whole RNN layer: pass its cell"):
+        ka.RNNAttention(keras.layers.GRU(3), ka.AdditiveScore(U))
     for cell in (keras.layers.Dense(3), "gru", None):
         with pytest.raises(ValueError, match=r"`cell` must be an RNN cell.* Received: cell="):
             ka.RNNAttention(cell, ka.AdditiveScore(U))
@@ -162,12 +168,21 @@ def test_states_that_do_not_fit_are_refused(inputs, memory):
         layer.init_state(memory)
     good = np.zeros((B, UNITS), "float32")
     for state in ([good], [good, good[:, 1:]], [good, good, good]):
-        with pytest.raises(ValueError, match=r"`initial_state` must hold tensors of the sizes \[6, 6\]"):
+        with pytest.raises(ValueError, match=r"`initial_state` must hold tensors of the shapes \[\(3, 6\), \(3, 6\)\]"):
             layer(inputs, memory, initial_state=state)
-    with pytest.raises(ValueError, match="`initial_state` must have shape .* with B=3"):
+    with pytest.raises(ValueError, match=r"Received: \[\(2, 6\), \(2, 6\)\]"):
         layer(inputs, memory, initial_state=[good[1:], good[1:]])
+    with pytest.raises(ValueError, match=r"Received: \[3.0\]"):
+        layer(inputs, memory, initial_state=3.0)
+    symbolic = [keras.Input(array.shape[1:]) for array in (inputs, memory, good[:, 1:])]
+    with pytest.raises(ValueError, match=r"Received: \[\(None, 5\)\]"):
+        layer(*symbolic[:2], initial_state=symbolic[2])
     layer(inputs, memory)
     with pytest.raises(ValueError, match=r"`inputs` must have 2 axes, \[B, D\]"):
         layer.step(inputs, layer.init_state(memory))
     with pytest.raises(ValueError, match="`memory` must have shape .* with B=2"):
         layer.step(inputs[:2, 0], layer.init_state(memory))
+    with pytest.raises(ValueError, match="`inputs` must have shape .* with D=11"):
+        layer.step(inputs[:, 0, 1:], layer.init_state(memory))
+    with pytest.raises(ValueError, match=r"`memory` must have a static last axis. Received: memory.shape=\(None"):
+        ka.AdditiveRNNAttention(3)(keras.Input((None, 3)), keras.Input((None, None)))

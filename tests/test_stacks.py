@@ -77,12 +77,20 @@ def test_no_unbuilt_prototype_is_kept(x):
         (lambda: ka.Decoder(2, "block"), "`block` must be a DecoderBlock .* Received: block='block'"),
         (lambda: ka.Encoder(3, [ka.EncoderBlock(H, HIDDEN)] * 2), "must hold num_layers=3 blocks .* Received: 2"),
         (lambda: ka.Encoder(2, ka.EncoderBlock(H, HIDDEN, dtype="mixed_bfloat16")), "must have the dtype policy"),
+        (lambda: ka.Encoder(2, [ka.EncoderBlock(n, HIDDEN) for n in (1, 2)]), r"equal `num_heads`. Received: \[1, 2\]"),
         (lambda: ka.Encoder(2, ka.EncoderBlock(H, HIDDEN), dtype="float64"), "'float64': pass the same `dtype`"),
     ],
 )
 def test_bad_arguments_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_built_block_is_refused_because_its_weights_would_be_lost(x):
+    block = ka.EncoderBlock(H, HIDDEN)
+    block(x)
+    with pytest.raises(ValueError, match="`block` must not be built: a stack clones it"):
+        ka.Encoder(2, block)
 
 
 def test_shapes_that_do_not_fit_are_named(x):

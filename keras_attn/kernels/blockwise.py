@@ -15,7 +15,7 @@ from typing import Any
 from keras import ops
 
 from keras_attn.kernels.backend import add_to_block, block_uniform, fori, scan, stack_blocks, zero_blocks
-from keras_attn.kernels.softmax import LOWEST, wide
+from keras_attn.kernels.softmax import LOWEST, score_operands, wide
 from keras_attn.kernels.tiling import Tiling, bounds, from_blocks, to_blocks
 
 FLOOR = LOWEST / 2  # where maxima start: a score below it counts as hidden
@@ -151,8 +151,9 @@ class Blockwise:
         return grads
 
     def _scores(self, query, key, bias, row, column, every):
-        """Returns a tile's scores, hidden ones at the lowest value, and their slope where they are capped."""
-        scores, slope, tile = product("bhtk,bhsk->bhts", query, key), None, self.tiling.tile(row, column)
+        """Returns a tile's scores, hidden ones at the lowest value, and their slope if they are capped."""
+        scores = product("bhtk,bhsk->bhts", *score_operands(query, key))
+        slope, tile = None, self.tiling.tile(row, column)
         if self.softcap is not None:
             capped = ops.tanh(scores / self.softcap)
             scores, slope = self.softcap * capped, 1 - capped * capped

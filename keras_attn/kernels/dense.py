@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_attn.kernels.softmax import masked_softmax, wide
+from keras_attn.kernels.softmax import masked_softmax, score_operands, wide
 
 
 def dense_attention(query, key, value, visible, bias, sinks, scale, softcap, dropout, seed, return_scores):
@@ -15,7 +15,7 @@ def dense_attention(query, key, value, visible, bias, sinks, scale, softcap, dro
     _, num_heads, target_length, _ = query.shape
     groups = num_heads // key.shape[1]
     query = _fold_groups(query * ops.cast(scale, query.dtype), groups)  # [B, H_kv, G * T, K]
-    scores = ops.einsum("bhtk,bhsk->bhts", query, key)
+    scores = ops.einsum("bhtk,bhsk->bhts", *score_operands(query, key))
     scores = ops.cast(_unfold_groups(scores, groups, target_length), wide(scores.dtype))  # [B, H, T, S]
     if softcap is not None:
         scores = softcap * ops.tanh(scores / softcap)

@@ -83,7 +83,12 @@ def attention(
         bias = _four_axes(bias, query, key)
     if key_length is not None:
         key_length = ops.cast(key_length, "int32")
+        check_axes({"key_length": "B"}, {"key_length": key_length}, {"B": query.shape[0]})
         mask = masks.combine(mask, masks.KeyLength(key_length))
+    if query_offset is not None:
+        query_offset = ops.cast(query_offset, "int32")
+        if len(query_offset.shape):
+            check_axes({"query_offset": "B"}, {"query_offset": query_offset}, {"B": query.shape[0]})
     if sinks is not None:
         sinks = ops.convert_to_tensor(sinks)
         check_axes({"sinks": "H"}, {"sinks": sinks}, {"H": query.shape[1]})

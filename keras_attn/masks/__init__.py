@@ -17,6 +17,7 @@ from keras_attn.masks.calls import (
     first_given,
     hide,
     padding,
+    real_positions,
     segments,
 )
 from keras_attn.masks.patterns import Blocks, Causal, Dilated, Prefix, Where, Window
@@ -46,5 +47,6 @@ __all__ = [
     "first_given",
     "hide",
     "padding",
+    "real_positions",
     "segments",
 ]

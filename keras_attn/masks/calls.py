@@ -88,17 +88,8 @@ def padding(query_mask, key_mask):
 
 
 def segments(query_ids, key_ids):
-    """Returns `Segments`, or None where no ids are given.
-
-    Raises:
-        ValueError: If only one of the two is given.
-    """
-    if query_ids is None and key_ids is None:
-        return None
-    if query_ids is None or key_ids is None:
-        missing = "query" if query_ids is None else "memory"
-        raise ValueError(f"Segment ids must be given for queries and memory alike. Received: none for the {missing}.")
-    return Segments(query_ids, key_ids)
+    """Returns `Segments`, or None where no ids are given."""
+    return None if query_ids is None or key_ids is None else Segments(query_ids, key_ids)
 
 
 def explicit(tensor):
@@ -109,6 +100,14 @@ def explicit(tensor):
 def first_given(*masks):
     """Returns the first mask that is not None, or None: an explicit mask wins over one Keras filled in."""
     return next((mask for mask in masks if mask is not None), None)
+
+
+def real_positions(mask, segment_ids):
+    """Returns the padding mask `[B, T]` that segment 0 and `mask` give together, or None."""
+    if segment_ids is None:
+        return mask
+    real = ops.not_equal(segment_ids, 0)
+    return real if mask is None else ops.logical_and(as_boolean("mask", mask), real)
 
 
 def hide(tensor, mask):

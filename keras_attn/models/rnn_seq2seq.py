@@ -1,9 +1,8 @@
 """The recurrent encoder-decoder with additive attention."""
 
 import keras
-from keras import ops
 
-from keras_attn.checks import check_axes, check_positive
+from keras_attn.checks import check_positive
 from keras_attn.models.sequence_model import Seq2SeqModel, id_inputs, padding_mask
 from keras_attn.recurrent import AdditiveRNNAttention
 from keras_attn.slots import register
@@ -15,7 +14,7 @@ class RNNSeq2SeqModel(Seq2SeqModel):
 
     def encode(self, source):
         """`[B, S]` ids -> the memory `[B, S, 2 D]`, its mask `[B, S]`, the first state `[B, D]`."""
-        return encode(self.get_layer, source)
+        return encode(self.get_layer, self.read_ids("source", source, "BS", "source"))
 
     def init_state(self, source, max_length=None):
         """Returns the state before the first target token: a dictionary of tensors.
@@ -27,9 +26,6 @@ class RNNSeq2SeqModel(Seq2SeqModel):
         Raises:
             ValueError: If `source` is not of rank 2, or holds ids outside the vocabulary.
         """
-        source = ops.convert_to_tensor(source, dtype="int32")
-        check_axes({"source": "BS"}, {"source": source})
-        self.check_ids("source", source)
         memory, memory_mask, first_state = self.encode(source)
         return self.get_layer("decoder").init_state(memory, memory_mask, initial_state=first_state)
 
@@ -44,16 +40,14 @@ class RNNSeq2SeqModel(Seq2SeqModel):
         Returns:
             Logits `[B, V]` of the next token, and the new state.
         """
-        tokens = ops.convert_to_tensor(tokens, dtype="int32")
-        check_axes({"tokens": "B"}, {"tokens": tokens})
-        self.check_ids("target", tokens)
+        tokens = self.read_ids("tokens", tokens, "B", "target")
         outputs, state = self.get_layer("decoder").step(self.get_layer("target_embedding")(tokens), state, index)
         return project(self.get_layer, outputs), state
 
     def attention_scores(self, source, target):
         """Returns the attention of each target position over the source, `[B, T, S]`, for ids."""
-        memory, memory_mask, first_state = self.encode(ops.convert_to_tensor(source, dtype="int32"))
-        target = ops.convert_to_tensor(target, dtype="int32")
+        memory, memory_mask, first_state = self.encode(source)
+        target = self.read_ids("target", target, "BT", "target")
         _, scores = decode(self.get_layer, target, memory, memory_mask, first_state, return_attention_scores=True)
         return scores
 

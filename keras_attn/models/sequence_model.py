@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_attn.checks import check_axes
+from keras_attn.composite import is_array
 from keras_attn.kernels.backend import is_concrete
 from keras_attn.slots import register
 
@@ -21,15 +22,24 @@ class Seq2SeqModel(keras.Model):
     """
 
     def call(self, inputs, training=None, mask=None):
-        if isinstance(inputs, dict):
-            check_axes({"source": "BS", "target": "BT"}, inputs)
-            for name in ("source", "target"):
-                self.check_ids(name, inputs[name])
-        return super().call(inputs, training=training, mask=mask)
+        named = inputs if isinstance(inputs, dict) else dict(zip(("source", "target"), inputs))
+        check_axes({"source": "BS", "target": "BT"}, named)
+        for name in ("source", "target"):
+            self.check_ids(name, named[name], name)
+        return super().call(named, training=training, mask=mask)
 
-    def check_ids(self, name, ids):
-        """Raises a `ValueError` if concrete `ids` are no ids of the vocabulary `name`."""
-        size = self.get_layer(f"{name}_embedding").input_dim
+    def read_ids(self, name, ids, axes, vocabulary):
+        """Returns ids as a tensor, after checking their axes and values."""
+        ids = ids if is_array(ids) else np.asarray(ids)
+        check_axes({name: axes}, {name: ids})
+        self.check_ids(name, ids, vocabulary)
+        return ids if isinstance(ids, keras.KerasTensor) else ops.convert_to_tensor(ids, dtype="int32")
+
+    def check_ids(self, name, ids, vocabulary):
+        """Raises a `ValueError` if `ids` are no integers, or concrete ones outside of the vocabulary."""
+        if keras.backend.is_float_dtype(keras.backend.standardize_dtype(ids.dtype)):
+            raise ValueError(f"`{name}` must hold integer ids. Received: {name}.dtype={ids.dtype}.")
+        size = self.get_layer(f"{vocabulary}_embedding").input_dim
         if not (isinstance(ids, np.ndarray) or is_concrete(ids)) or 0 in ids.shape:
             return
         lowest, highest = int(ops.min(ids)), int(ops.max(ids))

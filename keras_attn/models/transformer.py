@@ -1,7 +1,6 @@
 """The Transformer: encoder and decoder over ids."""
 
 import keras
-from keras import ops
 
 from keras_attn.blocks import DecoderBlock, EncoderBlock
 from keras_attn.checks import check_positive
@@ -19,11 +18,11 @@ class TransformerModel(Seq2SeqModel):
 
     def encode(self, source):
         """`[B, S]` ids -> the memory `[B, S, D]` and its mask `[B, S]`."""
-        return encode(self.get_layer, source)
+        return encode(self.get_layer, self.read_ids("source", source, "BS", "source"))
 
     def decode(self, target, memory, memory_mask):
         """`[B, T]` ids and the memory -> logits `[B, T, V]`."""
-        return decode(self.get_layer, target, memory, memory_mask)
+        return decode(self.get_layer, self.read_ids("target", target, "BT", "target"), memory, memory_mask)
 
     def attention_scores(self, source, target):
         """Returns the attention of each target position over the source, for ids.
@@ -35,8 +34,8 @@ class TransformerModel(Seq2SeqModel):
         Returns:
             The encoder-decoder scores of every decoder block and head, `[B, N, H, T, S]`.
         """
-        memory, memory_mask = self.encode(ops.convert_to_tensor(source, dtype="int32"))
-        target = ops.convert_to_tensor(target, dtype="int32")
+        memory, memory_mask = self.encode(source)
+        target = self.read_ids("target", target, "BT", "target")
         _, scores = self.get_layer("decoder")(
             _embed(self.get_layer, "target", target),
             memory,
@@ -96,7 +95,13 @@ def Transformer(  # noqa: N802 - a recipe is named as what it makes
     """
     check_positive("source_vocabulary_size", source_vocabulary_size)
     check_positive("target_vocabulary_size", target_vocabulary_size)
+    check_positive("size", size)
+    check_positive("num_heads", num_heads)
+    if size % num_heads:
+        raise ValueError(f"`size` must be a multiple of `num_heads`. Received: size={size}, num_heads={num_heads}.")
     position = Sinusoidal() if position is None else position
+    if not isinstance(position, keras.layers.Layer):
+        raise ValueError(f"`position` must be a layer that adds positions to embeddings. Received: {position!r}.")
     block = {"num_heads": num_heads, "hidden_size": hidden_size, "dropout": dropout, "residual": residual}
     layers = {
         "encoder": Encoder(num_layers, EncoderBlock(**block), name="encoder"),

@@ -133,6 +133,15 @@ def test_keras_file_and_saved_model_round_trip(case, rng, tmp_path):
 
 
 @each_case
+def test_frozen_layers_stay_frozen(case, tmp_path):
+    layer = case.make()
+    model = case.model(layer)
+    layer.trainable = False
+    model.save(tmp_path / "model.keras")
+    assert keras.models.load_model(tmp_path / "model.keras").trainable_weights == []
+
+
+@each_case
 def test_int8_round_trip(case, rng, tmp_path):
     layer = case.make()
     model = case.model(layer)

@@ -95,11 +95,7 @@ def test_phonemes(plain, stress):
 
 def _phonemes(words):
     return {
-        phoneme
-        for split in SPLITS
-        for texts in words[split].values()
-        for text in texts
-        for phoneme in text.split()
+        phoneme for split in SPLITS for texts in words[split].values() for text in texts for phoneme in text.split()
     }
 
 

@@ -22,7 +22,7 @@ from vocabulary import END_ID, START_ID, Vocabulary, pad
 from keras_attn import models
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-TINY = "--layers 1 --size 8 --heads 2 --hidden 13 --batch-size 29 --warmup 3 --limit 211 --words 11 --epochs 2"
+TINY = "--layers 3 --size 8 --heads 2 --hidden 13 --batch-size 29 --warmup 3 --limit 211 --words 11 --epochs 2"
 KILLED_IN_THE_SECOND_EPOCH = """
 import os, signal, sys
 import pronounce

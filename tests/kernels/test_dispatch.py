@@ -122,6 +122,13 @@ def test_large_scores_do_not_overflow(rng):
     assert np.all(np.isfinite(numpy(kernels.attention(query, query, query, mask=masks.Causal()))))
 
 
+@pytest.mark.parametrize("kernel", ["dense", "blockwise"])
+def test_products_beyond_float16_are_held(kernel):
+    heads = ops.full((1, 1, 3, 64), 100.0, "float16")
+    outputs = kernels.attention(heads, heads, heads, kernel=kernel)
+    np.testing.assert_allclose(numpy(outputs), 100, rtol=1e-3)
+
+
 def test_dropout_keeps_the_mean_and_the_zeros(rng):
     query, key = heads(rng, 1, 1, 400, 4), heads(rng, 1, 1, 50, 4)
     value = ops.ones((1, 1, 50, 2))
@@ -160,5 +167,11 @@ def test_bad_masks_biases_and_kernels_are_named(rng):
         kernels.attention(query, key, value, mask=np.ones((5, 7), "float32"))
     with pytest.raises(ValueError, match=r"`bias` must broadcast to \[B, H, T, S\]"):
         kernels.attention(query, key, value, bias=np.ones((3, 5, 7), "float32"))
+    with pytest.raises(ValueError, match="`key_length` must have shape .* with B=2"):
+        kernels.attention(query, key, value, key_length=[1, 2, 3])
+    with pytest.raises(ValueError, match="`query_offset` must have shape .* with B=2"):
+        kernels.attention(query, key, value, query_offset=[1, 2, 3])
+    with pytest.raises(ValueError, match="`sinks` must have shape .* with H=4"):
+        kernels.attention(query, key, value, sinks=np.zeros(3, "float32"))
     with pytest.raises(ValueError, match="`kernel` must be one of .* Received: kernel='flash'"):
         kernels.attention(query, key, value, kernel="flash")

@@ -7,18 +7,15 @@
 - `is_concrete(tensor)`: whether the tensor's values can be looked at now.
 """
 
+import importlib
+
 import keras
 
-if keras.config.backend() == "tensorflow":
-    from keras_attn.kernels.backend import tensorflow as adapter
-elif keras.config.backend() == "jax":
-    from keras_attn.kernels.backend import jax as adapter
-elif keras.config.backend() == "torch":
-    from keras_attn.kernels.backend import torch as adapter
-else:
-    raise ImportError(
-        f"keras_attn runs on Keras with TensorFlow, JAX or PyTorch. Received: backend {keras.config.backend()!r}."
-    )
+BACKENDS = ("tensorflow", "jax", "torch")
+
+if keras.config.backend() not in BACKENDS:
+    raise ImportError(f"keras_attn runs on one of {BACKENDS}. Received: Keras backend {keras.config.backend()!r}.")
+adapter = importlib.import_module(f"keras_attn.kernels.backend.{keras.config.backend()}")
 
 add_to_block = adapter.add_to_block
 block_uniform = adapter.block_uniform

@@ -1,0 +1,85 @@
+"""Keras' RNN cells as the recurrent layers need them: one cell and a stack of cells alike.
+
+Keras' cells share no public base class. By its convention a cell is a layer with a
+`state_size` and a call `(inputs, states) -> (outputs, states)`, where states are a list; an
+`output_size` and a `get_initial_state` may be there.
+"""
+
+import contextlib
+
+import keras
+from keras import ops, tree
+
+from keras_attn.checks import static_shape
+from keras_attn.composite import is_array
+
+
+def check_cell(cell):
+    """Raises a `ValueError` unless `cell` is a layer with the state of an RNN cell."""
+    if isinstance(cell, keras.layers.RNN):
+        raise ValueError(f"`cell` must be an RNN cell, not a whole RNN layer: pass its cell. Received: {cell!r}.")
+    if not isinstance(cell, keras.layers.Layer) or getattr(cell, "state_size", None) is None:
+        raise ValueError(
+            "`cell` must be an RNN cell: a Keras layer with a `state_size` and a call `(inputs, states)`. "
+            f"Received: cell={cell!r}."
+        )
+    return cell
+
+
+def check_state(cell, state, sizes):
+    """Raises a `ValueError` unless `state` holds tensors `[B, size]` as the cell's state has them."""
+    wanted = tree.flatten(cell.state_size)
+    given = tree.flatten(state)
+    shapes = [static_shape(tensor) if is_array(tensor) else tensor for tensor in given]
+    fits = len(given) == len(wanted) and all(
+        is_array(tensor)
+        and len(tensor.shape) == 2
+        and tensor.shape[1] in (size, None)
+        and (None in (tensor.shape[0], sizes.get("B")) or tensor.shape[0] == sizes["B"])
+        for tensor, size in zip(given, wanted)
+    )
+    if not fits:
+        raise ValueError(
+            f"`initial_state` must hold tensors of the shapes {[(sizes.get('B'), size) for size in wanted]}, as the "
+            f"cell's state has them. Received: {shapes}."
+        )
+
+
+def single_cells(cell):
+    """Returns the cells of a stack in order, or the one cell."""
+    return list(cell.cells) if isinstance(cell, keras.layers.StackedRNNCells) else [cell]
+
+
+def last_state(cell, state):
+    """Returns the state of the last cell of a stack, or of the one cell."""
+    return state[-1] if isinstance(cell, keras.layers.StackedRNNCells) else state
+
+
+def cell_output_size(cell):
+    """Returns the size of the cell's outputs; by Keras' convention its first state's if it names none."""
+    return getattr(cell, "output_size", None) or tree.flatten(cell.state_size)[0]
+
+
+def first_state(cell, batch_size, dtype):
+    """Returns the cell's first state, a list; by Keras' convention zeros if it names none."""
+    get_initial_state = getattr(cell, "get_initial_state", None)
+    if get_initial_state is not None:
+        state = get_initial_state(batch_size=batch_size)
+    else:
+        state = tree.map_structure(lambda size: ops.zeros((batch_size, size), dtype), cell.state_size)
+    return state if tree.is_nested(state) else [state]
+
+
+@contextlib.contextmanager
+def fixed_dropout(cell, joined, state):
+    """Keras' cells draw their dropout masks at their first call, which must not be inside a loop."""
+    kinds = (keras.layers.GRUCell, keras.layers.LSTMCell, keras.layers.SimpleRNNCell)
+    cells = [each for each in single_cells(cell) if isinstance(each, kinds)]
+    if any(each.dropout or each.recurrent_dropout for each in cells):
+        cell(joined, state)
+    try:
+        yield
+    finally:
+        for each in cells:
+            each.reset_dropout_mask()
+            each.reset_recurrent_dropout_mask()
