@@ -74,7 +74,7 @@ class Composite(keras.layers.Layer):
         config = {**super().get_config(), **{name: serialize(getattr(self, name)) for name in arguments}}
         quantized = {
             name: child.dtype_policy
-            for name, child in vars(self).items()
+            for name, child in attributes(self).items()
             if isinstance(child, keras.layers.Layer) and name not in arguments and is_quantized(child)
         }
         if quantized:
@@ -115,6 +115,11 @@ def deserialize(value):
 def clone(layer, name):
     """Returns a new, unbuilt layer of the same config under another name."""
     return layer.__class__.from_config({**layer.get_config(), "name": name})
+
+
+def attributes(layer):
+    """Returns the layer's attributes by name; under PyTorch its parts are kept as modules."""
+    return {**vars(layer), **vars(layer).get("_modules", {})}
 
 
 def is_quantized(layer):

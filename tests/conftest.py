@@ -28,6 +28,15 @@ def seed():
     keras.utils.set_random_seed(7)
 
 
+@pytest.fixture(autouse=keras.config.backend() == "torch")
+def no_gradients_unless_training(request):
+    """PyTorch's tensors turn to arrays only where no gradient is kept."""
+    import torch
+
+    with torch.set_grad_enabled(request.node.get_closest_marker("trains") is not None):
+        yield
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(7)

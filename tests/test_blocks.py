@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 import keras_attn as ka
 
@@ -11,7 +12,7 @@ B, T, S, D, M, H, HIDDEN = 3, 5, 7, 12, 13, 2, 17
 
 @pytest.fixture
 def x(rng):
-    return rng.normal(size=(B, T, D)).astype("float32")
+    return ops.convert_to_tensor(rng.normal(size=(B, T, D)).astype("float32"))
 
 
 @pytest.fixture

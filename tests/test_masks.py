@@ -72,7 +72,7 @@ def test_spans_of_simple_patterns_are_exact(mask, corners):
 
 
 def test_spans_of_call_masks():
-    span = masks.Span(0, 3, np.array([0, 2, 4]), np.array([1, 3, 5]))
+    span = masks.Span(0, 3, *(keras.ops.convert_to_tensor(places) for places in ([0, 2, 4], [1, 3, 5])))
     some, every = masks.KeyLength(np.array([3, 4])).spans(span)
     np.testing.assert_array_equal(some, [True, True, False])
     np.testing.assert_array_equal(every, [True, False, False])

@@ -66,6 +66,8 @@ def test_steps_equal_the_whole_call(make_cell, inputs, memory, memory_mask):
 @each_cell
 def test_outputs_follow_the_cell(make_cell, inputs, memory):
     """With one memory vector the context is that vector, and the layer is Keras' own RNN over `[x ; c]`."""
+    if keras.config.backend() == "jax" and make_cell is CELLS["stack of one"]:
+        pytest.skip("Keras' own RNN, the oracle here, fails on a stack of one cell under JAX")
     layer = ka.RNNAttention(make_cell(), ka.MultiplicativeScore())
     outputs = layer(inputs, memory[:, :1])
     rnn = keras.layers.RNN(layer.cell, return_sequences=True)

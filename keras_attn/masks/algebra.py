@@ -10,8 +10,6 @@ import functools
 import operator
 from typing import Any
 
-from keras import ops
-
 from keras_attn.slots import Slot, register
 
 
@@ -140,7 +138,7 @@ class Not(Pattern):
 
 def negate(value):
     """`not` for Python's booleans, elementwise for arrays and tensors."""
-    return not value if isinstance(value, bool) else ops.logical_not(value)
+    return not value if isinstance(value, bool) else ~value
 
 
 def check_mask(name, mask):

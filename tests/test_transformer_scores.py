@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from keras import ops
 
 from keras_attn import PreNorm, models
 
@@ -19,7 +20,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def scores(model):
-    return np.array(model.attention_scores(SOURCE, TARGET))  # [B, N, H, T, S]
+    return ops.convert_to_numpy(model.attention_scores(SOURCE, TARGET))  # [B, N, H, T, S]
 
 
 def test_every_block_and_head_has_its_scores(scores):
