@@ -1,86 +1,16 @@
 """Multi-head attention: of a sequence to itself, and of a decoder to the encoder's memory."""
 
-import keras
 from keras import ops
 
-from keras_attn import kernels, masks
-from keras_attn.checks import check_last_axis, check_positive, check_rate, check_slot, check_together
-from keras_attn.composite import Composite
+from keras_attn import masks
+from keras_attn.checks import check_last_axis, check_slot, check_together
+from keras_attn.heads import MultiHead, split_heads
 from keras_attn.positions import HeadPosition, row_positions
 from keras_attn.slots import register
 
 
-class _MultiHead(Composite):
-    """What both layers share: sizes, projections, the way through the kernel."""
-
-    def __init__(self, num_heads, head_size, num_kv_heads, dropout, use_bias, kernel_initializer, kernel, **kwargs):
-        super().__init__(**kwargs)
-        check_positive("num_heads", num_heads)
-        check_positive("num_kv_heads", num_heads if num_kv_heads is None else num_kv_heads)
-        check_positive("head_size", 1 if head_size is None else head_size)
-        check_rate("dropout", dropout)
-        if num_kv_heads is not None and num_heads % num_kv_heads:
-            raise ValueError(
-                "`num_heads` must be a multiple of `num_kv_heads`. "
-                f"Received: num_heads={num_heads}, num_kv_heads={num_kv_heads}."
-            )
-        self.num_heads = num_heads
-        self.head_size = head_size
-        self.num_kv_heads = num_kv_heads
-        self.dropout = dropout
-        self.use_bias = use_bias
-        self.kernel = kernels.check_kernel(kernel)
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.seed_generator = keras.random.SeedGenerator() if dropout else None
-
-    def _sizes(self, name, shape):
-        """Returns the head size and the widths of all query and of all key heads side by side."""
-        size = shape[-1]
-        check_last_axis(name, shape)
-        if self.head_size is None and size % self.num_heads:
-            raise ValueError(
-                f"`head_size` must be given unless `num_heads` divides the last axis of `{name}`. "
-                f"Received: num_heads={self.num_heads}, {name}.shape={tuple(shape)}."
-            )
-        head_size = self.head_size or size // self.num_heads
-        return head_size, self.num_heads * head_size, (self.num_kv_heads or self.num_heads) * head_size
-
-    def _projection(self, name, size):
-        return keras.layers.Dense(
-            size,
-            use_bias=self.use_bias,
-            kernel_initializer=self.kernel_initializer.clone(),
-            dtype=self.policy_of(name),
-            name=name,
-        )
-
-    def _attend(self, query, key, value, mask, return_attention_scores, training):
-        """`[B, H, T, K]`, `[B, H_kv, S, K]` twice -> `[B, T, D]`, and the scores where asked for."""
-        outputs = kernels.attention(
-            query,
-            key,
-            value,
-            mask=mask,
-            dropout=self.dropout if training else 0.0,
-            seed=self.seed_generator,
-            return_scores=return_attention_scores,
-            kernel="auto" if return_attention_scores else self.kernel,
-        )
-        if not return_attention_scores:
-            return self.out_projection(merge_heads(outputs))
-        outputs, scores = outputs
-        return self.out_projection(merge_heads(outputs)), scores
-
-    def _output_spec(self, query, source_length, return_attention_scores):
-        outputs = keras.KerasTensor(query.shape, self.compute_dtype)
-        if not return_attention_scores:
-            return outputs
-        batch, length, _ = query.shape
-        return outputs, keras.KerasTensor((batch, self.num_heads, length, source_length), self.compute_dtype)
-
-
 @register
-class MultiHeadSelfAttention(_MultiHead):
+class MultiHeadSelfAttention(MultiHead):
     """Every position of a sequence attends to the sequence.
 
     `head_h = softmax(Q_h K_h^T / sqrt(K)) V_h`, `y = [head_1 ; ... ; head_H] W_o`, with
@@ -194,7 +124,7 @@ class MultiHeadSelfAttention(_MultiHead):
 
 
 @register
-class EncoderDecoderAttention(_MultiHead):
+class EncoderDecoderAttention(MultiHead):
     """Every position of a decoder attends to the encoder's memory.
 
     The equations of `MultiHeadSelfAttention`, with keys and values linear in the memory.
@@ -299,15 +229,3 @@ class EncoderDecoderAttention(_MultiHead):
 
     def compute_output_spec(self, query, memory, *args, return_attention_scores=False, **kwargs):
         return self._output_spec(query, memory.shape[1], return_attention_scores)
-
-
-def split_heads(tensor, head_size):
-    """`[B, T, H * K]` -> `[B, H, T, K]`."""
-    batch, length, width = ops.shape(tensor)
-    return ops.transpose(ops.reshape(tensor, (batch, length, width // head_size, head_size)), (0, 2, 1, 3))
-
-
-def merge_heads(tensor):
-    """`[B, H, T, K]` -> `[B, T, H * K]`."""
-    batch, num_heads, length, head_size = ops.shape(tensor)
-    return ops.reshape(ops.transpose(tensor, (0, 2, 1, 3)), (batch, length, num_heads * head_size))

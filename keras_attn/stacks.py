@@ -4,10 +4,11 @@ import keras
 from keras import ops
 
 from keras_attn import masks
-from keras_attn.blocks import Block, DecoderBlock, EncoderBlock
+from keras_attn.blocks import DecoderBlock, EncoderBlock
 from keras_attn.checks import check_positive
 from keras_attn.composite import Composite, clone
 from keras_attn.slots import register
+from keras_attn.sublayers import Block
 
 
 class _Stack(Composite):

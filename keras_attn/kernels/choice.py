@@ -1,8 +1,9 @@
 """Which kernel runs: what the caller pinned, what the user pinned for all, or what was measured to be faster."""
 
+from keras_attn.kernels.measured import BLOCKWISE_FROM
+
 KERNELS = ("auto", "dense", "blockwise")
 pinned = {"kernel": "auto"}
-BLOCKWISE_FROM = 1024 * 1024  # scores per head, T times S
 
 
 def check_kernel(kernel):

@@ -78,7 +78,8 @@ class KeyLength(Mask):
         return grid.key_index < ops.reshape(ops.cast(self.lengths, "int32"), (-1, 1, 1, 1))
 
     def spans(self, span):
-        shortest, longest = ops.min(self.lengths), ops.max(self.lengths)
+        lengths = ops.cast(self.lengths, "int32")
+        shortest, longest = ops.min(lengths), ops.max(lengths)
         return span.key_low < longest, span.key_high < shortest
 
 

@@ -1,0 +1,74 @@
+"""What the blocks share: their slots, and the wiring of sublayers into the residual stream."""
+
+import keras
+
+from keras_attn import masks
+from keras_attn.checks import check_positive, check_rate, check_slot
+from keras_attn.composite import Composite
+from keras_attn.feed_forward import FeedForward
+from keras_attn.multi_head import MultiHeadSelfAttention
+from keras_attn.positions import HeadPosition
+from keras_attn.residual import PostNorm, Residual
+
+
+class Block(Composite):
+    """What both blocks share: the slots, and one norm and one dropout per sublayer."""
+
+    num_sublayers = 0
+
+    def __init__(self, num_heads, hidden_size, dropout, mask, position, residual, feed_forward, attention, **kwargs):
+        super().__init__(**kwargs)
+        check_positive("num_heads", num_heads)
+        check_positive("hidden_size", hidden_size)
+        check_rate("dropout", dropout)
+        policy = self.dtype_policy
+        self.num_heads = num_heads
+        self.hidden_size = hidden_size
+        self.dropout = dropout
+        self.mask = check_slot("mask", mask, masks.Pattern)
+        self.position = check_slot("position", position, HeadPosition)
+        self.residual = check_slot("residual", residual, Residual) or PostNorm()
+        if attention is None:
+            attention = MultiHeadSelfAttention(num_heads, mask=mask, position=position, dtype=policy, name="attention")
+        self.attention = self.adopt("attention", attention)
+        self._check_attention()
+        if feed_forward is None:
+            feed_forward = FeedForward(hidden_size, dtype=policy, name="feed_forward")
+        self.feed_forward = self.adopt("feed_forward", feed_forward)
+        self.norms = [self.residual.norm.make(f"norm_{i}", policy) for i in range(self.num_sublayers)]
+        self.dropouts = [
+            keras.layers.Dropout(dropout, dtype=policy, name=f"dropout_{i}") for i in range(self.num_sublayers)
+        ]
+
+    def _check_attention(self):
+        """Heads, mask or position beside an attention that has others would be silently ignored."""
+        if not isinstance(self.attention, MultiHeadSelfAttention):
+            return
+        for name in ("num_heads", "mask", "position"):
+            own, attentions = getattr(self, name), getattr(self.attention, name)
+            if own is not None and own != attentions:
+                raise ValueError(
+                    f"`{name}` must be the `{name}` of the `attention` it is given with. "
+                    f"Received: {name}={own!r}, attention.{name}={attentions!r}."
+                )
+
+    def _sublayer(self, index, x, function, training):
+        """Wires sublayer number `index` into the stream `x` `[B, T, D]`."""
+        return self.residual(x, lambda y: self.dropouts[index](function(y), training=training), self.norms[index])
+
+    def _build_around(self, inputs_shape):
+        self.build_child(self.attention, inputs_shape)
+        self.build_child(self.feed_forward, inputs_shape)
+        output_shape = self.feed_forward.compute_output_shape(inputs_shape)
+        if output_shape[-1] != inputs_shape[-1]:
+            raise ValueError(
+                f"`feed_forward` must return the shape of its inputs, {tuple(inputs_shape)}. "
+                f"Received: {tuple(output_shape)}."
+            )
+        for norm in self.norms:
+            self.build_child(norm, inputs_shape)
+
+
+def with_scores(outputs):
+    """Returns (outputs, scores); None for the scores where an attention returned none."""
+    return outputs if isinstance(outputs, tuple) else (outputs, None)

@@ -1,0 +1,47 @@
+"""Every public layer and both recipes compile for TPU v5e, on one device and data-parallel on four."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import pytest
+
+from tests.conformance.cases import CASES
+
+missing = [name for name in ("jax", "libtpu") if importlib.util.find_spec(name) is None]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(missing), reason=f"compiling for a TPU needs jax and libtpu; missing: {missing}"),
+    pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="runs JAX in a process of its own, once"),
+]
+
+
+def compile_for_tpu(what):
+    """Runs the compiler in a process of its own and returns its lines."""
+    settings = {"KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1"}
+    script = pathlib.Path(__file__).parent / "tpu_compile.py"
+    done = subprocess.run(
+        [sys.executable, script, what], env={**os.environ, **settings}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+
+
+def test_layers_compile_and_share_the_batch():
+    lines = compile_for_tpu("layers")
+    assert {line["name"] for line in lines} == {*(case.name for case in CASES), "Transformer", "RNNSeq2Seq"}
+    flops = {(line["name"], line["devices"], line["training"]): line["flops"] for line in lines}
+    for name, devices, training in flops:
+        if devices == "one":
+            assert flops[name, "four", training] < 0.7 * flops[name, "one", training]
+
+
+def test_blockwise_memory_does_not_grow_with_the_square_of_the_length():
+    used = {(line["length"], line["kernel"]): line["bytes"] for line in compile_for_tpu("kernels")}
+    assert used[4096, "blockwise"] < 0.05 * used[4096, "dense"]
+    assert used[4096, "blockwise"] < 2.5 * max(used[2048, "blockwise"], 1)
+    assert used[4096, "dense"] > 3 * used[2048, "dense"]
