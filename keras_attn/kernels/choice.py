@@ -1,6 +1,7 @@
 """Which kernel runs: what the caller pinned, what the user pinned for all, or what was measured to be faster."""
 
-from keras_attn.kernels.measured import BLOCKWISE_FROM
+from keras_attn.kernels.measured import BLOCKWISE_FROM, BLOCKWISE_FROM_HALF_HIDDEN
+from keras_attn.masks import Span
 
 KERNELS = ("auto", "dense", "blockwise")
 pinned = {"kernel": "auto"}
@@ -13,7 +14,7 @@ def check_kernel(kernel):
     return kernel
 
 
-def choose_kernel(kernel, query, key, return_scores):
+def choose_kernel(kernel, query, key, mask, return_scores):
     """Returns the name of the kernel for queries `[B, H, T, K]` and keys `[B, H_kv, S, K]`."""
     if check_kernel(kernel) == "blockwise" and return_scores:
         raise ValueError('`kernel` must be "dense" or "auto" where the scores are asked for. Received: \'blockwise\'.')
@@ -25,4 +26,14 @@ def choose_kernel(kernel, query, key, return_scores):
     lengths = query.shape[2], key.shape[2]
     if None in lengths:
         return "dense"
-    return "blockwise" if lengths[0] * lengths[1] >= BLOCKWISE_FROM else "dense"
+    least = BLOCKWISE_FROM_HALF_HIDDEN if hides_half(mask, *lengths) else BLOCKWISE_FROM
+    return "blockwise" if lengths[0] * lengths[1] >= least else "dense"
+
+
+def hides_half(mask, target_length, source_length):
+    """Whether the mask surely hides the last half of the keys from the first half of the queries."""
+    if mask is None or min(target_length, source_length) < 2:
+        return False
+    first = source_length - target_length  # bottom-right alignment
+    span = Span(first, first + target_length // 2 - 1, source_length - source_length // 2, source_length - 1)
+    return mask.spans(span)[0] is False

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_attn.kernels.softmax import masked_softmax, score_operands, wide
+from keras_attn.kernels.softmax import masked_softmax, score_operands, softmax_of_visible, wide
 
 
 def dense_attention(query, key, value, visible, bias, sinks, scale, softcap, dropout, seed, return_scores):
@@ -24,12 +24,16 @@ def dense_attention(query, key, value, visible, bias, sinks, scale, softcap, dro
         scores = scores + bias
         finite = bias > float("-inf")  # a bias of minus infinity hides, as a mask does
         visible = finite if visible is None else visible & finite
-    weights = masked_softmax(scores, visible) if sinks is None else _softmax_with_sinks(scores, visible, sinks)
+    weights = softmax_of_visible(scores, visible) if sinks is None else _softmax_with_sinks(scores, visible, sinks)
     weights = ops.cast(weights, value.dtype)
     dropped = keras.random.dropout(weights, dropout, seed=seed) if dropout else weights
     outputs = ops.einsum("bhts,bhsk->bhtk", _fold_groups(dropped, groups), value)
     outputs = _unfold_groups(outputs, groups, target_length)  # [B, H, T, K]
-    return (outputs, weights) if return_scores else outputs
+    if visible is not None:  # rows are blanked here, where they are shorter than their scores
+        outputs = ops.where(ops.any(visible, axis=-1, keepdims=True), outputs, 0)
+    if not return_scores:
+        return outputs
+    return outputs, weights if visible is None else ops.where(visible, weights, 0)
 
 
 def _softmax_with_sinks(scores, visible, sinks):

@@ -94,7 +94,7 @@ def attention(
         check_axes({"sinks": "H"}, {"sinks": sinks}, {"H": query.shape[1]})
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     grid = whole_grid(query, key, query_offset, key_length)
-    if choose_kernel(kernel, query, key, return_scores) == "dense":
+    if choose_kernel(kernel, query, key, mask, return_scores) == "dense":
         visible = None if mask is None else mask.visible(grid)
         return dense_attention(query, key, value, visible, bias, sinks, scale, softcap, dropout, seed, return_scores)
     tiling = Tiling.of(mask, grid, query, key)

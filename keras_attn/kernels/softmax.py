@@ -20,14 +20,16 @@ def masked_softmax(scores, visible=None):
     Returns:
         `[..., S]` in float32, or float64 for float64 scores.
     """
+    weights = softmax_of_visible(scores, visible)
+    return weights if visible is None else ops.where(visible, weights, 0)
+
+
+def softmax_of_visible(scores, visible=None):
+    """`masked_softmax` but for rows with nothing to see, which it leaves to the caller: theirs are uniform."""
     scores = ops.cast(scores, wide(scores.dtype))
     if scores.shape[-1] == 1:  # a single key; Keras warns of such a softmax
-        weights = ops.ones_like(scores)
-        return weights if visible is None else ops.where(visible, weights, 0.0)
-    if visible is None:
-        return ops.softmax(scores, axis=-1)
-    weights = ops.softmax(ops.where(visible, scores, LOWEST), axis=-1)
-    return ops.where(visible, weights, 0.0)
+        return ops.ones_like(scores)
+    return ops.softmax(scores if visible is None else ops.where(visible, scores, LOWEST), axis=-1)
 
 
 def score_operands(query, key):
