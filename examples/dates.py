@@ -6,6 +6,7 @@ dates aloud and draws where the decoder looked for each character.
 """
 
 import argparse
+import json
 import os
 import pathlib
 import subprocess
@@ -71,7 +72,8 @@ def main():
 
     model.save(arguments.out / "model.keras")
     model.export(arguments.out / "1", verbose=False)
-    np.savez(arguments.out / "test.npz", source=test[0], target=test[1])
+    samples = dict(zip(test[0][:10], test[1][:10], strict=True))
+    (arguments.out / "samples.json").write_text(json.dumps(samples, ensure_ascii=False), encoding="utf-8")
     subprocess.run([sys.executable, __file__, "--show", "--out", str(arguments.out)], check=True)
     print(f"everything took {time.time() - begin:.0f} s")
 
@@ -150,8 +152,8 @@ def show(out):
     digits = Vocabulary.load(out / "target_vocabulary.json")
     model = keras.models.load_model(out / "model.keras")
     saved_model = tf.saved_model.load(str(out / "1"))
-    with np.load(out / "test.npz") as test:
-        written, dates = test["source"].tolist()[:10], test["target"].tolist()[:10]
+    samples = json.loads((out / "samples.json").read_text(encoding="utf-8"))
+    written, dates = list(samples), list(samples.values())
     source, target = (pad([v.ids(t) for t in side]) for v, side in ((characters, written), (digits, dates)))
     inputs, _ = teacher_forcing(source, target)
     keras_logits = model(inputs)

@@ -88,7 +88,8 @@ class Learned(_AddedPositions):
     Call arguments and Returns as `Sinusoidal`.
 
     Raises:
-        ValueError: If `inputs` is longer than `max_length` (where its length is static).
+        ValueError: If `inputs` is longer than `max_length` (where its length is static; elsewhere
+            the embedding lookup decides: an error on a CPU, the last vector under XLA).
 
     Example:
     >>> import numpy as np

@@ -13,10 +13,10 @@ from keras_attn.cells import (
     last_state,
     single_cells,
 )
-from keras_attn.checks import check_axes, check_last_axis, check_positive, check_rate, check_slot
+from keras_attn.checks import check_axes, check_last_axis, check_positive, check_rate
 from keras_attn.composite import Composite
 from keras_attn.kernels.backend import scan
-from keras_attn.scores import AdditiveScore, Score
+from keras_attn.scores import AdditiveScore
 from keras_attn.slots import register
 
 
@@ -71,7 +71,9 @@ class RNNAttention(Composite):
         self.cell = self.adopt("cell", check_cell(cell))
         for each in single_cells(cell):
             self.adopt("cell", each)
-        self.score = self.adopt("score", check_slot("score", score, Score))
+        if not callable(getattr(score, "keys", None)):
+            raise ValueError(f"`score` must be a layer with a `keys(memory)`, as `Score`. Received: score={score!r}.")
+        self.score = self.adopt("score", score)
         self.dropout = dropout
         self.noise = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="noise")
 

@@ -151,7 +151,7 @@ def test_what_is_no_cell_or_score_is_refused():
     for cell in (keras.layers.Dense(3), "gru", None):
         with pytest.raises(ValueError, match=r"`cell` must be an RNN cell.* Received: cell="):
             ka.RNNAttention(cell, ka.AdditiveScore(U))
-    with pytest.raises(ValueError, match="`score` must be a Score"):
+    with pytest.raises(ValueError, match=r"`score` must be a layer with a `keys\(memory\)`, as `Score`"):
         ka.RNNAttention(keras.layers.GRUCell(3), keras.layers.Dense(3))
     with pytest.raises(ValueError, match="`cell` must have outputs of size units=4. Received: cell with 3"):
         ka.AdditiveRNNAttention(4, cell=keras.layers.GRUCell(3))
