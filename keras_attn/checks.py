@@ -4,6 +4,8 @@ Axes have one letter each, the same everywhere: B batch, T target, S source, D m
 H heads, K head size, M memory size, U attention units.
 """
 
+import numbers
+
 
 def check_axes(axes, arguments, sizes=None):
     """Raises unless every argument has its axes and equal letters have equal sizes.
@@ -75,13 +77,13 @@ def check_last_axis(name, shape):
 
 def check_positive(name, value):
     """Raises a `ValueError` unless `value` is an integer of at least 1."""
-    if not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={value!r}.")
 
 
 def check_rate(name, value):
     """Raises a `ValueError` unless `value` is a number in [0, 1)."""
-    if not isinstance(value, (int, float)) or not 0 <= value < 1:
+    if not isinstance(value, numbers.Real) or not 0 <= value < 1:
         raise ValueError(f"`{name}` must be a number in [0, 1). Received: {name}={value!r}.")
 
 

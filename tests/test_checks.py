@@ -36,6 +36,14 @@ def test_shapes_that_do_not_broadcast(shape):
         checks.check_broadcast("m", keras.KerasTensor(shape), "BHTS", {"B": 3, "H": 2, "T": 5, "S": 7})
 
 
+def test_counts_are_integers_of_any_kind_but_no_booleans():
+    checks.check_positive("count", np.int64(2))
+    assert FeedForward.from_config(FeedForward(np.int64(2)).get_config()).hidden_size == 2
+    for value in (True, 0, 1.0, "1", None):
+        with pytest.raises(ValueError, match="`count` must be an integer of at least 1"):
+            checks.check_positive("count", value)
+
+
 def test_a_composite_child_must_be_a_layer_of_the_same_policy():
     layer = Composite(dtype="mixed_float16")
     assert layer.adopt("child", keras.layers.Dense(3, dtype="mixed_float16")).units == 3
