@@ -1,0 +1,36 @@
+"""The benchmarks run and print what the README quotes."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+@pytest.mark.slow
+def test_the_attention_benchmark_prints_ratios_to_keras_and_writes_its_figures(tmp_path):
+    asked = ["--lengths", "64", "--who", "keras", "dense", "blockwise", "--work", "both", "--causal", "yes", "--out"]
+    command = [sys.executable, ROOT / "benchmarks" / "attention.py", *asked, tmp_path / "figures.json"]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    lines = [line.split() for line in output.splitlines() if line.startswith("both ")]
+    assert [line[4] for line in lines] == ["keras", "dense", "blockwise"]
+    assert float(lines[0][6]) == 1
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["rate"] > 1e8
+    assert {row["who"] for row in figures["rows"]} == {"keras", "dense", "blockwise"}
+    assert all(row["seconds"] > 0 and 0 < row["rate"] < 2 for row in figures["rows"])
+
+
+def test_work_counts_half_of_the_products_under_a_causal_mask():
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        import attention
+    finally:
+        sys.path.pop(0)
+    linear = 8 * 100 * 512**2
+    assert attention.useful_products(100, False, "forward", None) == linear + 4 * 100 * 100 * 512
+    assert attention.useful_products(100, True, "both", None) == 3 * (linear + 2 * 100 * 100 * 512)
+    assert attention.useful_products(100, True, "forward", 10) == linear + 4 * 100 * 10 * 512
