@@ -198,7 +198,7 @@ def tune():
     docstring = MEASURED.read_text(encoding="utf-8").rpartition('"""')
     MEASURED.write_text(
         f"{docstring[0]}{docstring[1]}\n\n"
-        f"BLOCKWISE_FROM_HALF_HIDDEN = {found[True]} * {found[True]}\n"
+        f"BLOCKWISE_FROM_FAR_HIDDEN = {found[True]} * {found[True]}\n"
         f"BLOCKWISE_FROM = {found[False]} * {found[False]}\n",
         encoding="utf-8",
     )

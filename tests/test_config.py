@@ -46,10 +46,17 @@ def test_auto_takes_the_blockwise_kernel_for_long_sequences(kernels_run):
 
 @pytest.mark.parametrize(
     ("mask", "wanted"),
-    [(ka.Causal(), True), (ka.Window(3), True), (~ka.Causal(), False), (ka.masks.Dilated(2), False), (None, False)],
+    [
+        (ka.Causal(), True),
+        (ka.Window(3), True),
+        (ka.Window(60), False),
+        (~ka.Causal(), False),
+        (ka.masks.Dilated(2), False),
+        (None, False),
+    ],
 )
-def test_which_masks_hide_half(mask, wanted):
-    assert choice.hides_half(mask, 100, 100) is wanted
+def test_which_masks_hide_far_keys(mask, wanted):
+    assert choice.hides_far_keys(mask, 100, 100) is wanted
 
 
 def test_unknown_kernels_are_named():

@@ -1,6 +1,6 @@
 """Which kernel runs: what the caller pinned, what the user pinned for all, or what was measured to be faster."""
 
-from keras_attn.kernels.measured import BLOCKWISE_FROM, BLOCKWISE_FROM_HALF_HIDDEN
+from keras_attn.kernels.measured import BLOCKWISE_FROM, BLOCKWISE_FROM_FAR_HIDDEN
 from keras_attn.masks import Span
 
 KERNELS = ("auto", "dense", "blockwise")
@@ -26,14 +26,14 @@ def choose_kernel(kernel, query, key, mask, return_scores):
     lengths = query.shape[2], key.shape[2]
     if None in lengths:
         return "dense"
-    least = BLOCKWISE_FROM_HALF_HIDDEN if hides_half(mask, *lengths) else BLOCKWISE_FROM
+    least = BLOCKWISE_FROM_FAR_HIDDEN if hides_far_keys(mask, *lengths) else BLOCKWISE_FROM
     return "blockwise" if lengths[0] * lengths[1] >= least else "dense"
 
 
-def hides_half(mask, target_length, source_length):
-    """Whether the mask surely hides the last half of the keys from the first half of the queries."""
-    if mask is None or min(target_length, source_length) < 2:
+def hides_far_keys(mask, target_length, source_length):
+    """Whether the mask surely hides the last third of the keys from the first third of the queries."""
+    if mask is None or min(target_length, source_length) < 3:
         return False
     first = source_length - target_length  # bottom-right alignment
-    span = Span(first, first + target_length // 2 - 1, source_length - source_length // 2, source_length - 1)
+    span = Span(first, first + target_length // 3 - 1, source_length - source_length // 3, source_length - 1)
     return mask.spans(span)[0] is False
