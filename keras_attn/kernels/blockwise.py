@@ -42,7 +42,8 @@ def blockwise_attention(query, key, value, bias, sinks, scale, options):
         outputs, lse = options.forward(scaled, key, value, **named)
 
         def gradient(*arguments, upstream=None):
-            (upstream,) = arguments or (upstream,)
+            if upstream is None:  # PyTorch names it and hands over the inputs too
+                (upstream,) = arguments
             grads = options.backward(scaled, key, value, outputs, lse, upstream, **named)
             grads[0] = grads[0] * scale
             return tuple(ops.cast(grad, x.dtype) for grad, x in zip(grads, (query, key, value, *given)))

@@ -169,6 +169,24 @@ def test_rows_without_anything_to_see_are_finite_and_have_zero_scores(case, rng)
         np.testing.assert_array_equal(results[1][1], 0)
 
 
+@pytest.mark.trains
+@pytest.mark.skipif(keras.config.backend() == "tensorflow", reason="test_tensorflow.py trains, in graphs and under XLA")
+@each_case
+def test_training_moves_every_weight(case, rng):
+    layer = case.make()
+    model = case.model(layer)
+    inputs = {**case.arguments(rng), **case.padding(rng)}
+    if not layer.trainable_variables:
+        pytest.skip("has no weights")
+    before = layer.get_weights()
+    model.compile(keras.optimizers.SGD(0.01), "mse")
+    history = model.fit(inputs, rng.normal(size=tuple(model(inputs).shape)), verbose=0)
+    assert np.all(np.isfinite(history.history["loss"]))
+    trained = {variable.path for variable in layer.trainable_variables}
+    for variable, old, new in zip(layer.weights, before, layer.get_weights(), strict=True):
+        assert variable.path not in trained or np.any(new != old), variable.path
+
+
 @each_case
 def test_wrong_rank_names_the_argument(case, rng):
     arguments = case.arguments(rng)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
-from keras_attn import kernels, masks
+from keras_attn import MultiHeadSelfAttention, kernels, masks
 from keras_attn.kernels import tiling
 from tests import oracle
 
@@ -156,6 +156,23 @@ class TestGradients:
                 moved = [*arrays[:index], arrays[index] + sign * 1e-5 * direction, *arrays[index + 1 :]]
                 losses.append(self.gradients("blockwise", moved, masks.Causal, **options)[0])
             np.testing.assert_allclose(np.sum(gradient * direction), (losses[0] - losses[1]) / 2e-5, rtol=1e-6)
+
+
+@pytest.mark.trains
+def test_a_step_of_training_is_that_of_the_dense_kernel(rng):
+    """On every backend: the same weights after a step of `fit`."""
+    x, mask = rng.normal(size=(2, 11, 8)).astype("float32"), rng.random((2, 11)) < 0.8
+    weights = {}
+    for kernel in ("dense", "blockwise"):
+        layer = MultiHeadSelfAttention(4, num_kv_heads=2, mask=masks.Causal(), kernel=kernel)
+        inputs, padding = keras.Input((None, 8)), keras.Input((None,), dtype="bool")
+        model = keras.Model([inputs, padding], layer(inputs, mask=padding))
+        layer.set_weights([np.random.default_rng(1).normal(size=weight.shape) for weight in layer.weights])
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        model.fit([x, mask], np.roll(x, 1, axis=1), verbose=0)
+        weights[kernel] = layer.get_weights()
+    for one, two in zip(weights["dense"], weights["blockwise"], strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-5)
 
 
 def test_dropout_keeps_the_mean(rng):
