@@ -4,6 +4,8 @@ import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
 
 import keras
 import numpy as np
@@ -20,7 +22,6 @@ elif keras.config.backend() == "jax":
     import jax
 
     jax.config.update("jax_enable_x64", True)  # the oracles are float64
-    jax.config.update("jax_platforms", "cpu")
 
 
 @pytest.fixture(autouse=True)

@@ -46,40 +46,51 @@ def test_encoder_decoder_attention_equals_keras(arrays):
     np.testing.assert_allclose(ours(x, memory, memory_mask=memory_mask), wanted, atol=1e-5)
 
 
+PRECISIONS = pytest.mark.parametrize(("dtype", "atol"), [("float32", 1e-5), ("float64", 1e-7)])
+
+
 def torch_state(module):
+    """The module's weights, none of them at its initial value, and all the same in every run."""
     torch = pytest.importorskip("torch")
     with torch.no_grad():
+        generator = torch.Generator().manual_seed(3)
         for parameter in module.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
+            noise = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
+            parameter.copy_(0.2 * noise + (1 if parameter.ndim == 1 else 0))
     return {name: tensor.numpy() for name, tensor in module.eval().state_dict().items()}
 
 
 @pytest.mark.parametrize("norm_first", [False, True], ids=["post-norm", "pre-norm"])
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
-def test_encoder_block_equals_torch(arrays, norm_first, activation):
+@PRECISIONS
+def test_encoder_block_equals_torch(arrays, norm_first, activation, dtype, atol):
     torch = pytest.importorskip("torch")
-    x, _, mask, _ = arrays
+    x, _, mask, _ = (array if array.dtype == bool else array.astype(dtype) for array in arrays)
     theirs = torch.nn.TransformerEncoderLayer(
         D, H, HIDDEN, activation=activation, batch_first=True, norm_first=norm_first
-    )
+    ).to(getattr(torch, dtype))
     ours = ka.EncoderBlock(
         H,
         HIDDEN,
         residual=ka.PreNorm() if norm_first else ka.PostNorm(),
-        feed_forward=ka.FeedForward(HIDDEN, activation=activation),
+        feed_forward=ka.FeedForward(HIDDEN, activation=activation, dtype=dtype),
+        dtype=dtype,
     )
     ours(x)
     convert.from_torch(ours, torch_state(theirs))
     wanted = theirs(torch.tensor(x), src_key_padding_mask=torch.tensor(~mask)).detach().numpy()
-    np.testing.assert_allclose(ours(x, inputs_mask=mask)[mask], wanted[mask], atol=1e-5, rtol=1e-5)
+    np.testing.assert_allclose(ours(x, inputs_mask=mask)[mask], wanted[mask], atol=atol, rtol=atol)
 
 
 @pytest.mark.parametrize("norm_first", [False, True], ids=["post-norm", "pre-norm"])
-def test_decoder_block_equals_torch(arrays, norm_first):
+@PRECISIONS
+def test_decoder_block_equals_torch(arrays, norm_first, dtype, atol):
     torch = pytest.importorskip("torch")
-    x, memory, mask, memory_mask = arrays
-    theirs = torch.nn.TransformerDecoderLayer(D, H, HIDDEN, batch_first=True, norm_first=norm_first)
-    ours = ka.DecoderBlock(H, HIDDEN, residual=ka.PreNorm() if norm_first else ka.PostNorm())
+    x, memory, mask, memory_mask = (array if array.dtype == bool else array.astype(dtype) for array in arrays)
+    theirs = torch.nn.TransformerDecoderLayer(D, H, HIDDEN, batch_first=True, norm_first=norm_first).to(
+        getattr(torch, dtype)
+    )
+    ours = ka.DecoderBlock(H, HIDDEN, residual=ka.PreNorm() if norm_first else ka.PostNorm(), dtype=dtype)
     ours(x, memory)
     convert.from_torch(ours, torch_state(theirs))
     wanted = theirs(
@@ -90,7 +101,7 @@ def test_decoder_block_equals_torch(arrays, norm_first):
         memory_key_padding_mask=torch.tensor(~memory_mask),
     )
     outputs = ours(x, memory, inputs_mask=mask, memory_mask=memory_mask)
-    np.testing.assert_allclose(outputs[mask], wanted.detach().numpy()[mask], atol=1e-5, rtol=1e-5)
+    np.testing.assert_allclose(outputs[mask], wanted.detach().numpy()[mask], atol=atol, rtol=atol)
 
 
 def test_stacks_equal_torch(arrays):
