@@ -60,8 +60,11 @@ def test_the_readme_names_every_public_layer_and_its_files():
 
 def test_the_readmes_python_runs():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL):
-        exec(compile(block, "README.md", "exec"), {})
+    (block,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    names = {}
+    exec(compile(block, "README.md", "exec"), names)
+    assert names["classifier"].output.shape == (None, 3)
+    assert [tuple(tensor.shape) for tensor in names["decoder"].outputs] == [(None, None, 112), (None, None, None)]
 
 
 def test_ci_calls_the_readmes_test_command():

@@ -37,7 +37,9 @@ def test_layers_compile_and_share_the_batch():
     flops = {(line["name"], line["devices"], line["training"]): line["flops"] for line in lines}
     for name, devices, training in flops:
         if devices == "one":
-            assert flops[name, "four", training] < 0.7 * flops[name, "one", training]
+            # The lookup of learned positions has no batch: each device does all of it.
+            most = 0.6 if name == "Learned" else 0.5
+            assert flops[name, "four", training] < most * flops[name, "one", training]
 
 
 def test_blockwise_memory_does_not_grow_with_the_square_of_the_length():
