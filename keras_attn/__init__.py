@@ -2,12 +2,23 @@
 
 from keras_attn import config, convert, kernels, masks, models
 from keras_attn.blocks import DecoderBlock, EncoderBlock
+from keras_attn.dot_product import DotProduct
 from keras_attn.feed_forward import FeedForward, GatedFeedForward
 from keras_attn.masks import Causal, Window
 from keras_attn.multi_head import EncoderDecoderAttention, MultiHeadSelfAttention
-from keras_attn.positions import Learned, Rotary, Sinusoidal
+from keras_attn.norms import LayerNorm, RMSNorm
+from keras_attn.positions import (
+    Alibi,
+    Learned,
+    LinearScaling,
+    NTKScaling,
+    RelativeBias,
+    Rotary,
+    Sinusoidal,
+    YarnScaling,
+)
 from keras_attn.recurrent import AdditiveRNNAttention, RNNAttention
-from keras_attn.residual import InnerNorm, LayerNorm, PostNorm, PreNorm, RMSNorm
+from keras_attn.residual import InnerNorm, PostNorm, PreNorm
 from keras_attn.scores import AdditiveScore, MultiplicativeScore
 from keras_attn.stacks import Decoder, Encoder
 
@@ -16,9 +27,11 @@ __version__ = "0.1.0"
 __all__ = [
     "AdditiveRNNAttention",
     "AdditiveScore",
+    "Alibi",
     "Causal",
     "Decoder",
     "DecoderBlock",
+    "DotProduct",
     "Encoder",
     "EncoderBlock",
     "EncoderDecoderAttention",
@@ -27,15 +40,19 @@ __all__ = [
     "InnerNorm",
     "LayerNorm",
     "Learned",
+    "LinearScaling",
     "MultiHeadSelfAttention",
     "MultiplicativeScore",
+    "NTKScaling",
     "PostNorm",
     "PreNorm",
     "RMSNorm",
     "RNNAttention",
+    "RelativeBias",
     "Rotary",
     "Sinusoidal",
     "Window",
+    "YarnScaling",
     "config",
     "convert",
     "kernels",

@@ -4,14 +4,17 @@ import keras
 from keras import ops
 
 from keras_attn import kernels
-from keras_attn.checks import check_last_axis, check_positive, check_rate
+from keras_attn.checks import check_last_axis, check_positive, check_rate, check_slot
 from keras_attn.composite import Composite
+from keras_attn.dot_product import DotProduct
 
 
 class MultiHead(Composite):
     """What both layers share: sizes, projections, the way through the kernel."""
 
-    def __init__(self, num_heads, head_size, num_kv_heads, dropout, use_bias, kernel_initializer, kernel, **kwargs):
+    def __init__(
+        self, num_heads, head_size, num_kv_heads, score, dropout, use_bias, kernel_initializer, kernel, **kwargs
+    ):
         super().__init__(**kwargs)
         check_positive("num_heads", num_heads)
         check_positive("num_kv_heads", num_heads if num_kv_heads is None else num_kv_heads)
@@ -25,6 +28,7 @@ class MultiHead(Composite):
         self.num_heads = num_heads
         self.head_size = head_size
         self.num_kv_heads = num_kv_heads
+        self.score = check_slot("score", score, DotProduct) or DotProduct()
         self.dropout = dropout
         self.use_bias = use_bias
         self.kernel = kernels.check_kernel(kernel)
@@ -52,13 +56,34 @@ class MultiHead(Composite):
             name=name,
         )
 
-    def _attend(self, query, key, value, mask, return_attention_scores, training):
+    def _build_score(self, head_size):
+        """Makes what the score has of weights: a norm of queries, one of keys, the sinks."""
+        norm, self.query_norm, self.key_norm, self.sinks = self.score.norm, None, None, None
+        if norm is not None:
+            self.query_norm = norm.make("query_norm", self.policy_of("query_norm"))
+            self.key_norm = norm.make("key_norm", self.policy_of("key_norm"))
+            self.build_child(self.query_norm, (None, self.num_heads, None, head_size))
+            self.build_child(self.key_norm, (None, self.num_kv_heads or self.num_heads, None, head_size))
+        if self.score.sinks is not None:
+            initializer = self.score.sinks.clone()
+            self.sinks = self.add_weight(name="sinks", shape=(self.num_heads,), initializer=initializer, autocast=False)
+
+    def _normed(self, query, key):
+        """Returns queries and keys `[B, H, T, K]` as the score wants them."""
+        if self.query_norm is None:
+            return query, key
+        return self.query_norm(query), self.key_norm(key)
+
+    def _attend(self, query, key, value, mask, return_attention_scores, training, bias=None):
         """`[B, H, T, K]`, `[B, H_kv, S, K]` twice -> `[B, T, D]`, and the scores where asked for."""
         outputs = kernels.attention(
             query,
             key,
             value,
             mask=mask,
+            bias=bias,
+            softcap=self.score.softcap,
+            sinks=self.sinks,
             dropout=self.dropout if training else 0.0,
             seed=self.seed_generator,
             return_scores=return_attention_scores,

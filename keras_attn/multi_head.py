@@ -1,5 +1,6 @@
 """Multi-head attention: of a sequence to itself, and of a decoder to the encoder's memory."""
 
+import keras
 from keras import ops
 
 from keras_attn import masks
@@ -22,7 +23,8 @@ class MultiHeadSelfAttention(MultiHead):
         num_kv_heads: Number of key and value heads, a divisor of H: 1 is multi-query
             (arXiv:1911.02150), between 1 and H grouped-query attention (arXiv:2305.13245).
         mask: Static pattern, for instance `masks.Causal()`; None means all see all.
-        position: For instance `Rotary()`; None leaves positions to the embeddings.
+        position: `Rotary()`, `Alibi()`, `RelativeBias()`; None leaves positions to the embeddings.
+        score: `DotProduct(norm, softcap, sinks)`; by default the plain scaled dot product.
         dropout: Rate at which attention scores are dropped in training.
         use_bias: Whether the projections have a bias.
         kernel_initializer: Of the projections.
@@ -68,22 +70,30 @@ class MultiHeadSelfAttention(MultiHead):
         num_kv_heads=None,
         mask=None,
         position=None,
+        score=None,
         dropout=0.0,
         use_bias=True,
         kernel_initializer="glorot_uniform",
         kernel="auto",
         **kwargs,
     ):
-        super().__init__(num_heads, head_size, num_kv_heads, dropout, use_bias, kernel_initializer, kernel, **kwargs)
+        super().__init__(
+            num_heads, head_size, num_kv_heads, score, dropout, use_bias, kernel_initializer, kernel, **kwargs
+        )
         self.mask = check_slot("mask", mask, masks.Pattern)
         self.position = check_slot("position", position, HeadPosition)
+        if isinstance(position, keras.layers.Layer):
+            self.adopt("position", position)
 
     def build(self, inputs_shape):
-        _, query_width, key_width = self._sizes("inputs", inputs_shape)
+        head_size, query_width, key_width = self._sizes("inputs", inputs_shape)
         self.in_projection = self._projection("in_projection", query_width + 2 * key_width)
         self.out_projection = self._projection("out_projection", inputs_shape[-1])
         self.build_child(self.in_projection, inputs_shape)
         self.build_child(self.out_projection, (*inputs_shape[:-1], query_width))
+        self._build_score(head_size)
+        if isinstance(self.position, keras.layers.Layer):
+            self.build_child(self.position, (None, self.num_heads, None, None))
 
     def call(
         self,
@@ -98,7 +108,9 @@ class MultiHeadSelfAttention(MultiHead):
     ):
         padding = masks.real_positions(masks.first_given(mask, inputs_mask), segment_ids)
         query, key, value = self._heads(masks.hide(inputs, padding))
+        bias = None
         if self.position is not None:
+            bias = self.position.bias(self.num_heads, positions, positions)
             positions = row_positions(inputs, positions)
             query, key = self.position.turn(query, positions), self.position.turn(key, positions)
         visible = masks.combine(
@@ -107,14 +119,15 @@ class MultiHeadSelfAttention(MultiHead):
             masks.segments(segment_ids, segment_ids),
             masks.explicit(attention_mask),
         )
-        return self._attend(query, key, value, visible, return_attention_scores, training)
+        return self._attend(query, key, value, visible, return_attention_scores, training, bias)
 
     def _heads(self, inputs):
         """`[B, T, D]` -> queries `[B, H, T, K]`, keys and values `[B, H_kv, T, K]`."""
         head_size, query_width, key_width = self._sizes("inputs", inputs.shape)
         projected = self.in_projection(inputs)  # [B, T, (H + 2 H_kv) K]
         parts = ops.split(projected, [query_width, query_width + key_width], axis=-1)
-        return tuple(split_heads(part, head_size) for part in parts)
+        query, key, value = (split_heads(part, head_size) for part in parts)
+        return *self._normed(query, key), value
 
     def compute_output_shape(self, inputs_shape):
         return tuple(inputs_shape)
@@ -130,7 +143,7 @@ class EncoderDecoderAttention(MultiHead):
     The equations of `MultiHeadSelfAttention`, with keys and values linear in the memory.
 
     Args:
-        num_heads, head_size, num_kv_heads, dropout, use_bias, kernel_initializer, kernel: As
+        num_heads, head_size, num_kv_heads, score, dropout, use_bias, kernel_initializer, kernel: As
             for `MultiHeadSelfAttention`.
 
     Call arguments:
@@ -176,13 +189,16 @@ class EncoderDecoderAttention(MultiHead):
         num_heads,
         head_size=None,
         num_kv_heads=None,
+        score=None,
         dropout=0.0,
         use_bias=True,
         kernel_initializer="glorot_uniform",
         kernel="auto",
         **kwargs,
     ):
-        super().__init__(num_heads, head_size, num_kv_heads, dropout, use_bias, kernel_initializer, kernel, **kwargs)
+        super().__init__(
+            num_heads, head_size, num_kv_heads, score, dropout, use_bias, kernel_initializer, kernel, **kwargs
+        )
 
     def check_arguments(self, arguments):
         check_together("query_segment_ids", "memory_segment_ids", arguments)
@@ -191,13 +207,14 @@ class EncoderDecoderAttention(MultiHead):
 
     def build(self, query_shape, memory_shape):
         check_last_axis("memory", memory_shape)
-        _, query_width, key_width = self._sizes("query", query_shape)
+        head_size, query_width, key_width = self._sizes("query", query_shape)
         self.query_projection = self._projection("query_projection", query_width)
         self.memory_projection = self._projection("memory_projection", 2 * key_width)
         self.out_projection = self._projection("out_projection", query_shape[-1])
         self.build_child(self.query_projection, query_shape)
         self.build_child(self.memory_projection, memory_shape)
         self.build_child(self.out_projection, (*query_shape[:-1], query_width))
+        self._build_score(head_size)
 
     def call(
         self,
@@ -217,6 +234,7 @@ class EncoderDecoderAttention(MultiHead):
         query_heads = split_heads(self.query_projection(masks.hide(query, query_mask)), head_size)
         projected = self.memory_projection(masks.hide(memory, memory_mask))  # [B, S, 2 H_kv K]
         key, value = (split_heads(part, head_size) for part in ops.split(projected, 2, axis=-1))
+        query_heads, key = self._normed(query_heads, key)
         visible = masks.combine(
             masks.padding(query_mask, memory_mask),
             masks.segments(query_segment_ids, memory_segment_ids),

@@ -4,7 +4,7 @@ import keras
 
 from keras_attn import masks
 from keras_attn.checks import check_positive, check_rate, check_slot
-from keras_attn.composite import Composite
+from keras_attn.composite import Composite, serialize
 from keras_attn.feed_forward import FeedForward
 from keras_attn.multi_head import MultiHeadSelfAttention
 from keras_attn.positions import HeadPosition
@@ -25,13 +25,13 @@ class Block(Composite):
         self.num_heads = num_heads
         self.hidden_size = hidden_size
         self.dropout = dropout
-        self.mask = check_slot("mask", mask, masks.Pattern)
-        self.position = check_slot("position", position, HeadPosition)
+        check_slot("mask", mask, masks.Pattern)
+        check_slot("position", position, HeadPosition)
         self.residual = check_slot("residual", residual, Residual) or PostNorm()
         if attention is None:
             attention = MultiHeadSelfAttention(num_heads, mask=mask, position=position, dtype=policy, name="attention")
         self.attention = self.adopt("attention", attention)
-        self._check_attention()
+        self._check_attention(num_heads=num_heads, mask=mask, position=position)
         if feed_forward is None:
             feed_forward = FeedForward(hidden_size, dtype=policy, name="feed_forward")
         self.feed_forward = self.adopt("feed_forward", feed_forward)
@@ -40,16 +40,26 @@ class Block(Composite):
             keras.layers.Dropout(dropout, dtype=policy, name=f"dropout_{i}") for i in range(self.num_sublayers)
         ]
 
-    def _check_attention(self):
+    @property
+    def mask(self):
+        """The attention's static pattern."""
+        return getattr(self.attention, "mask", None)
+
+    @property
+    def position(self):
+        """The attention's positions."""
+        return getattr(self.attention, "position", None)
+
+    def _check_attention(self, **given):
         """Heads, mask or position beside an attention that has others would be silently ignored."""
         if not isinstance(self.attention, MultiHeadSelfAttention):
             return
-        for name in ("num_heads", "mask", "position"):
-            own, attentions = getattr(self, name), getattr(self.attention, name)
-            if own is not None and own != attentions:
+        for name, value in given.items():
+            own = getattr(self.attention, name)
+            if value is not None and serialize(value) != serialize(own):
                 raise ValueError(
                     f"`{name}` must be the `{name}` of the `attention` it is given with. "
-                    f"Received: {name}={own!r}, attention.{name}={attentions!r}."
+                    f"Received: {name}={value!r}, attention.{name}={own!r}."
                 )
 
     def _sublayer(self, index, x, function, training):

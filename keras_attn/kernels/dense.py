@@ -9,8 +9,8 @@ from keras_attn.kernels.softmax import masked_softmax, score_operands, softmax_o
 def dense_attention(query, key, value, visible, bias, sinks, scale, softcap, dropout, seed, return_scores):
     """Computes `softmax(scale * query @ key + bias) @ value` over the visible keys.
 
-    Args and Returns as `keras_attn.kernels.attention`, but for `visible`: boolean that
-    broadcasts to `[B, H, T, S]`, or None.
+    Args and Returns as `keras_attn.kernels.attention`, but for `visible`, boolean, and `bias`,
+    a tensor: both broadcast to `[B, H, T, S]`, or are None.
     """
     _, num_heads, target_length, _ = query.shape
     groups = num_heads // key.shape[1]
@@ -20,10 +20,7 @@ def dense_attention(query, key, value, visible, bias, sinks, scale, softcap, dro
     if softcap is not None:
         scores = softcap * ops.tanh(scores / softcap)
     if bias is not None:
-        bias = ops.cast(bias, scores.dtype)
-        scores = scores + bias
-        finite = bias > float("-inf")  # a bias of minus infinity hides, as a mask does
-        visible = finite if visible is None else visible & finite
+        scores = scores + ops.cast(bias, scores.dtype)
     weights = softmax_of_visible(scores, visible) if sinks is None else _softmax_with_sinks(scores, visible, sinks)
     weights = ops.cast(weights, value.dtype)
     dropped = keras.random.dropout(weights, dropout, seed=seed) if dropout else weights

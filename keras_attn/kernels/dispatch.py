@@ -5,6 +5,8 @@ from keras import ops
 
 from keras_attn import masks
 from keras_attn.checks import check_axes, check_broadcast
+from keras_attn.kernels.backend import value_of
+from keras_attn.kernels.biases import Bias, TensorBias
 from keras_attn.kernels.blockwise import Blockwise, blockwise_attention
 from keras_attn.kernels.choice import choose_kernel
 from keras_attn.kernels.dense import dense_attention
@@ -40,7 +42,8 @@ def attention(
         value: `[B, H_kv, S, V]`.
         mask: A mask object (`keras_attn.masks`), or a boolean tensor, True where a query may
             attend, that broadcasts to `[B, H, T, S]` (`[B, T, S]` gets its head axis).
-        bias: Added to the scaled scores, broadcasts to `[B, H, T, S]`; minus infinity hides.
+        bias: Added to the scaled (and capped) scores: a tensor that broadcasts to `[B, H, T, S]`,
+            in which minus infinity hides, or a `Bias` that is made tile by tile.
         scale: Factor of the scores; `K ** -0.5` by default.
         softcap: Caps the scaled scores smoothly, `softcap * tanh(scores / softcap)`.
         sinks: Logits `[H]` of a key that each head sees beside all others and whose value is
@@ -77,10 +80,11 @@ def attention(
         mask = ops.convert_to_tensor(mask)
         masks.check_attention_mask("mask", mask, "BHTS", sizes)
         mask = masks.Explicit(mask)
-    if bias is not None:
-        bias = ops.convert_to_tensor(bias)
+    if bias is not None and not isinstance(bias, Bias):
+        bias = value_of(ops.convert_to_tensor(bias))
         check_broadcast("bias", bias, "BHTS", sizes)
-        bias = _four_axes(bias, query, key)
+        bias = TensorBias(_four_axes(bias, query, key))
+        mask = masks.combine(mask, bias.mask())
     if key_length is not None:
         key_length = ops.cast(key_length, "int32")
         check_axes({"key_length": "B"}, {"key_length": key_length}, {"B": query.shape[0]})
@@ -90,17 +94,18 @@ def attention(
         if len(query_offset.shape):
             check_axes({"query_offset": "B"}, {"query_offset": query_offset}, {"B": query.shape[0]})
     if sinks is not None:
-        sinks = ops.convert_to_tensor(sinks)
+        sinks = value_of(ops.convert_to_tensor(sinks))
         check_axes({"sinks": "H"}, {"sinks": sinks}, {"H": query.shape[1]})
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     grid = whole_grid(query, key, query_offset, key_length)
     if choose_kernel(kernel, query, key, mask, return_scores) == "dense":
         visible = None if mask is None else mask.visible(grid)
-        return dense_attention(query, key, value, visible, bias, sinks, scale, softcap, dropout, seed, return_scores)
+        added = None if bias is None else bias.cells(bias.tensor, grid)
+        return dense_attention(query, key, value, visible, added, sinks, scale, softcap, dropout, seed, return_scores)
     tiling = Tiling.of(mask, grid, query, key)
     seed = draw_seed(seed) if dropout else None
-    options = Blockwise(tiling, num_heads=query.shape[1], softcap=softcap, dropout=dropout, seed=seed)
-    return blockwise_attention(query, key, value, bias, sinks, scale, options)
+    options = Blockwise(tiling, query.shape[1], bias=bias, softcap=softcap, dropout=dropout, seed=seed)
+    return blockwise_attention(query, key, value, scale, options, sinks)
 
 
 def whole_grid(query, key, query_offset=None, key_length=None):

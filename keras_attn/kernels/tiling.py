@@ -16,10 +16,15 @@ class Tile(Grid):
 
     Attributes:
         rows, columns: Places of the tile's queries and keys in their sequences, `[t]` and `[s]`.
+        row, column: Numbers of its blocks of queries and of keys.
+        number: Number of the tile, counted row by row.
     """
 
     rows: Any = None
     columns: Any = None
+    row: Any = None
+    column: Any = None
+    number: Any = None
 
     def queries(self, tensor):
         return take(tensor, self.rows, 1)[:, None, :, None]
@@ -51,11 +56,25 @@ class Tiling:
     key_block: int
 
     @classmethod
-    def of(cls, mask, grid, query, key):
-        """Cuts the plane of `query` `[B, H, T, K]` against `key` `[B, H_kv, S, K]`, given its whole grid."""
+    def of(cls, mask, grid, query, key, best=None):
+        """Cuts the plane of `query` `[B, H, T, K]` against `key` `[B, H_kv, S, K]`, given its whole grid.
+
+        `best` holds the sizes of the blocks of queries and keys where sequences are long.
+        """
         target_length, source_length = ops.shape(query)[2], ops.shape(key)[2]
         offset = grid.query_index[:, :, :1]
-        return cls(mask, offset, target_length, source_length, *block_sizes(query, key))
+        sizes = block_sizes(query.shape[2], key.shape[2], best or (QUERY_BLOCK, KEY_BLOCK))
+        return cls(mask, offset, target_length, source_length, *sizes)
+
+    @property
+    def num_rows(self):
+        """Number of blocks of queries."""
+        return -(-self.target_length // self.query_block)
+
+    @property
+    def num_columns(self):
+        """Number of blocks of keys."""
+        return -(-self.source_length // self.key_block)
 
     def tile(self, row, column):
         """Returns the grid of block `row` of the queries and block `column` of the keys."""
@@ -66,6 +85,9 @@ class Tiling:
             key_index=ops.reshape(columns, (1, 1, 1, -1)),
             rows=rows,
             columns=columns,
+            row=row,
+            column=column,
+            number=row * self.num_columns + column,
         )
 
     def visible(self, tile):
@@ -73,9 +95,9 @@ class Tiling:
         inside = tile.key_index < self.source_length
         return inside if self.mask is None else inside & self.mask.visible(tile)
 
-    def spans(self, row, num_columns):
+    def spans(self, row):
         """Returns which key blocks block `row` of the queries may see and which it sees whole, `[J]` each."""
-        first, columns = row * self.query_block, ops.arange(num_columns) * self.key_block
+        first, columns = row * self.query_block, ops.arange(self.num_columns) * self.key_block
         span = Span(
             query_low=ops.min(self.offset) + first,
             query_high=ops.max(self.offset) + first + self.query_block - 1,
@@ -87,11 +109,11 @@ class Tiling:
         return ops.logical_and(some, ops.ones_like(inside)), ops.logical_and(every, inside)
 
 
-def block_sizes(query, key):
-    """Returns the sizes of query and key blocks: the best measured, less for short sequences."""
+def block_sizes(target_length, source_length, best):
+    """Returns the sizes of query and key blocks: the `best` ones, less for short sequences."""
     return tuple(
-        best if length is None else min(best, max(1, -(-length // 8) * 8))
-        for best, length in ((QUERY_BLOCK, query.shape[2]), (KEY_BLOCK, key.shape[2]))
+        size if length is None else min(size, max(1, -(-length // 8) * 8))
+        for size, length in zip(best, (target_length, source_length))
     )
 
 

@@ -95,7 +95,25 @@ CASES = [
         "BHTT",
         causal=True,
     ),
+    Case(
+        "MultiHeadSelfAttention-relative-blockwise",
+        lambda **k: ka.MultiHeadSelfAttention(
+            2,
+            position=ka.RelativeBias(8, 4, **k),
+            score=ka.DotProduct(norm=ka.RMSNorm(), softcap=3.0, sinks="zeros"),
+            kernel="blockwise",
+            **k,
+        ),
+        SELF,
+        "BHTT",
+    ),
     Case("EncoderDecoderAttention", lambda **k: ka.EncoderDecoderAttention(2, **k), CROSS, "BHTS"),
+    Case(
+        "EncoderDecoderAttention-normed",
+        lambda **k: ka.EncoderDecoderAttention(2, score=ka.DotProduct(norm=ka.LayerNorm(), sinks="ones"), **k),
+        CROSS,
+        "BHTS",
+    ),
     Case("EncoderBlock", lambda **k: ka.EncoderBlock(2, 17, **k), SELF, "BHTT"),
     Case(
         "EncoderBlock-causal-inner",
@@ -104,8 +122,15 @@ CASES = [
         "BHTT",
         causal=True,
     ),
+    Case("EncoderBlock-alibi", lambda **k: ka.EncoderBlock(2, 17, position=ka.Alibi(), **k), SELF, "BHTT"),
     Case("DecoderBlock", lambda **k: ka.DecoderBlock(2, 17, **k), DECODER, "BHTS", causal=True),
     Case("Encoder", lambda **k: ka.Encoder(2, ka.EncoderBlock(2, 17, residual=ka.PreNorm(), **k), **k), SELF, "BNHTT"),
+    Case(
+        "Encoder-relative",
+        lambda **k: ka.Encoder(2, ka.EncoderBlock(2, 17, position=ka.RelativeBias(8, 4, **k), **k), **k),
+        SELF,
+        "BNHTT",
+    ),
     Case("Decoder", lambda **k: ka.Decoder(2, ka.DecoderBlock(2, 17, **k), **k), DECODER, "BNHTS", causal=True),
     Case("AdditiveRNNAttention", lambda **k: ka.AdditiveRNNAttention(5, 3, **k), DECODER, "BTS", causal=True),
     Case(
@@ -118,4 +143,8 @@ CASES = [
 ]
 
 # Layers that only work inside another one's slot, and the case that has them.
-SLOT_LAYERS = {"AdditiveScore": "AdditiveRNNAttention", "MultiplicativeScore": "RNNAttention"}
+SLOT_LAYERS = {
+    "AdditiveScore": "AdditiveRNNAttention",
+    "MultiplicativeScore": "RNNAttention",
+    "RelativeBias": "Encoder-relative",
+}

@@ -4,6 +4,8 @@
 - `fori(low, high, body, carry)`: a loop over indices that is not differentiated.
 - `zero_blocks`, `add_to_block`, `stack_blocks`: sums of blocks that a loop adds to in place.
 - `block_uniform(shape, seed, row, column)`: random numbers that depend on nothing else.
+- `product(left, right, transpose_left, transpose_right)`: matrix products summed in float32 or wider.
+- `value_of(tensor)`: the tensor, or what a variable holds.
 - `is_concrete(tensor)`: whether the tensor's values can be looked at now.
 """
 
@@ -21,6 +23,8 @@ add_to_block = adapter.add_to_block
 block_uniform = adapter.block_uniform
 fori = adapter.fori
 is_concrete = adapter.is_concrete
+product = adapter.product
 scan = adapter.scan
 stack_blocks = adapter.stack_blocks
+value_of = adapter.value_of
 zero_blocks = adapter.zero_blocks

@@ -38,3 +38,17 @@ def block_uniform(shape, seed, row, column):
     """As the TensorFlow adapter's `block_uniform`."""
     key = jax.random.wrap_key_data(jax.numpy.asarray(seed, "uint32"), impl="threefry2x32")
     return jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, row), column), shape)
+
+
+def product(left, right, transpose_left=False, transpose_right=False):
+    """As the TensorFlow adapter's `product`."""
+    narrow = min(left.dtype, right.dtype, key=lambda dtype: dtype.itemsize)
+    wide = jax.numpy.promote_types("float32", narrow)
+    left = left.swapaxes(-1, -2) if transpose_left else left
+    right = right.swapaxes(-1, -2) if transpose_right else right
+    return jax.numpy.matmul(left.astype(narrow), right.astype(narrow), preferred_element_type=wide)
+
+
+def value_of(tensor):
+    """As the TensorFlow adapter's `value_of`."""
+    return tensor

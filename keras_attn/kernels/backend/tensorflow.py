@@ -84,3 +84,36 @@ def block_uniform(shape, seed, row, column):
     """Uniform float32 numbers of a block, the same for the same seed `[2]` and block indices."""
     seed = tf.cast(tf.bitcast(tf.cast(seed, tf.uint32), tf.int32), tf.int32)
     return tf.random.stateless_uniform(shape, seed=seed + tf.stack([row * 1_000_003, column]))
+
+
+def product(left, right, transpose_left=False, transpose_right=False):
+    """Products of the last two axes, summed and returned in float32, or float64 for float64.
+
+    XLA multiplies in the narrower of the operands' dtypes, as the units of an accelerator
+    want it. TensorFlow's own kernels have no product of narrow numbers with wide sums: there
+    the operands are widened, which takes no longer on a CPU.
+    """
+    narrow = min(left.dtype, right.dtype, key=lambda dtype: dtype.size)
+    if narrow.size < 4 and in_xla():
+        operands = {"x": tf.cast(left, narrow), "y": tf.cast(right, narrow)}
+        return tf.raw_ops.BatchMatMulV3(**operands, Tout=tf.float32, adj_x=transpose_left, adj_y=transpose_right)
+    wide = max(tf.float32, left.dtype, right.dtype, key=lambda dtype: dtype.size)
+    return tf.matmul(tf.cast(left, wide), tf.cast(right, wide), transpose_left, transpose_right)
+
+
+def in_xla():
+    """Returns whether what is being traced will be compiled by XLA (`jit_compile=True`)."""
+    graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
+    while graph is not None:
+        context = graph._get_control_flow_context()
+        while context is not None:
+            if context.IsXLAContext():
+                return True
+            context = context.outer_context
+        graph = getattr(graph, "outer_graph", None)
+    return False
+
+
+def value_of(tensor):
+    """Returns the tensor, or the value of a variable: a custom gradient takes no variables."""
+    return tf.convert_to_tensor(tensor)

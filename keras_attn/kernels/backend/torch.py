@@ -47,3 +47,16 @@ def block_uniform(shape, seed, row, column):
     first, second = (int(part) for part in seed)
     generator = torch.Generator(device=seed.device).manual_seed(hash((first, second, int(row), int(column))))
     return torch.rand(tuple(shape), generator=generator, device=seed.device)
+
+
+def product(left, right, transpose_left=False, transpose_right=False):
+    """As the TensorFlow adapter's `product`."""
+    dtype = torch.float64 if torch.float64 in (left.dtype, right.dtype) else torch.float32
+    left = left.mT if transpose_left else left
+    right = right.mT if transpose_right else right
+    return left.to(dtype) @ right.to(dtype)
+
+
+def value_of(tensor):
+    """As the TensorFlow adapter's `value_of`."""
+    return tensor

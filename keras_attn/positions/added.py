@@ -1,14 +1,14 @@
-"""Positions: added to embeddings (`Sinusoidal`, `Learned`) or turning queries and keys (`Rotary`)."""
+"""Positions that are added to embeddings."""
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_attn import masks
 from keras_attn.checks import check_positive
 from keras_attn.composite import Composite
 from keras_attn.kernels.softmax import wide
-from keras_attn.slots import Slot, register
+from keras_attn.positions.angles import check_base, geometric_rates, position_angles, row_positions
+from keras_attn.slots import register
 
 
 class _AddedPositions(Composite):
@@ -71,7 +71,8 @@ class Sinusoidal(_AddedPositions):
 
     def table(self, positions, size):
         dtype = wide(self.compute_dtype)
-        angles = position_angles(positions, (size + 1) // 2, 2 / size, self.base, dtype)  # [B, T, ceil(D / 2)]
+        rates = geometric_rates(self.base, size, (size + 1) // 2)
+        angles = position_angles(positions, rates, dtype)  # [B, T, ceil(D / 2)]
         waves = ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1)  # [B, T, ceil(D / 2), 2]
         return ops.reshape(waves, (*ops.shape(angles)[:2], 2 * angles.shape[-1]))[..., :size]
 
@@ -123,72 +124,3 @@ class Learned(_AddedPositions):
 
     def table(self, positions, size):
         return self.embedding(positions)
-
-
-class HeadPosition(Slot):
-    """What fills an attention layer's `position=` slot: acts on the heads, not on embeddings."""
-
-    def turn(self, heads, positions):
-        """Returns queries or keys `[B, H, T, K]` turned by their integer positions `[B or 1, T]`."""
-        raise NotImplementedError(f"`{self.__class__.__name__}` must define `turn(heads, positions)`.")
-
-
-@register
-class Rotary(HeadPosition):
-    """Turns pairs of query and key units by angles that grow with the position.
-
-    Units i and i + R/2 of the first R = fraction * K units form a pair, turned by
-    `p * base^(-2i / R)`, so that scores depend on the distance of query and key alone.
-
-    Args:
-        base: The slowest pair turns once in about `2 pi base` positions.
-        fraction: Share of each head's units that turn, in (0, 1].
-
-    Raises:
-        ValueError: If the number of turning units is not even.
-
-    Example:
-    >>> from keras_attn import MultiHeadSelfAttention, Rotary
-    >>> layer = MultiHeadSelfAttention(num_heads=8, position=Rotary())
-
-    References:
-        Su et al. 2021, RoFormer, arXiv:2104.09864.
-    """
-
-    def __init__(self, base=10000.0, fraction=1.0):
-        check_base(base)
-        if not 0 < fraction <= 1:
-            raise ValueError(f"`fraction` must be in (0, 1]. Received: fraction={fraction!r}.")
-        self.base = base
-        self.fraction = fraction
-
-    def turn(self, heads, positions):
-        size = int(heads.shape[-1] * self.fraction)
-        if size % 2 or size == 0:
-            raise ValueError(
-                "The head size times `fraction` must be even and positive. "
-                f"Received: head size {heads.shape[-1]}, fraction={self.fraction}."
-            )
-        angles = position_angles(positions, size // 2, 2 / size, self.base, wide(heads.dtype))
-        angles = angles[:, None]  # [B, 1, T, R / 2]
-        cosine, sine = ops.cos(angles), ops.sin(angles)
-        first, second = (ops.cast(half, wide(half.dtype)) for half in ops.split(heads[..., :size], 2, axis=-1))
-        turned = ops.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
-        return ops.concatenate([ops.cast(turned, heads.dtype), heads[..., size:]], axis=-1)
-
-
-def row_positions(inputs, positions):
-    """Returns `positions` `[B, T]`, by default 0 ... T-1 as `[1, T]`."""
-    return ops.arange(ops.shape(inputs)[1])[None] if positions is None else ops.convert_to_tensor(positions)
-
-
-def position_angles(positions, count, exponent, base, dtype):
-    """Returns `p * base^(-exponent * i)` for i in 0 ... count-1, `[B, T, count]`."""
-    rates = base ** (-exponent * np.arange(count))
-    return ops.cast(positions, dtype)[..., None] * ops.convert_to_tensor(rates, dtype=dtype)
-
-
-def check_base(base):
-    """Raises a `ValueError` unless `base` is greater than 1."""
-    if not base > 1:
-        raise ValueError(f"`base` must be greater than 1. Received: base={base!r}.")

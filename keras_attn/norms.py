@@ -1,0 +1,45 @@
+"""Which norm a layer makes: slots that make Keras layers and have no weights themselves."""
+
+import keras
+
+from keras_attn.slots import Slot, register
+
+
+class Norm(Slot):
+    """Makes the norm layers of a block or of an attention's heads."""
+
+    def make(self, name, dtype):
+        """Returns a new Keras layer that normalises the last axis, in float32 inside."""
+        raise NotImplementedError(f"`{self.__class__.__name__}` must define `make(name, dtype)`.")
+
+
+@register
+class LayerNorm(Norm):
+    """Layer normalisation (Ba et al. 2016, arXiv:1607.06450).
+
+    Args:
+        epsilon: Added to the variance.
+    """
+
+    def __init__(self, epsilon=1e-5):
+        self.epsilon = epsilon
+
+    def make(self, name, dtype):
+        return keras.layers.LayerNormalization(epsilon=self.epsilon, dtype=dtype, name=name)
+
+
+@register
+class RMSNorm(Norm):
+    """Root-mean-square normalisation (Zhang and Sennrich 2019, arXiv:1910.07467).
+
+    Args:
+        epsilon: Added to the mean square.
+    """
+
+    def __init__(self, epsilon=1e-6):
+        self.epsilon = epsilon
+
+    def make(self, name, dtype):
+        layer = keras.layers.RMSNormalization(epsilon=self.epsilon, dtype=dtype, name=name)
+        layer.supports_masking = True  # Keras does not declare it, and warns at every masked input
+        return layer

@@ -1,0 +1,22 @@
+"""Positions: added to embeddings, turning queries and keys, or added to scores."""
+
+from keras_attn.positions.added import Learned, Sinusoidal
+from keras_attn.positions.angles import row_positions
+from keras_attn.positions.heads import HeadPosition
+from keras_attn.positions.relative import Alibi, RelativeBias
+from keras_attn.positions.rotary import Rotary
+from keras_attn.positions.scaling import LinearScaling, NTKScaling, Scaling, YarnScaling
+
+__all__ = [
+    "Alibi",
+    "HeadPosition",
+    "Learned",
+    "LinearScaling",
+    "NTKScaling",
+    "RelativeBias",
+    "Rotary",
+    "Scaling",
+    "Sinusoidal",
+    "YarnScaling",
+    "row_positions",
+]

@@ -1,0 +1,25 @@
+"""Angles of geometrically spaced waves, and the positions they are taken at."""
+
+import numpy as np
+from keras import ops
+
+
+def row_positions(inputs, positions):
+    """Returns `positions` `[B, T]`, by default 0 ... T-1 as `[1, T]`."""
+    return ops.arange(ops.shape(inputs)[1])[None] if positions is None else ops.convert_to_tensor(positions)
+
+
+def geometric_rates(base, size, count):
+    """Returns `base^(-2i / size)` for i in 0 ... count-1, radians per position."""
+    return base ** (-2 / size * np.arange(count))
+
+
+def position_angles(positions, rates, dtype):
+    """Returns the positions `[B, T]` times the rates `[count]`, `[B, T, count]`."""
+    return ops.cast(positions, dtype)[..., None] * ops.convert_to_tensor(rates, dtype=dtype)
+
+
+def check_base(base):
+    """Raises a `ValueError` unless `base` is greater than 1."""
+    if not base > 1:
+        raise ValueError(f"`base` must be greater than 1. Received: base={base!r}.")

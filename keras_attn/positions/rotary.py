@@ -1,0 +1,59 @@
+"""Rotary positions: queries and keys turned by angles that grow with the position."""
+
+from keras import ops
+
+from keras_attn.checks import check_slot
+from keras_attn.kernels.softmax import wide
+from keras_attn.positions.angles import check_base, geometric_rates, position_angles
+from keras_attn.positions.heads import HeadPosition
+from keras_attn.positions.scaling import Scaling
+from keras_attn.slots import Slot, register
+
+
+@register
+class Rotary(HeadPosition, Slot):
+    """Turns pairs of query and key units by angles that grow with the position.
+
+    Units i and i + R/2 of the first R = fraction * K units form a pair, turned by
+    `p * base^(-2i / R)`, so that scores depend on the distance of query and key alone.
+
+    Args:
+        base: The slowest pair turns once in about `2 pi base` positions.
+        fraction: Share of each head's units that turn, in (0, 1].
+        scaling: How to reach beyond the lengths of training: `LinearScaling(factor)`,
+            `NTKScaling(factor)`, `YarnScaling(factor, original_length)`, or None.
+
+    Raises:
+        ValueError: If the number of turning units is not even, or an argument out of range.
+
+    Example:
+    >>> from keras_attn import MultiHeadSelfAttention, Rotary
+    >>> layer = MultiHeadSelfAttention(num_heads=8, position=Rotary())
+
+    References:
+        Su et al. 2021, RoFormer, arXiv:2104.09864.
+    """
+
+    def __init__(self, base=10000.0, fraction=1.0, scaling=None):
+        check_base(base)
+        if not 0 < fraction <= 1:
+            raise ValueError(f"`fraction` must be in (0, 1]. Received: fraction={fraction!r}.")
+        self.base = base
+        self.fraction = fraction
+        self.scaling = check_slot("scaling", scaling, Scaling)
+
+    def turn(self, heads, positions):
+        size = int(heads.shape[-1] * self.fraction)
+        if size % 2 or size == 0:
+            raise ValueError(
+                "The head size times `fraction` must be even and positive. "
+                f"Received: head size {heads.shape[-1]}, fraction={self.fraction}."
+            )
+        rates, magnitude = geometric_rates(self.base, size, size // 2), 1.0
+        if self.scaling is not None:
+            rates, magnitude = self.scaling.rates(self.base, size), self.scaling.magnitude
+        angles = position_angles(positions, rates, wide(heads.dtype))[:, None]  # [B, 1, T, R / 2]
+        cosine, sine = magnitude * ops.cos(angles), magnitude * ops.sin(angles)
+        first, second = (ops.cast(half, wide(half.dtype)) for half in ops.split(heads[..., :size], 2, axis=-1))
+        turned = ops.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
+        return ops.concatenate([ops.cast(turned, heads.dtype), heads[..., size:]], axis=-1)
