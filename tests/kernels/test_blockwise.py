@@ -125,6 +125,31 @@ class TestGradients:
         for one, two in zip(self.gradients("blockwise", arrays, mask, mode, **options), wanted, strict=True):
             np.testing.assert_allclose(one, two, atol=2e-5, rtol=2e-5)
 
+    @pytest.mark.parametrize("mode", [None, False, True], ids=["eager", "graph", "xla"])
+    @pytest.mark.parametrize("positions", [False, True], ids=["index", "positions"])
+    def test_of_a_table_of_distances(self, mode, positions, rng):
+        """The bias is made per tile; its table's gradient is the dense kernel's."""
+        arrays = [rng.normal(size=(2, h, n, 5)).astype("float32") for h, n in ((4, 7), (2, 10), (2, 10))]
+        table, buckets = rng.normal(size=(5, 4)).astype("float32"), np.array([4, 3, 2, 1, 0, 1, 2, 0, 4])
+        given = [rng.integers(0, 9, (2, n)) for n in (7, 10)] if positions else [None, None]
+
+        def gradients(kernel, mode=None):
+            import tensorflow as tf
+
+            def compute(*tensors):
+                with tf.GradientTape() as tape:
+                    tape.watch(tensors)
+                    bias = kernels.BucketBias(*given, tensor=tensors[3], buckets=buckets)
+                    outputs = kernels.attention(*tensors[:3], mask=masks.Causal(), bias=bias, kernel=kernel)
+                    loss = tf.reduce_sum(tf.sin(3 * outputs))
+                return [loss, *(tf.convert_to_tensor(each) for each in tape.gradient(loss, tensors))]
+
+            compute = compute if mode is None else tf.function(compute, jit_compile=mode)
+            return compute(*(tf.constant(array) for array in (*arrays, table)))
+
+        for one, two in zip(gradients("blockwise", mode), gradients("dense"), strict=True):
+            np.testing.assert_allclose(one, two, atol=2e-5, rtol=2e-5)
+
     @pytest.mark.parametrize("shape", [(1, 1, 7, 10), (2, 4, 1, 10), (2, 1, 7, 1), (7, 10), (10,)])
     def test_of_a_bias_are_summed_where_it_is_the_same(self, shape, rng):
         arrays = [rng.normal(size=(2, 4, n, 3)).astype("float32") for n in (7, 10, 10)]

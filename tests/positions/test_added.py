@@ -1,4 +1,4 @@
-"""Positions: the paper's formula, explicit positions, distances."""
+"""Positions added to embeddings: the paper's formula, explicit positions."""
 
 import numpy as np
 import pytest
@@ -41,37 +41,8 @@ def test_too_long_for_learned_positions():
         ka.Learned(0)
 
 
-@pytest.mark.parametrize("fraction", [1.0, 0.5])
-def test_rotary_scores_depend_on_distance_alone(fraction, rng):
-    rotary = ka.Rotary(fraction=fraction)
-    query, key = (ops.convert_to_tensor(rng.normal(size=(1, 1, 1, 8)).astype("float32")) for _ in range(2))
-
-    def score(query_position, key_position):
-        turned = [
-            rotary.turn(heads, ops.convert_to_tensor([[position]]))
-            for heads, position in ((query, query_position), (key, key_position))
-        ]
-        return float(ops.sum(turned[0] * turned[1]))
-
-    np.testing.assert_allclose(score(3, 1), score(1003, 1001), atol=2e-3)
-    np.testing.assert_allclose(score(0, 0), float(ops.sum(query * key)), atol=1e-5)
-    assert abs(score(3, 1) - score(4, 1)) > 1e-3
-
-
-def test_rotary_by_hand():
-    """A head of one pair turned by one radian."""
-    turned = ka.Rotary().turn(np.array([[[[1.0, 0.0]]]], "float32"), np.array([[1]]))
-    np.testing.assert_allclose(np.array(turned)[0, 0, 0], [np.cos(1), np.sin(1)], atol=1e-6)
-
-
 def test_bad_positions_are_named():
-    with pytest.raises(ValueError, match=r"`fraction` must be in \(0, 1\]"):
-        ka.Rotary(fraction=0)
-    with pytest.raises(ValueError, match="`base` must be greater than 1"):
-        ka.Rotary(base=1)
     with pytest.raises(ValueError, match="`base` must be greater than 1"):
         ka.Sinusoidal(base=0)
-    with pytest.raises(ValueError, match="must be even and positive. Received: head size 3"):
-        ka.MultiHeadSelfAttention(2, head_size=3, position=ka.Rotary())(np.zeros((1, 2, 6), "float32"))
     with pytest.raises(ValueError, match="`positions` must have shape"):
         ka.Sinusoidal()(np.zeros((2, 5, 6), "float32"), positions=np.zeros((2, 4), int))
