@@ -8,6 +8,8 @@ useful products (half of them under a causal mask) reach; writes the figures as 
 
     python benchmarks/attention.py --lengths 512 4096 --causal yes
     python benchmarks/attention.py --tune     # writes keras_attn/kernels/measured.py
+
+Ours and Keras' run on the backend that `KERAS_BACKEND` names, in the mode that `--compile` says.
 """
 
 import argparse
@@ -23,7 +25,10 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 HEADS, HEAD_SIZE = 8, 64
 SIZE = HEADS * HEAD_SIZE
-WHO = ("keras", "dense", "blockwise", "auto", "torch")
+BACKEND = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+WHO = ("keras", "dense", "blockwise", "fused", "auto", "torch")
+MODES = {"tensorflow": ["graph", "xla"], "jax": ["xla"], "torch": ["eager"]}[BACKEND]
+CAUSAL = {"far hidden": True, "all": False}
 LENGTHS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 MEASURED = pathlib.Path(__file__).parent.parent / "keras_attn" / "kernels" / "measured.py"
 
@@ -31,10 +36,17 @@ MEASURED = pathlib.Path(__file__).parent.parent / "keras_attn" / "kernels" / "me
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lengths", type=int, nargs="+", default=LENGTHS, help="positions of the sequence")
-    parser.add_argument("--who", nargs="+", default=WHO, choices=WHO, help="what to measure")
+    parser.add_argument(
+        "--who",
+        nargs="+",
+        default=("keras", "dense", "blockwise", "auto", "torch"),
+        choices=WHO,
+        help="what to measure",
+    )
     parser.add_argument("--work", nargs="+", default=["forward", "both"], choices=["forward", "both"])
     parser.add_argument("--causal", nargs="+", default=["yes", "no"], choices=["yes", "no"])
-    parser.add_argument("--compile", nargs="+", default=["graph"], choices=["graph", "xla"], help="of the Keras layers")
+    parser.add_argument("--compile", nargs="+", default=MODES[:1], choices=MODES, help="of the Keras layers")
+    parser.add_argument("--free", action="store_true", help="trace with a free length (TensorFlow)")
     parser.add_argument("--window", type=int, default=None, help="sees the last so many positions only (ours)")
     parser.add_argument("--memory-limit", type=float, default=12, help="GB of scores beyond which a peer is left out")
     parser.add_argument("--out", type=pathlib.Path, default=None, help="JSON file for the figures")
@@ -70,7 +82,7 @@ def compare(arguments):
                 print(f"{work:8} {causal:6} {mode:5} {length:6} {who:>10}  left out: its scores would not fit")
                 continue
             case = {"who": who, "length": length, "work": work, "causal": causal == "yes", "mode": mode}
-            row = {**case, **run(**case, window=arguments.window)}
+            row = {**case, **run(**case, window=arguments.window, free=arguments.free)}
             peer = row["seconds"] if who == "keras" else peer
             row["ratio"] = row["seconds"] / peer if peer else None
             row["rate"] = useful_products(length, causal == "yes", work, arguments.window) / row["seconds"] / rate
@@ -100,11 +112,14 @@ def run(**case):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def measure(who, length, work="both", causal=True, mode="graph", window=None, repeats=5):
+def measure(who, length, work="both", causal=True, mode=None, window=None, free=False, repeats=5):
     """Returns the least seconds of a few calls and the peak memory they took beyond what stood before."""
     if who == "roof":
         return {"rate": matrix_product_rate(length)}
-    call = torch_call(length, work, causal) if who == "torch" else keras_call(who, length, work, causal, mode, window)
+    if who == "torch":
+        call = torch_call(length, work, causal)
+    else:
+        call = CALLS[BACKEND](keras_layer(who, length, causal, window), length, work, mode or MODES[0], free)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     call()
     seconds, begin = [], time.perf_counter()
@@ -118,33 +133,73 @@ def measure(who, length, work="both", causal=True, mode="graph", window=None, re
     }
 
 
-def keras_call(who, length, work, causal, mode, window):
-    """Returns a function that runs Keras' layer or ours once."""
+def keras_layer(who, length, causal, window):
+    """Returns Keras' layer or ours, built, as a layer of one argument."""
     import keras
-    import tensorflow as tf
 
     import keras_attn as ka
 
-    x = tf.random.normal((1, length, SIZE))
+    shape = (1, length, SIZE)
     if who == "keras":
-        layer = keras.layers.MultiHeadAttention(HEADS, HEAD_SIZE)
-        layer.build(x.shape, x.shape)
-        outputs = lambda x: layer(x, x, use_causal_mask=causal)  # noqa: E731
-    else:
-        mask = ka.Causal() if causal else None
-        mask = mask & ka.Window(window) if window else mask
-        layer = ka.MultiHeadSelfAttention(HEADS, mask=mask, kernel=who)
-        layer.build(x.shape)
-        outputs = layer
+        attention = keras.layers.MultiHeadAttention(HEADS, HEAD_SIZE)
+        inputs = keras.Input(shape[1:], 1)
+        return keras.Model(inputs, attention(inputs, inputs, use_causal_mask=causal))
+    mask = ka.Causal() if causal else None
+    mask = mask & ka.Window(window) if window else mask
+    layer = ka.MultiHeadSelfAttention(HEADS, mask=mask, kernel=who)
+    layer.build(shape)
+    return layer
+
+
+def tensorflow_call(layer, length, work, mode, free):
+    """Returns a function that runs the layer once under TensorFlow."""
+    import tensorflow as tf
 
     def both(x):
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(outputs(x) ** 2)
+            loss = tf.reduce_mean(layer(x) ** 2)
         return [gradient[..., 0] for gradient in tape.gradient(loss, layer.trainable_variables)]
 
-    function = both if work == "both" else lambda x: outputs(x)[0, 0]
-    compiled = tf.function(function, jit_compile=mode == "xla", autograph=False)
+    x = tf.random.normal((1, length, SIZE))
+    function = both if work == "both" else lambda x: layer(x)[0, 0]
+    signature = [tf.TensorSpec((None, None, SIZE))] if free else None
+    compiled = tf.function(function, input_signature=signature, jit_compile=mode == "xla", autograph=False)
     return lambda: [tensor.numpy() for tensor in tf.nest.flatten(compiled(x))]
+
+
+def jax_call(layer, length, work, mode, free):
+    """Returns a function that runs the layer once under JAX, compiled."""
+    import jax
+
+    weights = [variable.value for variable in layer.trainable_variables]
+    state = [variable.value for variable in layer.non_trainable_variables]
+    x = jax.random.normal(jax.random.key(0), (1, length, SIZE))
+
+    def loss(weights, x):
+        return (layer.stateless_call(weights, state, x)[0] ** 2).mean()
+
+    function = jax.jit(jax.grad(loss) if work == "both" else loss)
+    return lambda: jax.block_until_ready(function(weights, x))
+
+
+def eager_call(layer, length, work, mode, free):
+    """Returns a function that runs the layer once under PyTorch."""
+    import torch
+
+    torch.set_num_threads(os.cpu_count())
+    x = torch.randn(1, length, SIZE)
+
+    def call():
+        with torch.set_grad_enabled(work == "both"):
+            loss = (layer(x) ** 2).mean()
+            if work == "both":
+                loss.backward()
+        return loss.item()
+
+    return call
+
+
+CALLS = {"tensorflow": tensorflow_call, "jax": jax_call, "torch": eager_call}
 
 
 def torch_call(length, work, causal):
@@ -183,26 +238,46 @@ def matrix_product_rate(size):
 
 
 def tune():
-    """Finds the lengths from which blockwise is faster than dense in a training step, and writes them down."""
-    found = {}
-    for causal in (True, False):
-        found[causal] = 4096  # from here on the dense scores are too large to be worth a few percent
-        for length in (512, 768, 1024, 1536, 2048, 3072):
-            seconds = {who: run(who=who, length=length, causal=causal)["seconds"] for who in ("dense", "blockwise")}
-            print(
-                f"causal {causal}, length {length}: blockwise / dense = {seconds['blockwise'] / seconds['dense']:.2f}"
-            )
-            if seconds["blockwise"] <= seconds["dense"]:
-                found[causal] = length
-                break
-    docstring = MEASURED.read_text(encoding="utf-8").rpartition('"""')
-    MEASURED.write_text(
-        f"{docstring[0]}{docstring[1]}\n\n"
-        f"BLOCKWISE_FROM_FAR_HIDDEN = {found[True]} * {found[True]}\n"
-        f"BLOCKWISE_FROM = {found[False]} * {found[False]}\n",
-        encoding="utf-8",
+    """Finds from where on blockwise, and the backend's own kernel, are the faster in a training step."""
+    sys.path.insert(0, str(MEASURED.parent))
+    import measured
+
+    for mode, kind in itertools.product(MODES, CAUSAL):
+        name = BACKEND + ("-xla" if mode == "xla" else "")
+        case = {"mode": mode, "causal": CAUSAL[kind]}
+        # From 4,096 positions on dense scores are too large to be worth a few percent.
+        length = shortest("blockwise", (256, 512, 768, 1024, 1536, 2048, 3072), case) or 4096
+        measured.BLOCKWISE_FROM[name][kind] = length**2
+        length = None if BACKEND == "tensorflow" else shortest("fused", (128, 512, 2048), case)
+        measured.FUSED_FROM[name][kind] = length**2 if length else measured.NEVER
+    text = MEASURED.read_text(encoding="utf-8")
+    text = text[: text.index("BLOCKWISE_FROM")]
+    for name in ("BLOCKWISE_FROM", "FUSED_FROM"):
+        rows = (f"    {json.dumps(mode)}: {as_source(row)},\n" for mode, row in getattr(measured, name).items())
+        text += f"{name} = {{\n{''.join(rows)}}}\n"
+    MEASURED.write_text(text, encoding="utf-8")
+    print(f"wrote {MEASURED.name}")
+
+
+def shortest(who, lengths, case):
+    """Returns the shortest of the lengths from which on a kernel is no slower than the dense one, or None."""
+    found = None
+    for length in reversed(lengths):
+        seconds = {each: run(who=each, length=length, **case)["seconds"] for each in ("dense", who)}
+        ratio = seconds[who] / seconds["dense"]
+        print(f"{BACKEND} {case} length {length}: {who} takes {ratio:.2f} of dense", flush=True)
+        if ratio > 1:
+            break
+        found = length
+    return found
+
+
+def as_source(row):
+    """Returns a row of a table as Python."""
+    cells = (
+        f'"{kind}": {"NEVER" if least == float("inf") else f"{round(least**0.5)}**2"}' for kind, least in row.items()
     )
-    print(f"wrote {MEASURED.name}: {found}")
+    return "{" + ", ".join(cells) + "}"
 
 
 if __name__ == "__main__":

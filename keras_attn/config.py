@@ -9,7 +9,7 @@ def set_kernel(kernel):
     Where scores are asked for, `"dense"` runs all the same: no other kernel has them.
 
     Args:
-        kernel: `"auto"`, `"dense"` or `"blockwise"`.
+        kernel: `"auto"`, `"dense"`, `"blockwise"` or `"fused"` (see `kernels.attention`).
 
     Raises:
         ValueError: If there is no such kernel.

@@ -16,7 +16,6 @@ from keras import ops
 
 from keras_attn.kernels.backend import (
     add_to_block,
-    block_uniform,
     fori,
     product,
     scan,
@@ -24,6 +23,7 @@ from keras_attn.kernels.backend import (
     zero_blocks,
 )
 from keras_attn.kernels.biases import Bias
+from keras_attn.kernels.dropout import kept
 from keras_attn.kernels.softmax import LOWEST, wide
 from keras_attn.kernels.tile_scores import DotTile
 from keras_attn.kernels.tiling import Tiling, bounds, from_blocks, to_blocks
@@ -105,9 +105,8 @@ class Blockwise:
                 new_highest = ops.maximum(highest, ops.max(scores, axis=-1, keepdims=True))
                 weights, shrink = ops.exp(scores - new_highest), ops.exp(highest - new_highest)
                 total = total * shrink + ops.sum(weights, axis=-1, keepdims=True)
-                kept = self._kept(weights, tile)
-                weights = weights if kept is None else weights * kept
-                return new_highest, total, outputs * shrink + product(weights, values[column])
+                dropped = times(weights, self._kept(weights, tile))
+                return new_highest, total, outputs * shrink + product(dropped, values[column])
 
             start = (rows + FLOOR, rows)
             if "sinks" in trained:
@@ -140,11 +139,9 @@ class Blockwise:
                 key, value, tile = keys[column], values[column], self.tiling.tile(row, column)
                 scores, slope = self._scores(now["query"], key, trained, tile, every[column])
                 weights = ops.exp(scores - now["lse"])
-                weight_grads = product(now["upstream"], value, transpose_right=True)
-                kept = self._kept(weights, tile)
-                dropped = weights if kept is None else weights * kept
-                weight_grads = weight_grads if kept is None else weight_grads * kept
-                value_tile = product(dropped, now["upstream"], transpose_left=True)
+                factors = self._kept(weights, tile)
+                weight_grads = times(product(now["upstream"], value, transpose_right=True), factors)
+                value_tile = product(times(weights, factors), now["upstream"], transpose_left=True)
                 score_grads = weights * (weight_grads - now["delta"])
                 if "bias" in trained:
                     bias_sum = self.bias.add(bias_sum, self._heads_apart(score_grads), trained["bias"], tile)
@@ -201,10 +198,7 @@ class Blockwise:
 
     def _kept(self, weights, tile):
         """Returns the factors of a tile's dropout, the same in both passes, or None."""
-        if not self.dropout:
-            return None
-        uniform = block_uniform(ops.shape(weights), self.seed, tile.row, tile.column)
-        return ops.cast(uniform >= self.dropout, weights.dtype) / (1 - self.dropout)
+        return kept(weights, self.dropout, self.seed, tile.row, tile.column) if self.dropout else None
 
     def _query_blocks(self, tensor, num_kv_heads):
         """`[B, H, T, X]` -> `[I, B, H_kv, G * t, X]`."""
@@ -237,3 +231,8 @@ def for_each_seen(some, update, carry):
         return ops.cond(some[column], lambda: update(column, carry), lambda: carry)
 
     return fori(low, high, body, carry)
+
+
+def times(weights, factors):
+    """Returns the weights times the factors of a dropout, if there is one."""
+    return weights if factors is None else weights * factors

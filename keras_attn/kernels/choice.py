@@ -1,9 +1,12 @@
 """Which kernel runs: what the caller pinned, what the user pinned for all, or what was measured to be faster."""
 
-from keras_attn.kernels.measured import BLOCKWISE_FROM, BLOCKWISE_FROM_FAR_HIDDEN
+import keras
+
+from keras_attn.kernels.backend import in_xla
+from keras_attn.kernels.measured import BLOCKWISE_FROM, FUSED_FROM
 from keras_attn.masks import Span
 
-KERNELS = ("auto", "dense", "blockwise")
+KERNELS = ("auto", "dense", "blockwise", "fused")
 pinned = {"kernel": "auto"}
 
 
@@ -14,24 +17,44 @@ def check_kernel(kernel):
     return kernel
 
 
-def choose_kernel(kernel, query, key, mask, return_scores):
-    """Returns the name of the kernel for queries `[B, H, T, K]` and keys `[B, H_kv, S, K]`."""
-    if check_kernel(kernel) == "blockwise" and return_scores:
-        raise ValueError('`kernel` must be "dense" or "auto" where the scores are asked for. Received: \'blockwise\'.')
+def choose_kernel(kernel, query, key, mask, return_scores, fused_supported):
+    """Returns the kernel for queries `[B, H, T, K]` and keys `[B, H_kv, S, K]`.
+
+    Returns:
+        The name of a kernel; or, where a length is free, the number of scores `T * S` from
+        which blockwise is the faster, for the run to decide.
+
+    Raises:
+        ValueError: If there is no such kernel, or scores are asked of one that has none.
+    """
+    if check_kernel(kernel) in ("blockwise", "fused") and return_scores:
+        raise ValueError(
+            f'`kernel` must be "dense" or "auto" where the scores are asked for. Received: kernel={kernel!r}.'
+        )
     if return_scores:
         return "dense"
     kernel = pinned["kernel"] if kernel == "auto" else kernel
-    if kernel != "auto":
+    if kernel in ("dense", "blockwise"):
         return kernel
-    lengths = query.shape[2], key.shape[2]
-    if None in lengths:
-        return "dense"
-    least = BLOCKWISE_FROM_FAR_HIDDEN if hides_far_keys(mask, *lengths) else BLOCKWISE_FROM
-    return "blockwise" if lengths[0] * lengths[1] >= least else "dense"
+    sizes = query.shape[2], key.shape[2]
+    mode = keras.config.backend() + ("-xla" if in_xla() else "")
+    far = "far hidden" if hides_far_keys(mask, *sizes) else "all"
+    number = None if None in sizes else sizes[0] * sizes[1]
+    if fused_supported and (kernel == "fused" or (number or 0) >= FUSED_FROM[mode][far]):
+        return "fused"
+    least = BLOCKWISE_FROM[mode][far]
+    if number is None:
+        return least
+    return "blockwise" if number >= least else "dense"
 
 
 def hides_far_keys(mask, target_length, source_length):
-    """Whether the mask surely hides the last third of the keys from the first third of the queries."""
+    """Whether the mask surely hides the last third of the keys from the first third of the queries.
+
+    For lengths that are free the answer is that for a long self-attention.
+    """
+    if None in (target_length, source_length):
+        target_length = source_length = 3 * 2**20
     if mask is None or min(target_length, source_length) < 3:
         return False
     first = source_length - target_length  # bottom-right alignment

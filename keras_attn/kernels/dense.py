@@ -1,8 +1,8 @@
 """Dense attention: builds all scores `[B, H, T, S]`. The definition that other kernels must meet."""
 
-import keras
 from keras import ops
 
+from keras_attn.kernels.dropout import kept
 from keras_attn.kernels.softmax import masked_softmax, score_operands, softmax_of_visible, wide
 
 
@@ -23,7 +23,7 @@ def dense_attention(query, key, value, visible, bias, sinks, scale, softcap, dro
         scores = scores + ops.cast(bias, scores.dtype)
     weights = softmax_of_visible(scores, visible) if sinks is None else _softmax_with_sinks(scores, visible, sinks)
     weights = ops.cast(weights, value.dtype)
-    dropped = keras.random.dropout(weights, dropout, seed=seed) if dropout else weights
+    dropped = weights * kept(weights, dropout, seed) if dropout else weights
     outputs = ops.einsum("bhts,bhsk->bhtk", _fold_groups(dropped, groups), value)
     outputs = _unfold_groups(outputs, groups, target_length)  # [B, H, T, K]
     if visible is not None:  # rows are blanked here, where they are shorter than their scores

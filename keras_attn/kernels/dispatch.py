@@ -10,6 +10,7 @@ from keras_attn.kernels.biases import Bias, TensorBias
 from keras_attn.kernels.blockwise import Blockwise, blockwise_attention
 from keras_attn.kernels.choice import choose_kernel
 from keras_attn.kernels.dense import dense_attention
+from keras_attn.kernels.fused import fused_attention, fused_supports
 from keras_attn.kernels.tiling import Tiling
 
 
@@ -49,13 +50,15 @@ def attention(
         sinks: Logits `[H]` of a key that each head sees beside all others and whose value is
             zero (arXiv:2309.17453): scores then sum to less than one.
         dropout: Rate at which scores are dropped; the caller passes 0 outside training.
-        seed: Integer or `keras.random.SeedGenerator` for the dropout.
+        seed: Integer or `keras.random.SeedGenerator` for the dropout; None draws from Keras' own.
         query_offset: Index of the first query among the keys, integer scalar or `[B]`. By
             default the last query stands at the last key (bottom-right alignment).
         key_length: Number of keys in use of each row, `[B]`; later ones are hidden.
         return_scores: Whether to return the scores too.
         kernel: `"dense"` builds the scores. `"blockwise"` never does, in memory linear in T and
-            S. `"auto"` takes the faster one, and the dense one where the scores are asked for.
+            S. `"fused"` is the backend's own (PyTorch, JAX) where it does all that was asked,
+            and else `"auto"`, which takes what was measured to be faster, in the run where
+            lengths are free, and the dense one where the scores are asked for.
 
     Returns:
         `[B, H, T, V]`, or that and the scores `[B, H, T, S]` (before dropout).
@@ -98,14 +101,27 @@ def attention(
         check_axes({"sinks": "H"}, {"sinks": sinks}, {"H": query.shape[1]})
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     grid = whole_grid(query, key, query_offset, key_length)
-    if choose_kernel(kernel, query, key, mask, return_scores) == "dense":
+    supported = fused_supports(query, value, softcap, sinks, dropout)
+    chosen = choose_kernel(kernel, query, key, mask, return_scores, supported)
+    seed = draw_seed(seed) if dropout else None
+
+    def dense():
         visible = None if mask is None else mask.visible(grid)
         added = None if bias is None else bias.cells(bias.tensor, grid)
         return dense_attention(query, key, value, visible, added, sinks, scale, softcap, dropout, seed, return_scores)
-    tiling = Tiling.of(mask, grid, query, key)
-    seed = draw_seed(seed) if dropout else None
-    options = Blockwise(tiling, query.shape[1], bias=bias, softcap=softcap, dropout=dropout, seed=seed)
-    return blockwise_attention(query, key, value, scale, options, sinks)
+
+    def blockwise():
+        tiling = Tiling.of(mask, grid, query, key)
+        options = Blockwise(tiling, query.shape[1], bias=bias, softcap=softcap, dropout=dropout, seed=seed)
+        return blockwise_attention(query, key, value, scale, options, sinks)
+
+    if chosen == "dense":
+        return dense()
+    if chosen == "blockwise":
+        return blockwise()
+    if chosen == "fused":
+        return fused_attention(query, key, value, mask, bias, scale, grid, aligned=query_offset is None)
+    return ops.cond(ops.shape(query)[2] * ops.shape(key)[2] >= chosen, blockwise, dense)
 
 
 def whole_grid(query, key, query_offset=None, key_length=None):
@@ -144,7 +160,9 @@ def _four_axes(bias, query, key):
 
 
 def draw_seed(seed):
-    """Returns integers `[2]` from an integer or the next of a `SeedGenerator`."""
+    """Returns integers `[2]` from an integer, the next of a `SeedGenerator`, or Keras' global one."""
     if isinstance(seed, keras.random.SeedGenerator):
         return seed.next()
-    return ops.convert_to_tensor([0 if seed is None else seed, 0], dtype="uint32")
+    if seed is None:
+        return ops.cast(keras.random.randint((2,), 0, 2**31 - 1), "uint32")
+    return ops.convert_to_tensor([seed, 0], dtype="uint32")

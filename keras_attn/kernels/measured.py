@@ -1,8 +1,20 @@
 """What `python benchmarks/attention.py --tune` measured; written by it.
 
-Scores per head, T times S, from which blockwise is the faster in a training step: where the
-mask hides far keys (causal, windows), and where it does not.
+Numbers of scores per head, T times S, from which a kernel is the faster one in a training
+step, by backend (under XLA or not) and by what the mask hides: far keys (causal, windows), or
+not that.
 """
 
-BLOCKWISE_FROM_FAR_HIDDEN = 1536 * 1536
-BLOCKWISE_FROM = 4096 * 4096
+NEVER = float("inf")
+BLOCKWISE_FROM = {
+    "tensorflow": {"far hidden": 1536**2, "all": 4096**2},
+    "tensorflow-xla": {"far hidden": 1536**2, "all": 4096**2},
+    "jax-xla": {"far hidden": 1536**2, "all": 4096**2},
+    "torch": {"far hidden": 1536**2, "all": 4096**2},
+}
+FUSED_FROM = {
+    "tensorflow": {"far hidden": NEVER, "all": NEVER},
+    "tensorflow-xla": {"far hidden": NEVER, "all": NEVER},
+    "jax-xla": {"far hidden": NEVER, "all": NEVER},
+    "torch": {"far hidden": NEVER, "all": NEVER},
+}

@@ -5,6 +5,8 @@
 - `zero_blocks`, `add_to_block`, `stack_blocks`: sums of blocks that a loop adds to in place.
 - `block_uniform(shape, seed, row, column)`: random numbers that depend on nothing else.
 - `product(left, right, transpose_left, transpose_right)`: matrix products summed in float32 or wider.
+- `fused(query, key, value, visible, bias, scale, is_causal)`: the backend's own attention, if it `has_fused`.
+- `in_xla()`: whether XLA compiles what runs now.
 - `value_of(tensor)`: the tensor, or what a variable holds.
 - `is_concrete(tensor)`: whether the tensor's values can be looked at now.
 """
@@ -22,6 +24,9 @@ adapter = importlib.import_module(f"keras_attn.kernels.backend.{keras.config.bac
 add_to_block = adapter.add_to_block
 block_uniform = adapter.block_uniform
 fori = adapter.fori
+fused = adapter.fused
+has_fused = adapter.has_fused
+in_xla = adapter.in_xla
 is_concrete = adapter.is_concrete
 product = adapter.product
 scan = adapter.scan

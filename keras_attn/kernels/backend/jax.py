@@ -2,6 +2,8 @@
 
 import jax
 
+has_fused = True
+
 
 def scan(step, carry, inputs, like):
     """As the TensorFlow adapter's `scan`."""
@@ -52,3 +54,30 @@ def product(left, right, transpose_left=False, transpose_right=False):
 def value_of(tensor):
     """As the TensorFlow adapter's `value_of`."""
     return tensor
+
+
+def in_xla():
+    """As the TensorFlow adapter's `in_xla`: always."""
+    return True
+
+
+def fused(query, key, value, visible, bias, scale, is_causal=False):
+    """JAX's own attention: cuDNN's on a GPU where it takes the case, else XLA's.
+
+    Args:
+        query, key, value: `[B, H, T, K]`, `[B, H_kv, S, K]` twice.
+        visible, bias: Broadcast to `[B, H, T, S]`, or None.
+        scale: Factor of the scores.
+        is_causal: Whether query i sees the keys up to i, for T = S.
+    """
+    narrow = query.dtype.itemsize == 2 and query.shape[-1] % 8 == 0 and query.shape[-1] <= 128
+    cudnn = jax.default_backend() == "gpu" and narrow and visible is None and bias is None
+    outputs = jax.nn.dot_product_attention(
+        *(heads.swapaxes(1, 2) for heads in (query, key, value)),
+        bias=bias,
+        mask=visible,
+        scale=scale,
+        is_causal=is_causal,
+        implementation="cudnn" if cudnn else "xla",
+    )
+    return outputs.swapaxes(1, 2)

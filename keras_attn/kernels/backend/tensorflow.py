@@ -3,6 +3,8 @@
 import tensorflow as tf
 from keras import tree
 
+has_fused = False
+
 
 def scan(step, carry, inputs, like):
     """Runs `carry, outputs = step(carry, inputs[t])` over the leading axis.
@@ -117,3 +119,8 @@ def in_xla():
 def value_of(tensor):
     """Returns the tensor, or the value of a variable: a custom gradient takes no variables."""
     return tf.convert_to_tensor(tensor)
+
+
+def fused(query, key, value, visible, bias, scale, is_causal=False):
+    """TensorFlow has no attention of its own."""
+    raise NotImplementedError("TensorFlow has no fused attention.")

@@ -3,6 +3,8 @@
 import torch
 from keras import ops, tree
 
+has_fused = True
+
 
 def scan(step, carry, inputs, like):
     """As the TensorFlow adapter's `scan`."""
@@ -60,3 +62,27 @@ def product(left, right, transpose_left=False, transpose_right=False):
 def value_of(tensor):
     """As the TensorFlow adapter's `value_of`."""
     return tensor
+
+
+def in_xla():
+    """As the TensorFlow adapter's `in_xla`: never."""
+    return False
+
+
+def fused(query, key, value, visible, bias, scale, is_causal=False):
+    """PyTorch's `scaled_dot_product_attention`; arguments as the JAX adapter's `fused`."""
+    mask = visible
+    if bias is not None:
+        bias = bias.to(query.dtype)
+        mask = bias if visible is None else torch.where(visible, bias, float("-inf"))
+    if mask is not None:
+        mask = mask.expand(query.shape[0], -1, query.shape[2], key.shape[2])
+    return torch.nn.functional.scaled_dot_product_attention(
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        scale=scale,
+        is_causal=is_causal,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )
