@@ -5,7 +5,7 @@ import pytest
 
 import keras_attn as ka
 from keras_attn import config
-from keras_attn.kernels import choice, dispatch
+from keras_attn.kernels import dispatch
 
 
 @pytest.fixture
@@ -33,30 +33,6 @@ def test_a_pinned_kernel_runs_in_every_layer_but_not_over_a_layers_own_pin(kerne
     pinned(x)
     plain(x, return_attention_scores=True)
     assert kernels_run == ["dense", "blockwise", "dense", "dense"]
-
-
-def test_auto_takes_the_blockwise_kernel_for_long_sequences(kernels_run):
-    plain, causal = ka.MultiHeadSelfAttention(1), ka.MultiHeadSelfAttention(1, mask=ka.Causal() & ka.Window(4))
-    for length in (64, 2048):
-        plain(np.zeros((1, length, 2), "float32"))
-        causal(np.zeros((1, length, 2), "float32"), mask=np.ones((1, length), bool))
-    plain(np.zeros((1, 4096, 2), "float32"))
-    assert kernels_run == ["dense", "dense", "dense", "blockwise", "blockwise"]
-
-
-@pytest.mark.parametrize(
-    ("mask", "wanted"),
-    [
-        (ka.Causal(), True),
-        (ka.Window(3), True),
-        (ka.Window(60), False),
-        (~ka.Causal(), False),
-        (ka.masks.Dilated(2), False),
-        (None, False),
-    ],
-)
-def test_which_masks_hide_far_keys(mask, wanted):
-    assert choice.hides_far_keys(mask, 100, 100) is wanted
 
 
 def test_unknown_kernels_are_named():

@@ -63,6 +63,46 @@ def test_partly_quantised_stacks_reload(filters, x, tmp_path):
     np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras")(x), model(x))
 
 
+@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="gradient tape of TensorFlow")
+@pytest.mark.parametrize("kernel", ["dense", "blockwise"])
+@pytest.mark.parametrize(
+    "position", [ka.Rotary, ka.Alibi, lambda: ka.RelativeBias(8, 20)], ids=["rotary", "alibi", "t5"]
+)
+@pytest.mark.parametrize("kind", ["encoder", "decoder"])
+def test_packed_stacks_equal_unpacked_ones_and_so_do_their_gradients(kind, position, kernel, rng):
+    """Two pairs in one row, behind them padding, against the two alone: outputs, and gradients by every weight."""
+    import tensorflow as tf
+
+    attention = ka.MultiHeadSelfAttention(H, mask=ka.Causal(), position=position(), kernel=kernel)
+    if kind == "encoder":
+        stack = ka.Encoder(2, ka.EncoderBlock(H, HIDDEN, dropout=0, attention=attention))
+    else:
+        reading = ka.EncoderDecoderAttention(H, kernel=kernel)
+        stack = ka.Decoder(2, ka.DecoderBlock(H, HIDDEN, 0, attention=attention, memory_attention=reading))
+    pairs = [[rng.normal(size=(1, n, D)).astype("float32") for n in lengths] for lengths in ((3, 2), (2, 4))]
+    ids = [np.array([[1, 1, 1, 2, 2, 0]]), np.array([[1, 1, 2, 2, 2, 2, 0]])]
+    positions = np.array([[0, 1, 2, 0, 1, 0]])
+    number = 1 if kind == "encoder" else 2
+
+    def gradients(compute):
+        with tf.GradientTape() as tape:
+            outputs = compute()
+            loss = tf.reduce_sum(tf.sin(3 * outputs))
+        return outputs, [tf.convert_to_tensor(each) for each in tape.gradient(loss, stack.trainable_variables)]
+
+    def packed():
+        garbage = np.full((1, 1, D), np.nan, "float32")
+        rows = [np.concatenate([*parts, garbage], axis=1) for parts in zip(*pairs, strict=True)]
+        extra = {} if kind == "encoder" else {"memory_segment_ids": ids[1]}
+        return stack(*rows[:number], segment_ids=ids[0], positions=positions, **extra)[:, :5]
+
+    def unpacked():
+        return tf.concat([stack(*pair[:number]) for pair in pairs], axis=1)
+
+    for one, two in zip(tf.nest.flatten(gradients(packed)), tf.nest.flatten(gradients(unpacked)), strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-5, rtol=1e-5)
+
+
 def test_no_unbuilt_prototype_is_kept(x):
     stack = ka.Encoder(2, ka.EncoderBlock(H, HIDDEN))
     stack(x)

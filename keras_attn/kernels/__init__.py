@@ -1,6 +1,6 @@
 """Pure functions, tensors in, tensors out: the arithmetic of attention."""
 
-from keras_attn.kernels.additive import additive_scores, read_memory
+from keras_attn.kernels.additive import additive_attention, additive_scores, read_memory
 from keras_attn.kernels.biases import Bias, BucketBias, DistanceBias, LinearBias, TensorBias
 from keras_attn.kernels.choice import check_kernel
 from keras_attn.kernels.dispatch import attention
@@ -12,6 +12,7 @@ __all__ = [
     "DistanceBias",
     "LinearBias",
     "TensorBias",
+    "additive_attention",
     "additive_scores",
     "attention",
     "check_kernel",

@@ -1,12 +1,23 @@
-"""Additive attention of one query per row, as a recurrent decoder asks it at each step."""
+"""Additive attention: of one query per row, as a recurrent decoder asks it step by step, and of whole sequences."""
 
 from keras import ops
 
+from keras_attn import masks
+from keras_attn.checks import check_axes
+from keras_attn.kernels.backend import recompute, value_of
+from keras_attn.kernels.blockwise import Blockwise, blockwise_attention
+from keras_attn.kernels.dispatch import whole_grid
 from keras_attn.kernels.softmax import masked_softmax
+from keras_attn.kernels.tile_scores import AdditiveTile
+from keras_attn.kernels.tiling import Tiling
+
+BLOCKS = 16, 64  # of queries and keys: a tile's tanh holds U numbers for each of its scores
 
 
 def additive_scores(query, keys, v):
     """`e_j = v . tanh(query + keys_j)` (Bahdanau et al. 2015, arXiv:1409.0473).
+
+    The gradient computes the tanh again, so that a loop over steps keeps none of them.
 
     Args:
         query: The projected query `W s`, `[B, U]`.
@@ -16,8 +27,65 @@ def additive_scores(query, keys, v):
     Returns:
         `[B, S]`.
     """
-    # A sum of products: a matrix product with v would not compile under XLA inside a loop.
-    return ops.sum(ops.tanh(query[:, None, :] + keys) * v, axis=-1)
+
+    def scores(query, keys, v):
+        # A sum of products: a matrix product with v would not compile under XLA inside a loop.
+        return ops.sum(ops.tanh(query[:, None, :] + keys) * v, axis=-1)
+
+    return recompute(scores, *(value_of(ops.convert_to_tensor(tensor)) for tensor in (query, keys, v)))
+
+
+def additive_attention(query, keys, v, memory, mask=None, return_scores=False):
+    """Reads the memory for all queries of a sequence that are known beforehand.
+
+    `e_ij = v . tanh(query_i + keys_j)`, `a_ij = softmax_j(e_ij)`, `c_i = sum_j a_ij h_j`, tile
+    by tile: neither `[B, T, S, U]` nor, unless asked for, `[B, T, S]` is ever built, and the
+    gradient computes the tiles again.
+
+    Args:
+        query: The projected queries `W s_i`, `[B, T, U]`.
+        keys: The projected memory `V h_j`, `[B, S, U]`.
+        v: `[U]`.
+        memory: `[B, S, M]`.
+        mask: A mask object (`keras_attn.masks`), or a boolean tensor that broadcasts to
+            `[B, T, S]`; None means all see all. A query with nothing to see reads zeros.
+        return_scores: Whether to return the scores a too.
+
+    Returns:
+        The contexts c, `[B, T, M]`, or that and the scores `[B, T, S]`.
+
+    Raises:
+        ValueError: For shapes that do not fit.
+
+    Example:
+    >>> import numpy as np
+    >>> from keras_attn import kernels
+    >>> query, keys, memory = (np.ones((2, n, 4), "float32") for n in (3, 5, 5))
+    >>> kernels.additive_attention(query, keys, np.ones(4, "float32"), memory).shape.as_list()
+    [2, 3, 4]
+
+    References:
+        Bahdanau et al. 2015, arXiv:1409.0473; Rabe and Staats 2021, arXiv:2112.05682.
+    """
+    axes = {"query": "BTU", "keys": "BSU", "v": "U", "memory": "BSM"}
+    query, keys, v, memory = (value_of(ops.convert_to_tensor(tensor)) for tensor in (query, keys, v, memory))
+    sizes = check_axes(axes, {"query": query, "keys": keys, "v": v, "memory": memory})
+    if mask is not None and not isinstance(mask, masks.Mask):
+        mask = ops.convert_to_tensor(mask)
+        masks.check_attention_mask("mask", mask, "BTS", sizes)
+        mask = masks.Explicit(mask)
+    value = memory
+    if return_scores:  # read from an identity, the weights of a query are what it reads
+        identity = ops.eye(ops.shape(memory)[1], dtype=memory.dtype)
+        shape = (ops.shape(memory)[0], *ops.shape(identity))
+        value = ops.concatenate([memory, ops.broadcast_to(identity, shape)], axis=-1)
+    query, keys, value = (tensor[:, None] for tensor in (query, keys, value))  # one head
+    tiling = Tiling.of(mask, whole_grid(query, keys), query, keys, BLOCKS)
+    options = Blockwise(tiling, num_heads=1, score=AdditiveTile(v))
+    outputs = blockwise_attention(query, keys, value, 1, options)[:, 0]  # [B, T, M or M + S]
+    if not return_scores:
+        return outputs
+    return outputs[..., : memory.shape[-1]], outputs[..., memory.shape[-1] :]
 
 
 def read_memory(scores, memory, memory_mask=None):

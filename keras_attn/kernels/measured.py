@@ -7,14 +7,14 @@ not that.
 
 NEVER = float("inf")
 BLOCKWISE_FROM = {
-    "tensorflow": {"far hidden": 1536**2, "all": 4096**2},
-    "tensorflow-xla": {"far hidden": 1536**2, "all": 4096**2},
-    "jax-xla": {"far hidden": 1536**2, "all": 4096**2},
-    "torch": {"far hidden": 1536**2, "all": 4096**2},
+    "tensorflow": {"far hidden": 1024**2, "all": 3072**2},
+    "tensorflow-xla": {"far hidden": 1024**2, "all": 4096**2},
+    "jax-xla": {"far hidden": 768**2, "all": 256**2},
+    "torch": {"far hidden": 1024**2, "all": 2048**2},
 }
 FUSED_FROM = {
     "tensorflow": {"far hidden": NEVER, "all": NEVER},
     "tensorflow-xla": {"far hidden": NEVER, "all": NEVER},
     "jax-xla": {"far hidden": NEVER, "all": NEVER},
-    "torch": {"far hidden": NEVER, "all": NEVER},
+    "torch": {"far hidden": 512**2, "all": 2048**2},
 }

@@ -6,6 +6,7 @@ from typing import Any
 from keras import ops
 
 from keras_attn.kernels.backend import product
+from keras_attn.kernels.softmax import wide
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +41,15 @@ class AdditiveTile:
     tensor: Any = None
 
     def scores(self, query, key, tensor):
-        """`[B, H, t, U]`, `[B, H, s, U]` -> `[B, H, t, s]`."""
-        return ops.sum(ops.tanh(query[..., None, :] + key[..., None, :, :]) * tensor, axis=-1)
+        """`[B, H, t, U]`, `[B, H, s, U]` -> `[B, H, t, s]` in float32 or wider."""
+        return ops.sum(self._tanh(query, key) * ops.cast(tensor, wide(tensor.dtype)), axis=-1)
 
     def gradients(self, score_grads, query, key, tensor):
         """Returns the gradients of a tile by query, by key, and by v."""
-        tanh = ops.tanh(query[..., None, :] + key[..., None, :, :])  # [B, H, t, s, U]
-        tensor_grad = ops.sum(score_grads[..., None] * tanh, axis=(0, 1, 2, 3))
-        inner = score_grads[..., None] * (1 - tanh * tanh) * tensor
-        return ops.sum(inner, axis=3), ops.sum(inner, axis=2), tensor_grad
+        tanh, score_grads = self._tanh(query, key), score_grads[..., None]
+        inner = score_grads * (1 - tanh * tanh) * ops.cast(tensor, tanh.dtype)  # [B, H, t, s, U]
+        return ops.sum(inner, axis=3), ops.sum(inner, axis=2), ops.sum(score_grads * tanh, axis=(0, 1, 2, 3))
+
+    def _tanh(self, query, key):
+        tanh = ops.tanh(query[..., None, :] + key[..., None, :, :])
+        return ops.cast(tanh, wide(tanh.dtype))

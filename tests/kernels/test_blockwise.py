@@ -222,9 +222,3 @@ def test_hidden_tiles_are_not_computed(rng, monkeypatch):
     np.testing.assert_allclose(
         outputs, numpy(kernels.attention(key[:, :, 30:], key, key, mask=mask, kernel="dense")), atol=1e-5
     )
-
-
-def test_scores_are_refused_by_name(rng):
-    heads = rng.normal(size=(1, 1, 4, 3)).astype("float32")
-    with pytest.raises(ValueError, match=r'must be "dense" or "auto" where the scores are asked for'):
-        kernels.attention(heads, heads, heads, kernel="blockwise", return_scores=True)

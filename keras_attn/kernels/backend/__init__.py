@@ -4,6 +4,7 @@
 - `fori(low, high, body, carry)`: a loop over indices that is not differentiated.
 - `zero_blocks`, `add_to_block`, `stack_blocks`: sums of blocks that a loop adds to in place.
 - `block_uniform(shape, seed, row, column)`: random numbers that depend on nothing else.
+- `recompute(function, *tensors)`: a call whose gradient computes it again.
 - `product(left, right, transpose_left, transpose_right)`: matrix products summed in float32 or wider.
 - `fused(query, key, value, visible, bias, scale, is_causal)`: the backend's own attention, if it `has_fused`.
 - `in_xla()`: whether XLA compiles what runs now.
@@ -29,6 +30,7 @@ has_fused = adapter.has_fused
 in_xla = adapter.in_xla
 is_concrete = adapter.is_concrete
 product = adapter.product
+recompute = adapter.recompute
 scan = adapter.scan
 stack_blocks = adapter.stack_blocks
 value_of = adapter.value_of

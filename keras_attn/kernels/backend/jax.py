@@ -81,3 +81,8 @@ def fused(query, key, value, visible, bias, scale, is_causal=False):
         implementation="cudnn" if cudnn else "xla",
     )
     return outputs.swapaxes(1, 2)
+
+
+def recompute(function, *tensors):
+    """As the TensorFlow adapter's `recompute`."""
+    return jax.checkpoint(function)(*tensors)

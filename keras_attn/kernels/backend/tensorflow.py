@@ -124,3 +124,23 @@ def value_of(tensor):
 def fused(query, key, value, visible, bias, scale, is_causal=False):
     """TensorFlow has no attention of its own."""
     raise NotImplementedError("TensorFlow has no fused attention.")
+
+
+def recompute(function, *tensors):
+    """Returns `function(*tensors)`; its gradient computes what is inside again and keeps the tensors alone.
+
+    The gradient reads them from the closure: a loop keeps a custom gradient's arguments once
+    per step, also those that are the same in all steps.
+    """
+
+    @tf.custom_gradient
+    def run(*arguments):
+        def gradient(upstream):
+            with tf.GradientTape() as tape:
+                tape.watch(tensors)
+                outputs = function(*tensors)
+            return tape.gradient(outputs, tensors, output_gradients=upstream)
+
+        return function(*arguments), gradient
+
+    return run(*tensors)

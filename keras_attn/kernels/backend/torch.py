@@ -1,6 +1,7 @@
 """PyTorch: runs as it goes, so the loops are Python's."""
 
 import torch
+import torch.utils.checkpoint
 from keras import ops, tree
 
 has_fused = True
@@ -86,3 +87,8 @@ def fused(query, key, value, visible, bias, scale, is_causal=False):
         is_causal=is_causal,
         enable_gqa=query.shape[1] != key.shape[1],
     )
+
+
+def recompute(function, *tensors):
+    """As the TensorFlow adapter's `recompute`."""
+    return torch.utils.checkpoint.checkpoint(function, *tensors, use_reentrant=False)

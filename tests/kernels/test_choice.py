@@ -1,0 +1,187 @@
+"""Which kernel runs: by the measured table, the mask, the backend, and in the run where lengths are free."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import keras_attn as ka
+from keras_attn import kernels, masks
+from keras_attn.kernels import choice, measured
+
+BACKEND = keras.config.backend()
+NEVER = measured.NEVER
+
+
+@pytest.fixture
+def table(monkeypatch):
+    """A table made up: blockwise from 8 x 8 scores where far keys are hidden, else from 16 x 16."""
+    modes = ("tensorflow", "tensorflow-xla", "jax-xla", "torch")
+    monkeypatch.setattr(choice, "BLOCKWISE_FROM", {mode: {"far hidden": 64, "all": 256} for mode in modes})
+    monkeypatch.setattr(choice, "FUSED_FROM", {mode: {"far hidden": NEVER, "all": NEVER} for mode in modes})
+    return choice
+
+
+def chosen(length, mask=None, kernel="auto", fused_supported=True):
+    heads = keras.KerasTensor((1, 1, length, 2))
+    return choice.choose_kernel(kernel, heads, heads, mask, False, fused_supported)
+
+
+def test_auto_goes_by_the_table_and_by_what_the_mask_hides(table):
+    padding = masks.Padding(None, np.ones((1, 8), bool))
+    assert [chosen(n) for n in (7, 8, 15, 16)] == ["dense", "dense", "dense", "blockwise"]
+    assert [chosen(n, masks.Causal() & padding) for n in (7, 8)] == ["dense", "blockwise"]
+    decided_in_the_run = ("dense", "dense") if BACKEND == "jax" else (256, 64)
+    assert (chosen(None), chosen(None, masks.Window(3))) == decided_in_the_run
+
+
+def test_every_backend_and_mode_was_measured():
+    for rows in (measured.BLOCKWISE_FROM, measured.FUSED_FROM):
+        assert set(rows) == {"tensorflow", "tensorflow-xla", "jax-xla", "torch"}
+        assert all(set(row) == {"far hidden", "all"} for row in rows.values())
+
+
+def test_auto_takes_the_fused_kernel_where_it_was_faster_and_does_what_is_asked(table, monkeypatch):
+    fused = {mode: {"far hidden": 16, "all": 16} for mode in choice.BLOCKWISE_FROM}
+    monkeypatch.setattr(choice, "FUSED_FROM", fused)
+    assert [chosen(n) for n in (3, 4, 16)] == ["dense", "fused", "fused"]
+    assert [chosen(n, fused_supported=False) for n in (4, 16)] == ["dense", "blockwise"]
+
+
+def test_pinned_fused_falls_back_to_what_auto_takes(table):
+    assert [chosen(n, kernel="fused") for n in (2, 16)] == ["fused", "fused"]
+    assert [chosen(n, kernel="fused", fused_supported=False) for n in (2, 16)] == ["dense", "blockwise"]
+
+
+@pytest.mark.parametrize(
+    ("mask", "wanted"),
+    [
+        (ka.Causal(), True),
+        (ka.Window(3), True),
+        (ka.Window(60), False),
+        (~ka.Causal(), False),
+        (ka.masks.Dilated(2), False),
+        (None, False),
+    ],
+)
+def test_which_masks_hide_far_keys(mask, wanted):
+    assert choice.hides_far_keys(mask, 100, 100) is wanted
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="lengths are free in TensorFlow's graphs only")
+def test_free_lengths_are_decided_in_the_run(table, rng):
+    """One trace: short sequences run dense, where a hidden NaN spoils all; long ones skip the hidden tile."""
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec((1, 1, None, 2))])
+    def attend(heads):
+        tape = tf.GradientTape()
+        with tape:
+            tape.watch(heads)
+            outputs = kernels.attention(heads, heads, heads, mask=masks.Causal() & masks.Window(2), dropout=0.0)
+        return outputs, tape.gradient(outputs, heads)
+
+    for length in (5, 7, 8, 11, 1100):
+        heads = rng.normal(size=(1, 1, length, 2)).astype("float32")
+        outputs, gradient = attend(heads)
+        wanted = kernels.attention(heads, heads, heads, mask=masks.Causal() & masks.Window(2), kernel="dense")
+        np.testing.assert_allclose(outputs, wanted, atol=1e-5)
+        assert np.all(np.isfinite(gradient))
+    spoiled = heads.copy()
+    spoiled[:, :, -1] = np.nan
+    assert np.all(np.isfinite(attend(spoiled)[0][:, :, :512]))
+    assert not np.all(np.isfinite(attend(spoiled[:, :, -5:])[0][:, :, :4]))
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="lengths are free in TensorFlow's graphs only")
+def test_free_lengths_stay_dense_under_xla(table):
+    import tensorflow as tf
+
+    modes = []
+
+    @tf.function(input_signature=[tf.TensorSpec((1, 1, None, 2))], jit_compile=True)
+    def attend(heads):
+        modes.append(choice.choose_kernel("auto", heads, heads, None, False, False))
+        return kernels.attention(heads, heads, heads)
+
+    attend(np.ones((1, 1, 40, 2), "float32"))
+    assert modes == ["dense"]
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="drawn once for both branches of TensorFlow's graphs")
+def test_free_lengths_with_dropout_draw_new_numbers_in_every_run(table):
+    import tensorflow as tf
+
+    seed = keras.random.SeedGenerator(3)
+
+    @tf.function(input_signature=[tf.TensorSpec((1, 1, None, 2))])
+    def attend(heads):
+        return kernels.attention(heads, heads, heads, dropout=0.5, seed=seed)
+
+    for length in (5, 40):
+        one, two = (attend(np.ones((1, 1, length, 2), "float32")).numpy() for _ in range(2))
+        assert np.any(one != two)
+
+
+MASKS = {
+    "none": None,
+    "causal": masks.Causal(),
+    "padding": masks.Padding(np.arange(7) != np.array([[2], [7]]), np.arange(9) < np.array([[0], [5]])),
+    "both": masks.Causal() & masks.Padding(None, np.arange(9) != np.array([[0], [8]])),
+}
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"bias": True}, {"softcap": 2.0}, {"sinks": True}, {"query_offset": [0, 2]}, {"scale": 0.3}],
+    ids=lambda options: "-".join(options) or "plain",
+)
+@pytest.mark.parametrize("groups", [1, 2])
+def test_fused_gives_what_dense_gives(mask, options, groups, rng):
+    """Also where it has to fall back, and on backends that have none."""
+    query = rng.normal(size=(2, 4, 7, 6)).astype("float32")
+    key, value = (rng.normal(size=(2, 4 // groups, 9, 6)).astype("float32") for _ in range(2))
+    options = {**options}
+    if "bias" in options:
+        options["bias"] = np.where(rng.random((4, 7, 9)) < 0.2, -np.inf, rng.normal(size=(4, 7, 9))).astype("float32")
+    if "sinks" in options:
+        options["sinks"] = rng.normal(size=4).astype("float32")
+    one, two = (
+        kernels.attention(query, key, value, mask=MASKS[mask], kernel=kernel, **options)
+        for kernel in ("fused", "dense")
+    )
+    np.testing.assert_allclose(ops.convert_to_numpy(one), ops.convert_to_numpy(two), atol=2e-6)
+
+
+def test_fused_square_causal_gives_what_dense_gives(rng):
+    heads = rng.normal(size=(2, 3, 9, 8)).astype("float32")
+    one, two = (
+        kernels.attention(heads, heads, heads, mask=masks.Causal(), kernel=kernel) for kernel in ("fused", "dense")
+    )
+    np.testing.assert_allclose(ops.convert_to_numpy(one), ops.convert_to_numpy(two), atol=2e-6)
+
+
+@pytest.mark.trains
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="has no fused kernel")
+def test_fused_trains_as_dense_does_also_where_a_query_sees_nothing(rng):
+    x, mask = rng.normal(size=(2, 7, 8)).astype("float32"), np.arange(7) < np.array([[4], [0]])
+    weights = {}
+    for kernel in ("dense", "fused"):
+        layer = ka.MultiHeadSelfAttention(2, kernel=kernel)
+        inputs, padding = keras.Input((None, 8)), keras.Input((None,), dtype="bool")
+        model = keras.Model([inputs, padding], layer(inputs, mask=padding))
+        layer.set_weights([np.random.default_rng(1).normal(size=weight.shape) for weight in layer.weights])
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        model.fit([x, mask], np.roll(x, 1, axis=1), verbose=0)
+        weights[kernel] = layer.get_weights()
+    for one, two in zip(weights["dense"], weights["fused"], strict=True):
+        assert np.all(np.isfinite(two))
+        np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", ["blockwise", "fused"])
+def test_scores_are_refused_by_name(kernel, rng):
+    heads = rng.normal(size=(1, 1, 4, 3)).astype("float32")
+    with pytest.raises(ValueError, match=rf'must be "dense" or "auto" where the scores are asked for.*{kernel}'):
+        kernels.attention(heads, heads, heads, kernel=kernel, return_scores=True)
