@@ -57,8 +57,8 @@ def attention(
         return_scores: Whether to return the scores too.
         kernel: `"dense"` builds the scores. `"blockwise"` never does, in memory linear in T and
             S. `"fused"` is the backend's own (PyTorch, JAX) where it does all that was asked,
-            and else `"auto"`, which takes what was measured to be faster, in the run where
-            lengths are free, and the dense one where the scores are asked for.
+            and else `"auto"`, which takes what was measured to be faster, and the dense one
+            where a length is free or the scores are asked for.
 
     Returns:
         `[B, H, T, V]`, or that and the scores `[B, H, T, S]` (before dropout).
@@ -101,27 +101,19 @@ def attention(
         check_axes({"sinks": "H"}, {"sinks": sinks}, {"H": query.shape[1]})
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     grid = whole_grid(query, key, query_offset, key_length)
-    supported = fused_supports(query, value, softcap, sinks, dropout)
-    chosen = choose_kernel(kernel, query, key, mask, return_scores, supported)
+    chosen = choose_kernel(
+        kernel, query, key, mask, return_scores, fused_supports(query, value, softcap, sinks, dropout)
+    )
+    if chosen == "fused":
+        return fused_attention(query, key, value, mask, bias, scale, grid, aligned=query_offset is None)
     seed = draw_seed(seed) if dropout else None
-
-    def dense():
-        visible = None if mask is None else mask.visible(grid)
-        added = None if bias is None else bias.cells(bias.tensor, grid)
-        return dense_attention(query, key, value, visible, added, sinks, scale, softcap, dropout, seed, return_scores)
-
-    def blockwise():
+    if chosen == "blockwise":
         tiling = Tiling.of(mask, grid, query, key)
         options = Blockwise(tiling, query.shape[1], bias=bias, softcap=softcap, dropout=dropout, seed=seed)
         return blockwise_attention(query, key, value, scale, options, sinks)
-
-    if chosen == "dense":
-        return dense()
-    if chosen == "blockwise":
-        return blockwise()
-    if chosen == "fused":
-        return fused_attention(query, key, value, mask, bias, scale, grid, aligned=query_offset is None)
-    return ops.cond(ops.shape(query)[2] * ops.shape(key)[2] >= chosen, blockwise, dense)
+    visible = None if mask is None else mask.visible(grid)
+    added = None if bias is None else bias.cells(bias.tensor, grid)
+    return dense_attention(query, key, value, visible, added, sinks, scale, softcap, dropout, seed, return_scores)
 
 
 def whole_grid(query, key, query_offset=None, key_length=None):

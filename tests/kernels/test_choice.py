@@ -1,4 +1,4 @@
-"""Which kernel runs: by the measured table, the mask, the backend, and in the run where lengths are free."""
+"""Which kernel runs, by the measured table, the mask and the backend; and the backend's own kernel."""
 
 import keras
 import numpy as np
@@ -31,8 +31,7 @@ def test_auto_goes_by_the_table_and_by_what_the_mask_hides(table):
     padding = masks.Padding(None, np.ones((1, 8), bool))
     assert [chosen(n) for n in (7, 8, 15, 16)] == ["dense", "dense", "dense", "blockwise"]
     assert [chosen(n, masks.Causal() & padding) for n in (7, 8)] == ["dense", "blockwise"]
-    decided_in_the_run = ("dense", "dense") if BACKEND == "jax" else (256, 64)
-    assert (chosen(None), chosen(None, masks.Window(3))) == decided_in_the_run
+    assert (chosen(None), chosen(None, masks.Window(3))) == ("dense", "dense")
 
 
 def test_every_backend_and_mode_was_measured():
@@ -66,61 +65,6 @@ def test_pinned_fused_falls_back_to_what_auto_takes(table):
 )
 def test_which_masks_hide_far_keys(mask, wanted):
     assert choice.hides_far_keys(mask, 100, 100) is wanted
-
-
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="lengths are free in TensorFlow's graphs only")
-def test_free_lengths_are_decided_in_the_run(table, rng):
-    """One trace: short sequences run dense, where a hidden NaN spoils all; long ones skip the hidden tile."""
-    import tensorflow as tf
-
-    @tf.function(input_signature=[tf.TensorSpec((1, 1, None, 2))])
-    def attend(heads):
-        tape = tf.GradientTape()
-        with tape:
-            tape.watch(heads)
-            outputs = kernels.attention(heads, heads, heads, mask=masks.Causal() & masks.Window(2), dropout=0.0)
-        return outputs, tape.gradient(outputs, heads)
-
-    for length in (5, 7, 8, 11, 1100):
-        heads = rng.normal(size=(1, 1, length, 2)).astype("float32")
-        outputs, gradient = attend(heads)
-        wanted = kernels.attention(heads, heads, heads, mask=masks.Causal() & masks.Window(2), kernel="dense")
-        np.testing.assert_allclose(outputs, wanted, atol=1e-5)
-        assert np.all(np.isfinite(gradient))
-    spoiled = heads.copy()
-    spoiled[:, :, -1] = np.nan
-    assert np.all(np.isfinite(attend(spoiled)[0][:, :, :512]))
-    assert not np.all(np.isfinite(attend(spoiled[:, :, -5:])[0][:, :, :4]))
-
-
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="lengths are free in TensorFlow's graphs only")
-def test_free_lengths_stay_dense_under_xla(table):
-    import tensorflow as tf
-
-    modes = []
-
-    @tf.function(input_signature=[tf.TensorSpec((1, 1, None, 2))], jit_compile=True)
-    def attend(heads):
-        modes.append(choice.choose_kernel("auto", heads, heads, None, False, False))
-        return kernels.attention(heads, heads, heads)
-
-    attend(np.ones((1, 1, 40, 2), "float32"))
-    assert modes == ["dense"]
-
-
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="drawn once for both branches of TensorFlow's graphs")
-def test_free_lengths_with_dropout_draw_new_numbers_in_every_run(table):
-    import tensorflow as tf
-
-    seed = keras.random.SeedGenerator(3)
-
-    @tf.function(input_signature=[tf.TensorSpec((1, 1, None, 2))])
-    def attend(heads):
-        return kernels.attention(heads, heads, heads, dropout=0.5, seed=seed)
-
-    for length in (5, 40):
-        one, two = (attend(np.ones((1, 1, length, 2), "float32")).numpy() for _ in range(2))
-        assert np.any(one != two)
 
 
 MASKS = {
