@@ -158,6 +158,23 @@ class TestGradients:
         for one, two in zip(self.gradients("blockwise", arrays, masks.Causal, bias=bias), wanted, strict=True):
             np.testing.assert_allclose(one, two, atol=2e-5, rtol=2e-5)
 
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+    def test_are_as_exact_as_the_dense_kernels(self, dtype, rng):
+        """Against float64: outputs at most twice, gradients at most three times the error of the plain form."""
+        arrays = [rng.normal(size=(2, 2, n, 16)) for n in (40, 50, 50)]
+        arrays = [numpy(ops.cast(array, dtype)) for array in arrays]
+        exact = self.gradients("dense", arrays, masks.Causal)
+        low = [ops.cast(array, dtype) for array in arrays]
+        errors = {}
+        for kernel in ("dense", "blockwise"):
+            outputs = kernels.attention(*low, mask=masks.Causal(), kernel=kernel)
+            wanted = kernels.attention(*arrays, mask=masks.Causal(), kernel="dense")
+            found = self.gradients(kernel, low, masks.Causal)[1:]
+            pairs = [(numpy(outputs), numpy(wanted)), *zip([numpy(each) for each in found], exact[1:], strict=True)]
+            errors[kernel] = [np.sqrt(np.mean((one - two) ** 2)) for one, two in pairs]
+        for bound, blockwise, dense in zip((2, 3, 3, 3), errors["blockwise"], errors["dense"], strict=True):
+            assert blockwise <= bound * dense
+
     def test_empty_rows_have_none(self, rng):
         arrays = [rng.normal(size=(2, 2, n, 3)).astype("float32") for n in (7, 10, 10)]
         query_mask = np.arange(7) != 4
