@@ -5,7 +5,7 @@ from keras_attn.blocks import DecoderBlock, EncoderBlock
 from keras_attn.dot_product import DotProduct
 from keras_attn.feed_forward import FeedForward, GatedFeedForward
 from keras_attn.masks import Causal, Window
-from keras_attn.multi_head import EncoderDecoderAttention, MultiHeadSelfAttention
+from keras_attn.memory_attention import EncoderDecoderAttention
 from keras_attn.norms import LayerNorm, RMSNorm
 from keras_attn.positions import (
     Alibi,
@@ -20,6 +20,7 @@ from keras_attn.positions import (
 from keras_attn.recurrent import AdditiveRNNAttention, RNNAttention
 from keras_attn.residual import InnerNorm, PostNorm, PreNorm
 from keras_attn.scores import AdditiveScore, MultiplicativeScore
+from keras_attn.self_attention import MultiHeadSelfAttention
 from keras_attn.stacks import Decoder, Encoder
 
 __version__ = "0.1.0"

@@ -1,11 +1,16 @@
 """The Transformer's two blocks: sublayers wired into a residual stream."""
 
+import functools
+
+from keras import ops
+
 from keras_attn import masks
 from keras_attn.checks import check_together
-from keras_attn.multi_head import EncoderDecoderAttention, MultiHeadSelfAttention
+from keras_attn.memory_attention import EncoderDecoderAttention
 from keras_attn.residual import PostNorm
+from keras_attn.self_attention import MultiHeadSelfAttention
 from keras_attn.slots import register
-from keras_attn.sublayers import Block, with_scores
+from keras_attn.sublayers import Aside, Block, stepwise, with_scores
 
 
 @register
@@ -81,26 +86,36 @@ class EncoderBlock(Block):
         training=None,
     ):
         padding = masks.real_positions(masks.first_given(mask, inputs_mask), segment_ids)
-        scores = None
+        named = {"mask": padding, "attention_mask": attention_mask, "segment_ids": segment_ids, "positions": positions}
+        named |= {"return_attention_scores": return_attention_scores, "training": training}
+        attend = Aside(lambda x: with_scores(self.attention(x, **named)))
+        feed = functools.partial(self._feed, training=training)
+        y = self._wire(masks.hide(inputs, padding), attend, feed, training=training)
+        return (y, attend.kept) if return_attention_scores else y
 
-        def attend(x):
-            nonlocal scores
-            y, scores = with_scores(
-                self.attention(
-                    x,
-                    mask=padding,
-                    attention_mask=attention_mask,
-                    segment_ids=segment_ids,
-                    positions=positions,
-                    return_attention_scores=return_attention_scores,
-                    training=training,
-                )
-            )
-            return y
+    def init_state(self, batch_size=1, max_length=None, cache=None):
+        """Returns the state before the first step, as `MultiHeadSelfAttention.init_state` does."""
+        return stepwise("attention", self.attention).init_state(batch_size, max_length, cache)
 
-        x = self._sublayer(0, masks.hide(inputs, padding), attend, training)
-        y = self._sublayer(1, x, lambda x: self.feed_forward(x, training=training), training)
-        return (y, scores) if return_attention_scores else y
+    def step(self, inputs, state, index, return_attention_scores=False):
+        """One position of the call; arguments and returns as `MultiHeadSelfAttention.step`."""
+
+        def step(x):
+            outputs, new_state = self.attention.step(x, state, index, return_attention_scores=return_attention_scores)
+            y, scores = with_scores(outputs)
+            return y, (scores, new_state)
+
+        attend = Aside(step)
+        y = self._wire(ops.cast(inputs, self.compute_dtype), attend, self._feed_one)
+        scores, state = attend.kept
+        return ((y, scores) if return_attention_scores else y), state
+
+    def prefill(self, inputs, lengths, max_length, cache=None):
+        """The call for the first positions, and the state after; as `MultiHeadSelfAttention.prefill`."""
+        padding = ops.arange(ops.shape(inputs)[1])[None] < ops.cast(lengths, "int32")[:, None]
+        attend = Aside(lambda x: self.attention.prefill(x, lengths, max_length, cache))
+        y = self._wire(masks.hide(inputs, padding), attend, self._feed)
+        return y, attend.kept
 
     def compute_output_shape(self, inputs_shape):
         return tuple(inputs_shape)
@@ -210,7 +225,7 @@ class DecoderBlock(Block):
     ):
         inputs_mask = masks.real_positions(inputs_mask, segment_ids)
         memory_mask = masks.real_positions(memory_mask, memory_segment_ids)
-        scores = None
+        memory = masks.hide(memory, memory_mask)
 
         def attend(x):
             return self.attention(
@@ -223,27 +238,64 @@ class DecoderBlock(Block):
             )
 
         def read(x):
-            nonlocal scores
-            y, scores = with_scores(
-                self.memory_attention(
-                    x,
-                    memory,
-                    query_mask=inputs_mask,
-                    memory_mask=memory_mask,
-                    attention_mask=memory_attention_mask,
-                    query_segment_ids=None if memory_segment_ids is None else segment_ids,
-                    memory_segment_ids=memory_segment_ids,
-                    return_attention_scores=return_attention_scores,
-                    training=training,
-                )
+            outputs = self.memory_attention(
+                x,
+                memory,
+                query_mask=inputs_mask,
+                memory_mask=memory_mask,
+                attention_mask=memory_attention_mask,
+                query_segment_ids=None if memory_segment_ids is None else segment_ids,
+                memory_segment_ids=memory_segment_ids,
+                return_attention_scores=return_attention_scores,
+                training=training,
             )
-            return y
+            return with_scores(outputs)
 
-        memory = masks.hide(memory, memory_mask)
-        x = self._sublayer(0, masks.hide(inputs, inputs_mask), attend, training)
-        x = self._sublayer(1, x, read, training)
-        y = self._sublayer(2, x, lambda x: self.feed_forward(x, training=training), training)
-        return (y, scores) if return_attention_scores else y
+        read = Aside(read)
+        feed = functools.partial(self._feed, training=training)
+        y = self._wire(masks.hide(inputs, inputs_mask), attend, read, feed, training=training)
+        return (y, read.kept) if return_attention_scores else y
+
+    def init_state(self, memory, memory_mask=None, initial_state=None, max_length=None, cache=None):
+        """Returns the state before the first step: an empty cache, and the memory's keys and values.
+
+        Args:
+            memory, memory_mask: As for the call.
+            initial_state: Not needed by this layer.
+            max_length, cache: As for `MultiHeadSelfAttention.init_state`.
+
+        Raises:
+            ValueError: If the layer is not built, its mask shows the future, or there is no limit.
+        """
+        batch_size = ops.shape(memory)[0]
+        return {
+            "attention": stepwise("attention", self.attention).init_state(batch_size, max_length, cache),
+            "memory_attention": stepwise("memory_attention", self.memory_attention).init_state(memory, memory_mask),
+        }
+
+    def step(self, inputs, state, index, return_attention_scores=False):
+        """One position of the call.
+
+        Args:
+            inputs: `[B, D]`, or `[B W, D]` with the W beams of each row side by side.
+            state: From `init_state` or the step before.
+            index: The position, an integer scalar or `[B]`.
+            return_attention_scores: Whether to return the encoder-decoder scores too, `[B, H, S]`.
+
+        Returns:
+            The output `[B, D]` (or that and the scores) and the new state.
+        """
+
+        def step_memory(x):
+            outputs, _ = self.memory_attention.step(
+                x, state["memory_attention"], index, return_attention_scores=return_attention_scores
+            )
+            return with_scores(outputs)
+
+        attend, read = Aside(lambda x: self.attention.step(x, state["attention"], index)), Aside(step_memory)
+        y = self._wire(ops.cast(inputs, self.compute_dtype), attend, read, self._feed_one)
+        state = {**state, "attention": attend.kept}
+        return ((y, read.kept) if return_attention_scores else y), state
 
     def compute_output_shape(self, inputs_shape, memory_shape):
         return tuple(inputs_shape)

@@ -3,7 +3,8 @@
 import numpy as np
 
 from keras_attn.blocks import DecoderBlock, EncoderBlock
-from keras_attn.multi_head import EncoderDecoderAttention, MultiHeadSelfAttention
+from keras_attn.memory_attention import EncoderDecoderAttention
+from keras_attn.self_attention import MultiHeadSelfAttention
 from keras_attn.stacks import Decoder, Encoder
 
 

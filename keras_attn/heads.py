@@ -68,11 +68,15 @@ class MultiHead(Composite):
             initializer = self.score.sinks.clone()
             self.sinks = self.add_weight(name="sinks", shape=(self.num_heads,), initializer=initializer, autocast=False)
 
-    def _normed(self, query, key):
-        """Returns queries and keys `[B, H, T, K]` as the score wants them."""
-        if self.query_norm is None:
-            return query, key
-        return self.query_norm(query), self.key_norm(key)
+    def _normed(self, heads, norm):
+        """Returns queries or keys `[B, H, T, K]` as the score wants them."""
+        return heads if norm is None else norm(heads)
+
+    def _built_sizes(self):
+        """Returns what `_sizes` does for a built layer."""
+        if not self.built:
+            raise ValueError(f"`{self.name}` must be built before it decodes: call it, or its model, once.")
+        return self._sizes("inputs", (None, self.out_projection.units))
 
     def _attend(self, query, key, value, mask, return_attention_scores, training, bias=None):
         """`[B, H, T, K]`, `[B, H_kv, S, K]` twice -> `[B, T, D]`, and the scores where asked for."""

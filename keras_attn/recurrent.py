@@ -139,22 +139,23 @@ class RNNAttention(Composite):
         source = self._read_once(memory, memory_mask)
         return {"cell": self._first_state(memory, initial_state), **source}
 
-    def step(self, inputs, state, index=None):
+    def step(self, inputs, state, index=None, return_attention_scores=False):
         """One step of the call.
 
         Args:
             inputs: `[B, D]`.
             state: From `init_state` or the step before.
             index: Position of the step; a recurrent decoder does not need it.
+            return_attention_scores: Whether to return the scores too, `[B, S]`.
 
         Returns:
-            The output `[B, units + M]` and the new state.
+            The output `[B, units + M]` (or that and the scores) and the new state.
         """
         sizes = {"D": self.input_size}
         check_axes({"inputs": "BD", "memory": "BSM"}, {"inputs": inputs, "memory": state["memory"]}, sizes)
         inputs = ops.cast(inputs, self.compute_dtype)
-        outputs, _, cell_state = self._advance(inputs, state["cell"], state)
-        return outputs, {**state, "cell": cell_state}
+        outputs, scores, cell_state = self._advance(inputs, state["cell"], state)
+        return ((outputs, scores) if return_attention_scores else outputs), {**state, "cell": cell_state}
 
     def _read_once(self, memory, memory_mask):
         """Returns what all steps read: the memory, its keys, and its mask."""

@@ -8,7 +8,7 @@ from keras_attn.blocks import DecoderBlock, EncoderBlock
 from keras_attn.checks import check_positive
 from keras_attn.composite import Composite, clone
 from keras_attn.slots import register
-from keras_attn.sublayers import Block
+from keras_attn.sublayers import Block, with_scores
 
 
 class _Stack(Composite):
@@ -74,6 +74,31 @@ class _Stack(Composite):
             x = self.final_norm(x)
         return (x, ops.stack(scores, axis=1)) if return_attention_scores else x  # [B, N, H, T, S]
 
+    def _start(self, *arguments, **named):
+        """Returns the states of all blocks before the first step."""
+        return tuple(block.init_state(*arguments, **named) for block in self.blocks)
+
+    def step(self, inputs, state, index, return_attention_scores=False):
+        """One position of the call.
+
+        Args:
+            inputs: `[B, D]`, or `[B W, D]` with the W beams of each row side by side.
+            state: From `init_state` or the step before.
+            index: The position, an integer scalar or `[B]`.
+            return_attention_scores: Whether to return the scores of all blocks too, `[B, N, H, S]`.
+
+        Returns:
+            The output `[B, D]` (or that and the scores) and the new state.
+        """
+        x, states, scores = inputs, [], []
+        for block, block_state in zip(self.blocks, state, strict=True):
+            outputs, block_state = block.step(x, block_state, index, return_attention_scores)
+            x, block_scores = with_scores(outputs)
+            states.append(block_state)
+            scores.append(block_scores)
+        x = x if self.final_norm is None else self.final_norm(x)
+        return ((x, ops.stack(scores, axis=1)) if return_attention_scores else x), tuple(states)
+
     def _output_spec(self, specs):
         if not isinstance(specs, tuple):
             return specs
@@ -137,6 +162,18 @@ class Encoder(_Stack):
             segment_ids=segment_ids,
             positions=positions,
         )
+
+    def init_state(self, batch_size=1, max_length=None, cache=None):
+        """Returns the states of all blocks before the first step; arguments as `EncoderBlock.init_state`."""
+        return self._start(batch_size, max_length, cache)
+
+    def prefill(self, inputs, lengths, max_length, cache=None):
+        """The call for the first positions, and the state after; as `MultiHeadSelfAttention.prefill`."""
+        x, states = inputs, []
+        for block in self.blocks:
+            x, state = block.prefill(x, lengths, max_length, cache)
+            states.append(state)
+        return (x if self.final_norm is None else self.final_norm(x)), tuple(states)
 
     def compute_output_shape(self, inputs_shape):
         return tuple(inputs_shape)
@@ -208,6 +245,10 @@ class Decoder(_Stack):
             memory_segment_ids=memory_segment_ids,
             positions=positions,
         )
+
+    def init_state(self, memory, memory_mask=None, initial_state=None, max_length=None, cache=None):
+        """Returns the states of all blocks before the first step; arguments as `DecoderBlock.init_state`."""
+        return self._start(memory, memory_mask, initial_state, max_length, cache)
 
     def compute_output_shape(self, inputs_shape, memory_shape):
         return tuple(inputs_shape)

@@ -6,9 +6,9 @@ from keras_attn import masks
 from keras_attn.checks import check_positive, check_rate, check_slot
 from keras_attn.composite import Composite, serialize
 from keras_attn.feed_forward import FeedForward
-from keras_attn.multi_head import MultiHeadSelfAttention
 from keras_attn.positions import HeadPosition
 from keras_attn.residual import PostNorm, Residual
+from keras_attn.self_attention import MultiHeadSelfAttention
 
 
 class Block(Composite):
@@ -62,9 +62,19 @@ class Block(Composite):
                     f"Received: {name}={value!r}, attention.{name}={own!r}."
                 )
 
-    def _sublayer(self, index, x, function, training):
-        """Wires sublayer number `index` into the stream `x` `[B, T, D]`."""
-        return self.residual(x, lambda y: self.dropouts[index](function(y), training=training), self.norms[index])
+    def _wire(self, x, *sublayers, training=None):
+        """Wires the sublayers, functions of the stream, into the stream `x` one after the other."""
+        for function, dropout, norm in zip(sublayers, self.dropouts, self.norms, strict=True):
+            x = self.residual(x, lambda y: dropout(function(y), training=training), norm)  # noqa: B023 - called at once
+        return x
+
+    def _feed(self, x, training=None):
+        """The feed-forward sublayer of a stream `[B, T, D]`."""
+        return self.feed_forward(x, training=training)
+
+    def _feed_one(self, x):
+        """The feed-forward sublayer of one position, `[B, D]`."""
+        return self.feed_forward(x[:, None], training=False)[:, 0]
 
     def _build_around(self, inputs_shape):
         self.build_child(self.attention, inputs_shape)
@@ -79,6 +89,29 @@ class Block(Composite):
             self.build_child(norm, inputs_shape)
 
 
+class Aside:
+    """A sublayer that returns more than the stream wants: passes on the first part, keeps the other.
+
+    Attributes:
+        kept: What the function returned beside the stream, once it was called.
+    """
+
+    def __init__(self, function):
+        self.function = function
+        self.kept = None
+
+    def __call__(self, x):
+        y, self.kept = self.function(x)
+        return y
+
+
 def with_scores(outputs):
     """Returns (outputs, scores); None for the scores where an attention returned none."""
     return outputs if isinstance(outputs, tuple) else (outputs, None)
+
+
+def stepwise(name, layer):
+    """Returns a layer given for the slot `name` if it decodes step by step, else raises a `ValueError`."""
+    if not callable(getattr(layer, "step", None)):
+        raise ValueError(f"`{name}` must have `init_state` and `step` to decode step by step. Received: {layer!r}.")
+    return layer

@@ -52,7 +52,13 @@ class Span:
 
 
 class Mask(Slot):
-    """What all masks share: `&`, `|`, `~`, and the two questions of a kernel."""
+    """What all masks share: `&`, `|`, `~`, and the two questions of a kernel.
+
+    Attributes:
+        reach: How many keys back a query may see at most, itself counted; None if there is no bound.
+    """
+
+    reach: Any = None
 
     def visible(self, grid):
         """Returns booleans that broadcast to `[B, H, T, S]`, True where a query may attend."""
@@ -110,12 +116,22 @@ class And(_Pair):
 
     join = staticmethod(operator.and_)
 
+    @property
+    def reach(self):
+        known = [mask.reach for mask in (self.first, self.second) if mask.reach is not None]
+        return min(known) if known else None
+
 
 @register
 class Or(_Pair):
     """Sees what either mask lets through."""
 
     join = staticmethod(operator.or_)
+
+    @property
+    def reach(self):
+        reaches = self.first.reach, self.second.reach
+        return None if None in reaches else max(reaches)
 
 
 @register

@@ -45,6 +45,10 @@ class Window(Pattern):
         self.left = left
         self.right = right
 
+    @property
+    def reach(self):
+        return self.left
+
     def __call__(self, query_index, key_index):
         right = self.left if self.right is None else self.right
         distance = key_index - query_index
@@ -97,6 +101,10 @@ class Blocks(Pattern):
     def __init__(self, size):
         check_positive("size", size)
         self.size = size
+
+    @property
+    def reach(self):
+        return self.size
 
     def __call__(self, query_index, key_index):
         return query_index // self.size == key_index // self.size

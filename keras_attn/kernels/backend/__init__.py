@@ -9,6 +9,7 @@
 - `fused(query, key, value, visible, bias, scale, is_causal)`: the backend's own attention, if it `has_fused`.
 - `in_xla()`: whether XLA compiles what runs now.
 - `value_of(tensor)`: the tensor, or what a variable holds.
+- `empty(shape, dtype, in_place)`, `write_rows(table, rows, values, in_place)`: a table that is written by rows.
 - `is_concrete(tensor)`: whether the tensor's values can be looked at now.
 """
 
@@ -24,6 +25,7 @@ adapter = importlib.import_module(f"keras_attn.kernels.backend.{keras.config.bac
 
 add_to_block = adapter.add_to_block
 block_uniform = adapter.block_uniform
+empty = adapter.empty
 fori = adapter.fori
 fused = adapter.fused
 has_fused = adapter.has_fused
@@ -34,4 +36,5 @@ recompute = adapter.recompute
 scan = adapter.scan
 stack_blocks = adapter.stack_blocks
 value_of = adapter.value_of
+write_rows = adapter.write_rows
 zero_blocks = adapter.zero_blocks

@@ -144,3 +144,24 @@ def recompute(function, *tensors):
         return function(*arguments), gradient
 
     return run(*tensors)
+
+
+def empty(shape, dtype, in_place):
+    """Returns zeros to be written row by row.
+
+    Constants may share memory: what is written in place must be made by an op of its own.
+    """
+    if in_place and not in_xla():
+        return tf.raw_ops.Empty(shape=shape, dtype=tf.as_dtype(dtype), init=True)
+    return tf.zeros(shape, dtype)
+
+
+def write_rows(table, rows, values, in_place):
+    """Returns the table `[R, K]` with the values `[n, K]` in the rows `[n]`.
+
+    Args:
+        in_place: Whether the table itself may be written, because nobody reads it again.
+    """
+    if in_place and not in_xla():  # costs the same for every R, which a scatter outside XLA does not
+        return tf.ensure_shape(tf.raw_ops.InplaceUpdate(x=table, i=rows, v=values), table.shape)
+    return tf.tensor_scatter_nd_update(table, rows[:, None], values)
