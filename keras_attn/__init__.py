@@ -1,6 +1,6 @@
 """Attention layers for Keras: recurrent and Transformer, exact in every mask, ready to serve."""
 
-from keras_attn import config, convert, kernels, masks, models
+from keras_attn import cache, config, convert, decoding, kernels, masks, models
 from keras_attn.blocks import DecoderBlock, EncoderBlock
 from keras_attn.dot_product import DotProduct
 from keras_attn.feed_forward import FeedForward, GatedFeedForward
@@ -54,8 +54,10 @@ __all__ = [
     "Sinusoidal",
     "Window",
     "YarnScaling",
+    "cache",
     "config",
     "convert",
+    "decoding",
     "kernels",
     "masks",
     "models",

@@ -14,6 +14,7 @@ import contextvars
 from keras import ops
 
 from keras_attn.checks import check_positive
+from keras_attn.composite import is_array
 from keras_attn.kernels.backend import empty, write_rows
 from keras_attn.kernels.softmax import wide
 from keras_attn.slots import Slot, register
@@ -70,12 +71,13 @@ def new_cache(batch_size, num_heads, length, sizes, dtype, cache=None):
     Args:
         batch_size: B, an integer or a scalar tensor.
         num_heads: Number of key and value heads.
-        length: Number L of positions it holds.
+        length: Number L of positions it holds, an integer or a scalar tensor.
         sizes: Head sizes of key and value.
         dtype: Of the keys and values.
         cache: `ExactCache()` by default, or `Int8Cache()`.
     """
-    check_positive("max_length", length)
+    if not is_array(length):
+        check_positive("max_length", length)
     kind = ExactCache() if cache is None else cache
     return {
         name + suffix: tensor

@@ -136,7 +136,9 @@ class MultiHeadSelfAttention(MultiHead):
         check_hides_the_future(self.mask)
         if max_length is None and self.mask.reach is None:
             raise ValueError(f"`max_length` must be given: `mask` may look back without end. Received: {self.mask!r}.")
-        length = min(length for length in (max_length, self.mask.reach) if length is not None)
+        length = max_length if self.mask.reach is None else self.mask.reach
+        if isinstance(max_length, int):
+            length = min(max_length, length)
         sizes = head_size, head_size
         return new_cache(batch_size, key_width // head_size, length, sizes, self.compute_dtype, cache)
 

@@ -32,6 +32,7 @@ FLOORS = {
     "sublayers": 3,
     "blocks": 3,
     "stacks": 3,
+    "decoding": 4,
     "models": 4,
     "convert": 4,
 }

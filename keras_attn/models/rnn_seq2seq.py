@@ -6,6 +6,7 @@ from keras_attn.checks import check_positive
 from keras_attn.models.sequence_model import Seq2SeqModel, id_inputs, padding_mask
 from keras_attn.recurrent import AdditiveRNNAttention
 from keras_attn.slots import register
+from keras_attn.sublayers import with_scores
 
 
 @register
@@ -29,20 +30,24 @@ class RNNSeq2SeqModel(Seq2SeqModel):
         memory, memory_mask, first_state = self.encode(source)
         return self.get_layer("decoder").init_state(memory, memory_mask, initial_state=first_state)
 
-    def step(self, tokens, state, index=None):
+    def step(self, tokens, state, index=None, return_attention_scores=False):
         """Reads one target token per row.
 
         Args:
             tokens: Ids `[B]`, at first the start id.
             state: From `init_state` or the step before.
             index: Position of the step; not needed by a recurrent decoder.
+            return_attention_scores: Whether to return the attention over the source too, `[B, S]`.
 
         Returns:
-            Logits `[B, V]` of the next token, and the new state.
+            Logits `[B, V]` of the next token (or them and the scores), and the new state.
         """
         tokens = self.read_ids("tokens", tokens, "B", "target")
-        outputs, state = self.get_layer("decoder").step(self.get_layer("target_embedding")(tokens), state, index)
-        return project(self.get_layer, outputs), state
+        x = self.get_layer("target_embedding")(tokens)
+        outputs, state = self.get_layer("decoder").step(x, state, index, return_attention_scores)
+        outputs, scores = with_scores(outputs)
+        logits = project(self.get_layer, outputs)
+        return ((logits, scores) if return_attention_scores else logits), state
 
     def attention_scores(self, source, target):
         """Returns the attention of each target position over the source, `[B, T, S]`, for ids."""

@@ -1,32 +1,97 @@
-"""What the recipes' models share: ids in, checked where their values can be seen."""
+"""What the recipes' models share: ids in, checked where their values can be seen, and generation."""
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_attn import decoding
 from keras_attn.checks import check_axes
 from keras_attn.composite import is_array
-from keras_attn.kernels.backend import is_concrete
+from keras_attn.kernels.backend import compiled, is_concrete
 from keras_attn.slots import register
 
 PADDING_ID, START_ID, END_ID, UNKNOWN_ID = range(4)
 
 
-@register
-class Seq2SeqModel(keras.Model):
-    """A functional model from `{"source": [B, S], "target": [B, T]}` to logits `[B, T, V]`.
+class SequenceModel(keras.Model):
+    """A functional model over ids that decodes step by step; leaves `__init__` to Keras, so that it reloads.
 
-    Made by the recipes; leaves `__init__` to Keras so that it reloads as any functional
-    model. Ids outside a vocabulary raise a `ValueError` in eager mode; in a graph the
-    embedding lookup decides (an error on a CPU, zeros on a GPU under TensorFlow).
+    Attributes:
+        source_vocabulary: Which embedding's vocabulary bounds the ids that `generate` takes.
+
+    Ids outside a vocabulary raise a `ValueError` in eager mode; in a graph the embedding
+    lookup decides (an error on a CPU, zeros on a GPU under TensorFlow).
     """
 
-    def call(self, inputs, training=None, mask=None):
-        named = inputs if isinstance(inputs, dict) else dict(zip(("source", "target"), inputs))
-        check_axes({"source": "BS", "target": "BT"}, named)
-        for name in ("source", "target"):
-            self.check_ids(name, named[name], name)
-        return super().call(named, training=training, mask=mask)
+    source_vocabulary = "source"
+
+    def generate(
+        self,
+        source,
+        strategy=None,
+        max_length=256,
+        start_id=START_ID,
+        end_id=END_ID,
+        prefix_ids=None,
+        processors=(),
+        cache=None,
+        return_attention_scores=False,
+        jit_compile=False,
+    ):
+        """Generates texts for ids, compiled once for all batches of the same options.
+
+        Args:
+            source: Ids `[B, S]`, 0 behind the end of a row.
+            strategy, max_length, start_id, end_id, prefix_ids, processors, cache: As for
+                `keras_attn.decoding.generate`.
+            return_attention_scores: Whether to return the attention of each generated token over
+                the source too, `[B, N, ...]` and then as `attention_scores` has it.
+            jit_compile: Whether XLA compiles it, once per shape (JAX always does).
+
+        Returns:
+            `Generated`: tokens `[B, N, L]`, lengths `[B, N]`, scores `[B, N]`; or that and the
+            attention scores.
+
+        Raises:
+            ValueError: For arguments out of range or ids outside the vocabulary.
+        """
+        source = self.read_ids("source", source, "BS", self.source_vocabulary)
+        request = decoding.Request(
+            strategy or decoding.Greedy(), max_length, start_id, end_id, tuple(processors), cache
+        )
+        prefix, seed = request.prefix(prefix_ids), request.strategy.draw_seed()
+        request.check_vocabulary(self.get_layer("target_embedding").input_dim, prefix)
+        if is_concrete(source):
+            found = self._compiled_search(request, (source, prefix, seed), jit_compile)(source, prefix, seed)
+        else:
+            found = decoding.search(self, source, prefix, seed, request)
+        if not return_attention_scores:
+            return found
+        return found, self._attention_of(source, found.tokens, start_id)
+
+    def _compiled_search(self, request, examples, jit_compile):
+        """Returns the compiled search, made anew after weights were replaced (`quantize`, `enable_lora`)."""
+        kinds = tuple(None if each is None else (len(each.shape), str(each.dtype)) for each in examples)
+        key = request, kinds, jit_compile, tuple(id(variable) for variable in self.variables)
+        searches = self.__dict__.get("_searches", {})
+        if key not in searches:
+            searches = {known: value for known, value in searches.items() if known[3] == key[3]}
+
+            def run(source, prefix, seed):
+                return decoding.search(self, source, prefix, seed, request)
+
+            searches[key] = compiled(self, run, examples, jit_compile)
+            object.__setattr__(self, "_searches", searches)  # past Keras, which would track it
+        return searches[key]
+
+    def _attention_of(self, source, tokens, start_id):
+        """Returns the attention of generated tokens `[B, N, L]` over the source, as in training."""
+        rows, number, length = ops.shape(tokens)
+        texts = ops.reshape(tokens, (rows * number, length))
+        read = ops.concatenate([ops.full((rows * number, 1), start_id, "int32"), texts[:, :-1]], axis=1)
+        scores = self.attention_scores(ops.repeat(source, number, axis=0), read)
+        written = ops.reshape(ops.not_equal(texts, PADDING_ID), (-1, *(1,) * (len(scores.shape) - 3), length, 1))
+        return ops.reshape(ops.where(written, scores, 0), (rows, number, *ops.shape(scores)[1:]))
 
     def read_ids(self, name, ids, axes, vocabulary):
         """Returns ids as a tensor, after checking their axes and values."""
@@ -47,6 +112,18 @@ class Seq2SeqModel(keras.Model):
             raise ValueError(
                 f"`{name}` must hold ids from 0 to {size - 1}. Received: {name} with ids from {lowest} to {highest}."
             )
+
+
+@register
+class Seq2SeqModel(SequenceModel):
+    """A functional model from `{"source": [B, S], "target": [B, T]}` to logits `[B, T, V]`, made by the recipes."""
+
+    def call(self, inputs, training=None, mask=None):
+        named = inputs if isinstance(inputs, dict) else dict(zip(("source", "target"), inputs))
+        check_axes({"source": "BS", "target": "BT"}, named)
+        for name in ("source", "target"):
+            self.check_ids(name, named[name], name)
+        return super().call(named, training=training, mask=mask)
 
 
 def padding_mask(ids):

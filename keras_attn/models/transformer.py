@@ -1,15 +1,17 @@
 """The Transformer: encoder and decoder over ids."""
 
 import keras
+from keras import ops
 
 from keras_attn.blocks import DecoderBlock, EncoderBlock
 from keras_attn.checks import check_positive
 from keras_attn.composite import clone
 from keras_attn.models.sequence_model import Seq2SeqModel, id_inputs, padding_mask
-from keras_attn.positions import Sinusoidal
+from keras_attn.positions import HeadPosition, NoPosition, Sinusoidal
 from keras_attn.residual import PostNorm
 from keras_attn.slots import register
 from keras_attn.stacks import Decoder, Encoder
+from keras_attn.sublayers import with_scores
 
 
 @register
@@ -23,6 +25,40 @@ class TransformerModel(Seq2SeqModel):
     def decode(self, target, memory, memory_mask):
         """`[B, T]` ids and the memory -> logits `[B, T, V]`."""
         return decode(self.get_layer, self.read_ids("target", target, "BT", "target"), memory, memory_mask)
+
+    def init_state(self, source, max_length, cache=None):
+        """Returns the state before the first target token: empty caches, and the memory's keys and values.
+
+        Args:
+            source: Ids `[B, S]`.
+            max_length: Number of target tokens there will be at most.
+            cache: How keys and values are kept: `ExactCache()` by default, or `Int8Cache()`.
+
+        Raises:
+            ValueError: If `source` is not of rank 2, or holds ids outside the vocabulary.
+        """
+        memory, memory_mask = self.encode(source)
+        return self.get_layer("decoder").init_state(memory, memory_mask, max_length=max_length, cache=cache)
+
+    def step(self, tokens, state, index, return_attention_scores=False):
+        """Reads one target token per row.
+
+        Args:
+            tokens: Ids `[B]`, at first the start id; or `[B W]`, the W beams of each row side by side.
+            state: From `init_state` or the step before.
+            index: Position of the step, an integer scalar or `[B]`.
+            return_attention_scores: Whether to return the attention over the source too, the
+                mean over blocks and heads, `[B, S]`.
+
+        Returns:
+            Logits `[B, V]` of the next token (or them and the scores), and the new state.
+        """
+        tokens = self.read_ids("tokens", tokens, "B", "target")
+        x = embed_one(self.get_layer, tokens, index)
+        outputs, state = self.get_layer("decoder").step(x, state, index, return_attention_scores)
+        outputs, scores = with_scores(outputs)
+        logits = self.get_layer("logits")(self.get_layer("projection")(outputs))
+        return ((logits, ops.mean(scores, axis=(1, 2))) if return_attention_scores else logits), state
 
     def attention_scores(self, source, target):
         """Returns the attention of each target position over the source, for ids.
@@ -71,7 +107,8 @@ def Transformer(  # noqa: N802 - a recipe is named as what it makes
         hidden_size: Inner size of the feed-forward layers.
         dropout: Of the embeddings and of each sublayer.
         residual: The wiring of the blocks.
-        position: A layer that adds positions to embeddings; `Sinusoidal()` by default.
+        position: A layer that adds positions to embeddings, `Sinusoidal()` by default; or what
+            fills an attention's slot, for instance `Rotary()`, in the place of it.
         name: Of the model.
 
     Returns:
@@ -95,14 +132,10 @@ def Transformer(  # noqa: N802 - a recipe is named as what it makes
     """
     check_positive("source_vocabulary_size", source_vocabulary_size)
     check_positive("target_vocabulary_size", target_vocabulary_size)
-    check_positive("size", size)
-    check_positive("num_heads", num_heads)
-    if size % num_heads:
-        raise ValueError(f"`size` must be a multiple of `num_heads`. Received: size={size}, num_heads={num_heads}.")
-    position = Sinusoidal() if position is None else position
-    if not isinstance(position, keras.layers.Layer):
-        raise ValueError(f"`position` must be a layer that adds positions to embeddings. Received: {position!r}.")
+    check_heads(size, num_heads)
+    added, turned = split_position(position)
     block = {"num_heads": num_heads, "hidden_size": hidden_size, "dropout": dropout, "residual": residual}
+    block["position"] = turned
     layers = {
         "encoder": Encoder(num_layers, EncoderBlock(**block), name="encoder"),
         "decoder": Decoder(num_layers, DecoderBlock(**block), name="decoder"),
@@ -114,7 +147,7 @@ def Transformer(  # noqa: N802 - a recipe is named as what it makes
         layers[f"{side}_embedding"] = keras.layers.Embedding(
             vocabulary_size, size, embeddings_initializer=initializer, name=f"{side}_embedding"
         )
-        layers[f"{side}_position"] = clone(position, f"{side}_position")
+        layers[f"{side}_position"] = clone(added, f"{side}_position")
         layers[f"{side}_dropout"] = keras.layers.Dropout(dropout, name=f"{side}_dropout")
     inputs = id_inputs("source", "target")
     memory, memory_mask = encode(layers.__getitem__, inputs["source"])
@@ -140,3 +173,32 @@ def _embed(layer, side, ids):
     embedding = layer(f"{side}_embedding")
     embedded = embedding(ids) * embedding.output_dim**0.5  # [B, T, D]
     return layer(f"{side}_dropout")(layer(f"{side}_position")(embedded))
+
+
+def embed_one(layer, tokens, index):
+    """Embeds one target token per row, `[B]` -> `[B, D]`, at its position."""
+    embedding = layer("target_embedding")
+    embedded = embedding(tokens[:, None]) * embedding.output_dim**0.5  # [B, 1, D]
+    positions = ops.broadcast_to(ops.reshape(ops.cast(index, "int32"), (-1, 1)), (ops.shape(tokens)[0], 1))
+    return layer("target_position")(embedded, positions=positions)[:, 0]
+
+
+def split_position(position):
+    """Returns the layer that adds positions to embeddings, and what acts on the heads, of which one does nothing."""
+    if isinstance(position, HeadPosition):
+        return NoPosition(), position
+    position = Sinusoidal() if position is None else position
+    if not isinstance(position, keras.layers.Layer):
+        raise ValueError(
+            "`position` must be a layer that adds positions to embeddings, or fill an attention's slot. "
+            f"Received: position={position!r}."
+        )
+    return position, None
+
+
+def check_heads(size, num_heads):
+    """Raises a `ValueError` unless the heads share the model size evenly."""
+    check_positive("size", size)
+    check_positive("num_heads", num_heads)
+    if size % num_heads:
+        raise ValueError(f"`size` must be a multiple of `num_heads`. Received: size={size}, num_heads={num_heads}.")

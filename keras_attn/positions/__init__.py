@@ -1,6 +1,6 @@
 """Positions: added to embeddings, turning queries and keys, or added to scores."""
 
-from keras_attn.positions.added import Learned, Sinusoidal
+from keras_attn.positions.added import Learned, NoPosition, Sinusoidal
 from keras_attn.positions.angles import row_positions
 from keras_attn.positions.heads import HeadPosition
 from keras_attn.positions.relative import Alibi, RelativeBias
@@ -13,6 +13,7 @@ __all__ = [
     "Learned",
     "LinearScaling",
     "NTKScaling",
+    "NoPosition",
     "RelativeBias",
     "Rotary",
     "Scaling",

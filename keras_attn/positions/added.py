@@ -124,3 +124,11 @@ class Learned(_AddedPositions):
 
     def table(self, positions, size):
         return self.embedding(positions)
+
+
+@register
+class NoPosition(_AddedPositions):
+    """Adds nothing: for models whose attention knows the positions."""
+
+    def call(self, inputs, positions=None, mask=None, inputs_mask=None, training=None):
+        return masks.hide(inputs, masks.first_given(mask, inputs_mask))

@@ -10,6 +10,8 @@
 - `in_xla()`: whether XLA compiles what runs now.
 - `value_of(tensor)`: the tensor, or what a variable holds.
 - `empty(shape, dtype, in_place)`, `write_rows(table, rows, values, in_place)`: a table that is written by rows.
+- `while_loop(goes_on, body, carry)`, `no_gradient()`: the loop of generation.
+- `compiled(model, function, examples, jit_compile)`: a function of tensors that reads the model's weights.
 - `is_concrete(tensor)`: whether the tensor's values can be looked at now.
 """
 
@@ -25,16 +27,19 @@ adapter = importlib.import_module(f"keras_attn.kernels.backend.{keras.config.bac
 
 add_to_block = adapter.add_to_block
 block_uniform = adapter.block_uniform
+compiled = adapter.compiled
 empty = adapter.empty
 fori = adapter.fori
 fused = adapter.fused
 has_fused = adapter.has_fused
 in_xla = adapter.in_xla
 is_concrete = adapter.is_concrete
+no_gradient = adapter.no_gradient
 product = adapter.product
 recompute = adapter.recompute
 scan = adapter.scan
 stack_blocks = adapter.stack_blocks
 value_of = adapter.value_of
+while_loop = adapter.while_loop
 write_rows = adapter.write_rows
 zero_blocks = adapter.zero_blocks

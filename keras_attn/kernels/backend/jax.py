@@ -1,6 +1,9 @@
 """JAX: the loop is `lax.scan`."""
 
+import contextlib
+
 import jax
+import keras
 
 has_fused = True
 
@@ -96,3 +99,24 @@ def empty(shape, dtype, in_place):
 def write_rows(table, rows, values, in_place):
     """As the TensorFlow adapter's `write_rows`; inside a compiled loop XLA writes in place by itself."""
     return table.at[rows].set(values)
+
+
+def while_loop(goes_on, body, carry):
+    """As the TensorFlow adapter's `while_loop`."""
+    return jax.lax.while_loop(goes_on, body, carry)
+
+
+def no_gradient():
+    """As the TensorFlow adapter's `no_gradient`."""
+    return contextlib.nullcontext()
+
+
+def compiled(model, function, examples, jit_compile):
+    """As the TensorFlow adapter's `compiled`, but traced anew for each shape, and always by XLA."""
+
+    @jax.jit
+    def run(values, *tensors):
+        with keras.StatelessScope(state_mapping=list(zip(model.variables, values))):
+            return function(*tensors)
+
+    return lambda *tensors: run([variable.value for variable in model.variables], *tensors)

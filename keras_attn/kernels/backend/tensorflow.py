@@ -1,5 +1,8 @@
 """TensorFlow: the loop is a `tf.while_loop` over TensorArrays, which trains with and without XLA."""
 
+import contextlib
+import functools
+
 import tensorflow as tf
 from keras import tree
 
@@ -85,7 +88,8 @@ def stack_blocks(sums):
 def block_uniform(shape, seed, row, column):
     """Uniform float32 numbers of a block, the same for the same seed `[2]` and block indices."""
     seed = tf.cast(tf.bitcast(tf.cast(seed, tf.uint32), tf.int32), tf.int32)
-    return tf.random.stateless_uniform(shape, seed=seed + tf.stack([row * 1_000_003, column]))
+    seed = seed + tf.stack([row * 1_000_003, column])
+    return tf.random.stateless_uniform(shape, seed=seed, alg="philox")  # the same numbers under XLA
 
 
 def product(left, right, transpose_left=False, transpose_right=False):
@@ -165,3 +169,40 @@ def write_rows(table, rows, values, in_place):
     if in_place and not in_xla():  # costs the same for every R, which a scatter outside XLA does not
         return tf.ensure_shape(tf.raw_ops.InplaceUpdate(x=table, i=rows, v=values), table.shape)
     return tf.tensor_scatter_nd_update(table, rows[:, None], values)
+
+
+def while_loop(goes_on, body, carry):
+    """Runs `carry = body(carry)` while `goes_on(carry)`; shapes and dtypes stay the same from turn to turn."""
+
+    def turn(*flat):
+        new = tree.flatten(body(tree.pack_sequence_as(carry, flat)))
+        return [same_shape(one, old) for one, old in zip(new, flat, strict=True)]
+
+    flat = [tf.convert_to_tensor(tensor) for tensor in tree.flatten(carry)]
+    flat = tf.while_loop(lambda *flat: goes_on(tree.pack_sequence_as(carry, flat)), turn, flat)
+    return tree.pack_sequence_as(carry, flat)
+
+
+def no_gradient():
+    """Returns a context in which nothing is kept for gradients; TensorFlow keeps nothing unasked."""
+    return contextlib.nullcontext()
+
+
+def compiled(model, function, examples, jit_compile):
+    """Returns `function(*tensors)` compiled, one trace for tensors of all sizes.
+
+    Args:
+        model: Whose weights it reads.
+        examples: Tensors of the ranks and dtypes to come, or None.
+        jit_compile: Whether XLA compiles it, once per shape.
+    """
+    del model
+    specs = [each if each is None else tf.TensorSpec([None] * len(each.shape), each.dtype) for each in examples]
+    known = [spec for spec in specs if spec is not None]
+
+    @functools.partial(tf.function, input_signature=known, jit_compile=jit_compile)
+    def run(*given):
+        tensors = iter(given)
+        return function(*(None if spec is None else next(tensors) for spec in specs))
+
+    return lambda *tensors: run(*(tensor for tensor in tensors if tensor is not None))

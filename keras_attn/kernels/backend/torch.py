@@ -102,3 +102,20 @@ def empty(shape, dtype, in_place):
 def write_rows(table, rows, values, in_place):
     """As the TensorFlow adapter's `write_rows`."""
     return table.index_put_((rows,), values) if in_place else table.index_put((rows,), values)
+
+
+def while_loop(goes_on, body, carry):
+    """As the TensorFlow adapter's `while_loop`."""
+    while goes_on(carry):
+        carry = body(carry)
+    return carry
+
+
+def no_gradient():
+    """As the TensorFlow adapter's `no_gradient`."""
+    return torch.no_grad()
+
+
+def compiled(model, function, examples, jit_compile):
+    """As the TensorFlow adapter's `compiled`: PyTorch runs as it goes."""
+    return function

@@ -1,0 +1,180 @@
+"""Beam search: the W most probable texts of a row side by side, the finished ones frozen."""
+
+import math
+import numbers
+
+from keras import ops
+
+from keras_attn.checks import check_positive
+from keras_attn.decoding.strategies import Generated, Strategy, put
+from keras_attn.slots import register
+
+NOTHING = float("-inf")
+
+
+@register
+class Beam(Strategy):
+    """Follows the `width` most probable unfinished texts, and keeps the best finished ones apart.
+
+    A text that ends is frozen with its score, for ever:
+    `score = log P(Y|X) / lp(Y) + cp(X; Y)`, `lp(Y) = ((5 + |Y|) / 6)^length_penalty`,
+    `cp = coverage_penalty * sum_s log(min(sum_t a_ts, 1))`, the end id counted in |Y|.
+    A text ends if its end id is among the `width` best continuations of the row. The search of
+    a row stops as soon as no unfinished text can overtake the returned ones any more, whatever
+    comes; texts that are unfinished at the greatest length are scored as they stand. A width
+    of 1 is the greedy search.
+
+    Args:
+        width: Number W of texts that a row follows.
+        length_penalty: Exponent of the length penalty; 0 for none.
+        coverage_penalty: Factor of the coverage penalty; 0 for none. Wants a model whose
+            `step(..., return_attention_scores=True)` returns the attention over the source.
+        num_return_sequences: Number N of texts returned, at most `width`.
+        patience: Stops a row as soon as `patience * width` texts have finished, also if others
+            could still overtake (Kasai et al. 2022, arXiv:2204.05424); None for the exact stop.
+
+    Raises:
+        ValueError: For numbers out of range.
+
+    Example:
+    >>> from keras_attn.decoding import Beam
+    >>> strategy = Beam(width=4, length_penalty=0.6)
+
+    References:
+        Wu et al. 2016, Google's Neural Machine Translation System, arXiv:1609.08144, section 7.
+    """
+
+    def __init__(self, width=4, length_penalty=0.0, coverage_penalty=0.0, num_return_sequences=1, patience=None):
+        check_positive("width", width)
+        check_positive("num_return_sequences", num_return_sequences)
+        if num_return_sequences > width:
+            raise ValueError(
+                "`num_return_sequences` must be at most `width`. "
+                f"Received: num_return_sequences={num_return_sequences}, width={width}."
+            )
+        for name, value in (("length_penalty", length_penalty), ("coverage_penalty", coverage_penalty)):
+            if not isinstance(value, numbers.Real) or not math.isfinite(value):
+                raise ValueError(f"`{name}` must be a number. Received: {name}={value!r}.")
+        if coverage_penalty < 0:
+            raise ValueError(f"`coverage_penalty` must not be negative. Received: {coverage_penalty!r}.")
+        if patience is not None and not patience * width >= num_return_sequences:
+            raise ValueError(
+                "`patience` times `width` must be at least `num_return_sequences`. "
+                f"Received: patience={patience!r}, width={width}, num_return_sequences={num_return_sequences}."
+            )
+        self.width = width
+        self.length_penalty = length_penalty
+        self.coverage_penalty = coverage_penalty
+        self.num_return_sequences = num_return_sequences
+        self.patience = patience
+
+    @property
+    def num_beams(self):
+        return self.width
+
+    @property
+    def reads_attention(self):
+        return self.coverage_penalty > 0
+
+    def start(self, problem):
+        rows, shape = problem.batch_size, (problem.batch_size, self.width)
+        nothing = ops.full(shape, NOTHING, "float32")
+        search = {
+            "tokens": ops.zeros((*shape, problem.max_length), "int32"),
+            # All beams are alike at first: only the first one counts.
+            "log_probs": ops.where(ops.equal(ops.arange(self.width), 0), ops.zeros(shape, "float32"), nothing),
+            "ended_tokens": ops.zeros((*shape, problem.max_length), "int32"),
+            "ended_lengths": ops.zeros(shape, "int32"),
+            "ended_scores": nothing,
+            "num_ended": ops.zeros((rows,), "int32"),
+            "done": ops.zeros((rows,), "bool"),
+        }
+        if self.reads_attention:
+            search["coverage"] = ops.zeros((*shape, ops.shape(problem.source_mask)[1]), "float32")
+        return search
+
+    def advance(self, log_probs, search, index, problem, attention=None):
+        done, num_tokens = search["done"], log_probs.shape[-1]
+        rows, coverage = ops.shape(done)[0], search.get("coverage")
+        if coverage is not None:
+            coverage = coverage + ops.reshape(ops.cast(attention, "float32"), ops.shape(coverage))
+        totals = search["log_probs"][..., None] + ops.reshape(log_probs, (rows, self.width, num_tokens))
+        # Twice the width: at most every second one ends, one for each beam.
+        best, places = ops.top_k(
+            ops.reshape(totals, (rows, self.width * num_tokens)), min(2 * self.width, self.width * num_tokens)
+        )
+        parents, tokens = places // num_tokens, places % num_tokens  # [B, 2 W]
+        texts = put(along(search["tokens"], parents), tokens, index)  # [B, 2 W, L]
+        covered = None if coverage is None else along(coverage, parents)
+        ends = ops.equal(tokens, problem.end_id)
+
+        among_best = ops.arange(ops.shape(best)[1]) < self.width
+        ended = ops.logical_and(ops.logical_and(ends, among_best), best > NOTHING)
+        scores = ops.where(ended, self._scores(best, index + 1, covered, problem), NOTHING)
+        frozen = self._join(search, texts, index + 1, scores)
+        num_ended = search["num_ended"] + ops.sum(ops.cast(ended, "int32"), axis=-1)
+
+        log_probs, kept = ops.top_k(ops.where(ends, NOTHING, best), self.width)  # [B, W]
+        new = {"tokens": along(texts, kept), "log_probs": log_probs, **frozen, "num_ended": num_ended}
+        if covered is not None:
+            new["coverage"] = along(covered, kept)
+        # A row that is done stays as it is.
+        new = {name: ops.where(lift(done, tensor), search[name], tensor) for name, tensor in new.items()}
+        new["done"] = ops.logical_or(done, self._is_done(new, index + 1, problem))
+        tokens = ops.where(done[:, None], 0, ops.take_along_axis(tokens, kept, axis=-1))
+        parents = ops.take_along_axis(parents, kept, axis=-1) + ops.arange(rows)[:, None] * self.width
+        return ops.reshape(tokens, (-1,)), ops.reshape(parents, (-1,)), new
+
+    def finish(self, search, problem):
+        length = problem.max_length
+        scores = self._scores(search["log_probs"], length, search.get("coverage"), problem)
+        scores = ops.where(search["done"][:, None], NOTHING, scores)  # what is unfinished at the greatest length
+        found = self._join(search, search["tokens"], length, scores)
+        return Generated(*(found[f"ended_{name}"][:, : self.num_return_sequences] for name in Generated._fields))
+
+    def _join(self, search, texts, length, scores):
+        """Returns the best W of the frozen texts and of others `[B, X, L]` that have one length."""
+        lengths = ops.ones_like(scores, dtype="int32") * length
+        joined = {"ended_tokens": texts, "ended_lengths": lengths, "ended_scores": scores}
+        joined = {name: ops.concatenate([search[name], tensor], axis=1) for name, tensor in joined.items()}
+        scores, places = ops.top_k(joined["ended_scores"], self.width)
+        found = {name: along(tensor, places) for name, tensor in joined.items()}
+        real = scores > NOTHING  # places without a text hold nothing
+        return {name: ops.where(lift(real, tensor), tensor, 0) for name, tensor in found.items()} | {
+            "ended_scores": scores
+        }
+
+    def _scores(self, log_probs, length, coverage, problem):
+        """Returns the scores `[B, X]` of texts of one length."""
+        scores = log_probs / self._penalty(length)
+        if coverage is None:
+            return scores
+        covered = ops.log(ops.clip(coverage, 1e-30, 1.0))  # [B, X, S]
+        covered = ops.where(problem.source_mask[:, None], covered, 0.0)
+        return scores + self.coverage_penalty * ops.sum(covered, axis=-1)
+
+    def _penalty(self, length):
+        return ((5.0 + ops.cast(length, "float32")) / 6.0) ** self.length_penalty
+
+    def _is_done(self, search, length, problem):
+        """Returns `[B]`: no unfinished text can overtake the returned ones, or patience is at its end."""
+        # Log probabilities only fall, the coverage penalty is at most 0, the length penalty is
+        # most favourable at one of the two ends.
+        last = ops.convert_to_tensor(problem.max_length, "int32")
+        penalty = self._penalty(last if self.length_penalty > 0 else ops.minimum(length + 1, last))
+        bound = ops.max(search["log_probs"], axis=-1) / penalty
+        least = search["ended_scores"][:, self.num_return_sequences - 1]
+        done = ops.logical_or(least >= bound, ops.equal(bound, NOTHING))
+        enough = 1 if self.width == 1 else self.patience and math.ceil(self.patience * self.width)
+        return ops.logical_or(done, search["num_ended"] >= enough) if enough else done
+
+
+def along(tensor, places):
+    """Returns the entries `[B, Y, ...]` of a tensor `[B, X, ...]` at the places `[B, Y]`."""
+    places = ops.reshape(places, (*ops.shape(places), *(1,) * (len(tensor.shape) - 2)))
+    return ops.take_along_axis(tensor, places, axis=1)
+
+
+def lift(mask, tensor):
+    """Returns a mask of the tensor's first axes with axes of size 1 for the others."""
+    return ops.reshape(mask, (*ops.shape(mask), *(1,) * (len(tensor.shape) - len(mask.shape))))

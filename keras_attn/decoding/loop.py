@@ -1,0 +1,208 @@
+"""The one loop over a model's steps, for every decoder and every strategy."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from keras_attn.cache import in_place
+from keras_attn.checks import check_positive, static_shape
+from keras_attn.decoding.processors import Processor
+from keras_attn.decoding.strategies import Greedy, Problem, Strategy
+from keras_attn.kernels.backend import is_concrete, no_gradient, while_loop
+
+
+def generate(
+    model, source, strategy=None, max_length=256, start_id=1, end_id=2, prefix_ids=None, processors=(), cache=None
+):
+    """Generates texts token by token, until all rows are done.
+
+    Runs as it stands: eagerly, inside a `tf.function` or `jax.jit`, under XLA, inside an
+    exported graph. The recipes' `model.generate` compiles it.
+
+    Args:
+        model: Anything with `init_state(source, max_length) -> state`, a structure of tensors
+            `[B, ...]`, and `step(tokens [B], state, index) -> (logits [B, V], state)`. What
+            stands under the key `"shared"` of a dictionary of the state belongs to a row, not
+            to its beams, and is never repeated.
+        source: What `init_state` takes; its first axis is the batch.
+        strategy: `Greedy()` by default, `Sample(...)`, `Beam(...)`, or your own `Strategy`.
+        max_length: Number L of tokens at most.
+        start_id: The token that the first step reads.
+        end_id: The token that ends a text.
+        prefix_ids: Tokens that texts begin with, int32 `[B, P]` or `[P]`, 0 where there is none.
+        processors: `MinLength`, `BannedTokens`, `RepetitionPenalty` or your own, in turn.
+        cache: How attention keeps keys and values (`ExactCache()` or `Int8Cache()`), for models
+            whose `init_state` takes it.
+
+    Returns:
+        `Generated`: tokens `[B, N, L]`, lengths `[B, N]`, scores `[B, N]`.
+
+    Raises:
+        ValueError: For arguments out of range, an end id beyond the model's vocabulary, or a
+            prefix longer than `max_length`.
+
+    Example:
+    >>> import numpy as np
+    >>> from keras_attn import decoding, models
+    >>> model = models.RNNSeq2Seq(50, 60, size=16)
+    >>> found = decoding.generate(model, np.array([[5, 6, 2]]), decoding.Beam(width=3), max_length=7)
+    >>> found.tokens.shape.as_list()
+    [1, 1, 7]
+    """
+    request = Request(strategy or Greedy(), max_length, start_id, end_id, tuple(processors), cache)
+    return search(
+        model, ops.convert_to_tensor(source), request.prefix(prefix_ids), request.strategy.draw_seed(), request
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What does not change between the batches of one kind of generation; see `generate`."""
+
+    strategy: Strategy
+    max_length: int
+    start_id: int
+    end_id: int
+    processors: tuple = ()
+    cache: object = None
+
+    def __post_init__(self):
+        if not isinstance(self.strategy, Strategy):
+            raise ValueError(f"`strategy` must be a Strategy of keras_attn. Received: strategy={self.strategy!r}.")
+        check_positive("max_length", self.max_length)
+        if not all(isinstance(processor, Processor) for processor in self.processors):
+            raise ValueError(f"`processors` must be Processors of keras_attn. Received: {self.processors!r}.")
+        for name in ("start_id", "end_id"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must not be negative. Received: {name}={getattr(self, name)}.")
+
+    def prefix(self, prefix_ids):
+        """Returns the prefix as int32 `[B or 1, P]`, or None."""
+        if prefix_ids is None:
+            return None
+        prefix = ops.cast(prefix_ids, "int32")
+        prefix = prefix[None] if len(prefix.shape) == 1 else prefix
+        if len(prefix.shape) != 2 or (prefix.shape[1] or 0) > self.max_length:
+            raise ValueError(
+                f"`prefix_ids` must be [B, P] or [P] with P at most max_length={self.max_length}. "
+                f"Received: prefix_ids.shape={static_shape(prefix)}."
+            )
+        return prefix
+
+    def check_vocabulary(self, num_tokens, prefix):
+        """Raises a `ValueError` for ids that the model's logits `[B, V]` do not have."""
+        for name in ("start_id", "end_id"):
+            if getattr(self, name) >= num_tokens:
+                raise ValueError(
+                    f"`{name}` must be less than the {num_tokens} ids of the model. "
+                    f"Received: {name}={getattr(self, name)}."
+                )
+        if prefix is not None and is_concrete(prefix) and prefix.shape[1]:
+            highest = int(ops.max(prefix))
+            if highest >= num_tokens:
+                raise ValueError(
+                    f"`prefix_ids` must be less than the {num_tokens} ids of the model. Received: ids up to {highest}."
+                )
+
+
+def search(model, source, prefix, seed, request):
+    """Runs the loop; arguments as `generate`'s, checked and as tensors."""
+    strategy, width = request.strategy, request.strategy.num_beams
+    rows = ops.shape(source)[0]
+    problem = Problem(rows, request.max_length, request.end_id, seed, source_mask(strategy, source))
+    named = {} if request.cache is None else {"cache": request.cache}
+    with in_place(), no_gradient():
+        state = model.init_state(source, request.max_length, **named)
+        state = state if width == 1 else map_beams(lambda tensor: ops.repeat(tensor, width, axis=0), state)
+        first = getattr(model, "first_tokens", None)
+        tokens = ops.ones((rows,), "int32") * request.start_id if first is None else first(source)
+        carry = {
+            "index": ops.zeros((), "int32"),
+            "tokens": ops.repeat(tokens, width, axis=0),
+            "state": state,
+            "search": strategy.start(problem),
+        }
+
+        def goes_on(carry):
+            unfinished = ops.logical_not(ops.all(carry["search"]["done"]))
+            return ops.logical_and(carry["index"] < request.max_length, unfinished)
+
+        def body(carry):
+            index, known = carry["index"], carry["search"]
+            outputs, state = step(model, carry["tokens"], carry["state"], index, strategy.reads_attention)
+            logits, attention = outputs if strategy.reads_attention else (outputs, None)
+            request.check_vocabulary(logits.shape[-1], prefix)
+            logits = ops.cast(logits, "float32")
+            texts = ops.reshape(known["tokens"], (-1, request.max_length))
+            for processor in request.processors:
+                logits = processor(logits, texts, index, request.end_id)
+            log_probs = forced(ops.log_softmax(logits, axis=-1), prefix, index, rows * width)
+            tokens, parents, known = strategy.advance(log_probs, known, index, problem, attention)
+            if parents is not None:
+                state = map_beams(lambda tensor: ops.take(tensor, parents, axis=0), state)
+            return {"index": index + 1, "tokens": ops.cast(tokens, "int32"), "state": state, "search": known}
+
+        return strategy.finish(while_loop(goes_on, body, carry)["search"], problem)
+
+
+def step(model, tokens, state, index, return_attention_scores):
+    """Runs one step of the model, with its attention over the source if the strategy reads it."""
+    if not return_attention_scores:
+        return model.step(tokens, state, index)
+    return model.step(tokens, state, index, return_attention_scores=True)
+
+
+def forced(log_probs, prefix, index, num_rows):
+    """Returns log probabilities `[R, V]`, minus infinity for all but a token that the prefix forces."""
+    if prefix is None:
+        return log_probs
+    length = ops.shape(prefix)[1]
+    padded = ops.pad(prefix, [[0, 0], [0, 1]])  # the last column forces nothing
+    wanted = ops.take(padded, ops.minimum(index, length), axis=1)[:, None]  # [B or 1, 1]
+    wanted = ops.repeat(ops.broadcast_to(wanted, (ops.shape(wanted)[0], 1)), num_rows // ops.shape(wanted)[0], axis=0)
+    others = ops.not_equal(ops.arange(log_probs.shape[-1]), wanted)
+    return ops.where(ops.logical_and(wanted > 0, others), float("-inf"), log_probs)
+
+
+def source_mask(strategy, source):
+    """Returns which source positions are real, `[B, S]`, where a strategy has to know."""
+    if not strategy.reads_attention:
+        return None
+    if len(source.shape) != 2:
+        raise ValueError(
+            f"A coverage penalty wants a `source` of ids, [B, S]. Received: source.shape={static_shape(source)}."
+        )
+    return ops.not_equal(source, 0)
+
+
+def map_beams(function, state):
+    """Applies a function to the tensors of a state that belong to beams: to none under the key `"shared"`."""
+    if isinstance(state, dict):
+        return {name: part if name == "shared" else map_beams(function, part) for name, part in state.items()}
+    if isinstance(state, (list, tuple)):
+        parts = [map_beams(function, part) for part in state]
+        return state._make(parts) if isinstance(state, tuple) and "_make" in dir(state) else state.__class__(parts)
+    return function(state) if state is not None and len(state.shape) else state
+
+
+def generate_batches(model, batches, verbose=1, **named):
+    """Generates for every batch of sources, with a progress bar.
+
+    Args:
+        model: With a `generate`, as the recipes have it.
+        batches: A `tf.data.Dataset` or any iterable of sources.
+        verbose: 1 shows a progress bar, 0 does not.
+        **named: As for `generate`.
+
+    Yields:
+        `Generated`, batch by batch.
+    """
+    try:
+        number = len(batches)
+    except TypeError:  # not known beforehand
+        number = None
+    progress = keras.utils.Progbar(number, unit_name="batch", verbose=verbose)
+    for source in batches:
+        yield model.generate(source, **named)
+        progress.add(1)

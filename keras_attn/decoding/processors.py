@@ -1,0 +1,86 @@
+"""What changes the model's logits before a token is chosen; any number of them, one after the other."""
+
+import numbers
+
+from keras import ops
+
+from keras_attn.checks import check_positive
+from keras_attn.slots import Slot, register
+
+
+class Processor(Slot):
+    """Changes logits. Write your own by subclassing."""
+
+    def __call__(self, logits, tokens, index, end_id):
+        """Returns new logits `[R, V]`; minus infinity forbids a token.
+
+        Args:
+            logits: `[R, V]` in float32, R being the rows, or all beams of all rows.
+            tokens: What each text holds so far, int32 `[R, L]`, zeros behind.
+            index: Number of tokens so far, an int32 scalar.
+            end_id: The token that ends a text.
+        """
+        raise NotImplementedError(f"`{self.__class__.__name__}` must define `__call__`.")
+
+
+@register
+class BannedTokens(Processor):
+    """Tokens that never come.
+
+    Args:
+        ids: The tokens' ids.
+
+    >>> from keras_attn.decoding import BannedTokens
+    >>> no_unknown = BannedTokens([0, 1, 3])
+    """
+
+    def __init__(self, ids):
+        if not isinstance(ids, (list, tuple)) or not all(isinstance(i, numbers.Integral) and i >= 0 for i in ids):
+            raise ValueError(f"`ids` must be a list of ids. Received: ids={ids!r}.")
+        self.ids = list(ids)
+
+    def __call__(self, logits, tokens, index, end_id):
+        num_tokens = logits.shape[-1]
+        if max(self.ids, default=0) >= num_tokens:
+            raise ValueError(f"`ids` must be less than the {num_tokens} ids of the model. Received: ids={self.ids}.")
+        banned = [v in self.ids for v in range(num_tokens)]
+        return ops.where(ops.convert_to_tensor(banned), float("-inf"), logits)
+
+
+@register
+class MinLength(Processor):
+    """No end before a text has so many tokens, the end id not counted.
+
+    Args:
+        length: Number of tokens.
+    """
+
+    def __init__(self, length):
+        check_positive("length", length)
+        self.length = length
+
+    def __call__(self, logits, tokens, index, end_id):
+        too_early = ops.logical_and(ops.equal(ops.arange(logits.shape[-1]), end_id), index < self.length)
+        return ops.where(too_early, float("-inf"), logits)
+
+
+@register
+class RepetitionPenalty(Processor):
+    """Makes the tokens that a text has already less probable (Keskar et al. 2019, arXiv:1909.05858).
+
+    Their logits are divided by the penalty where positive, and multiplied by it where negative.
+
+    Args:
+        penalty: At least 1; 1 changes nothing.
+    """
+
+    def __init__(self, penalty):
+        if not isinstance(penalty, numbers.Real) or not penalty >= 1:
+            raise ValueError(f"`penalty` must be a number of at least 1. Received: penalty={penalty!r}.")
+        self.penalty = penalty
+
+    def __call__(self, logits, tokens, index, end_id):
+        written = ops.arange(ops.shape(tokens)[-1]) < index
+        counts = ops.one_hot(ops.where(written, tokens, -1), logits.shape[-1], dtype="float32")  # -1: all zeros
+        had = ops.max(counts, axis=1) > 0  # [R, V]
+        return ops.where(had, ops.where(logits > 0, logits / self.penalty, logits * self.penalty), logits)

@@ -1,0 +1,208 @@
+"""How the next token is chosen, where every row has one text: the best one, or one drawn by chance."""
+
+import dataclasses
+import numbers
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from keras_attn.checks import check_positive
+from keras_attn.kernels.backend import block_uniform
+from keras_attn.slots import Slot, register
+
+
+class Generated(NamedTuple):
+    """What generation returns, the N texts of each row best first.
+
+    Attributes:
+        tokens: Ids `[B, N, L]`: the start id is not among them, the end id is, and 0 follows it.
+        lengths: `[B, N]`, the end id counted.
+        scores: `[B, N]`, sums of log probabilities, divided by the length penalty where there is one.
+    """
+
+    tokens: Any
+    lengths: Any
+    scores: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What a strategy is told of the search.
+
+    Attributes:
+        batch_size: Number of rows B.
+        max_length: Number L of tokens there will be at most.
+        end_id: The token that ends a text.
+        seed: Integers `[2]`, or None for a strategy that draws nothing.
+        source_mask: Boolean `[B, S]`, True for real source positions, or None where it is not known.
+    """
+
+    batch_size: Any
+    max_length: int
+    end_id: int
+    seed: Any = None
+    source_mask: Any = None
+
+
+class Strategy(Slot):
+    """Chooses tokens from log probabilities, and keeps what it needs in a search: a dictionary of tensors.
+
+    The loop reads two entries of it: `"done"`, boolean `[B]`, and `"tokens"`, what every text
+    holds so far, int32 `[B, L]`, or `[B, W, L]` for W beams.
+
+    Attributes:
+        num_beams: Number W of texts that a row follows at a time.
+        reads_attention: Whether `advance` wants the attention over the source.
+    """
+
+    num_beams = 1
+    reads_attention = False
+
+    def draw_seed(self):
+        """Returns the integers `[2]` that stand for chance in one search, or None."""
+
+    def start(self, problem):
+        """Returns the search before the first token."""
+        raise NotImplementedError(f"`{self.__class__.__name__}` must define `start(problem)`.")
+
+    def advance(self, log_probs, search, index, problem, attention=None):
+        """Chooses the tokens of one position.
+
+        Args:
+            log_probs: `[B W, V]` in float32.
+            search: From `start` or the position before.
+            index: The position, an int32 scalar.
+            problem: The `Problem`.
+            attention: Scores over the source, `[B W, S]`, if the strategy `reads_attention`.
+
+        Returns:
+            Tokens int32 `[B W]`; which beam each of them goes on from, `[B W]` among the rows
+            of the model's state, or None if each from its own; the new search.
+        """
+        raise NotImplementedError(f"`{self.__class__.__name__}` must define `advance`.")
+
+    def finish(self, search, problem):
+        """Returns the `Generated` texts."""
+        raise NotImplementedError(f"`{self.__class__.__name__}` must define `finish(search, problem)`.")
+
+
+class Picking(Strategy):
+    """One text per row: a subclass says which token comes next."""
+
+    def pick(self, log_probs, index, problem):
+        """Returns the next tokens int32 `[B]` for log probabilities `[B, V]`."""
+        raise NotImplementedError(f"`{self.__class__.__name__}` must define `pick(log_probs, index, problem)`.")
+
+    def start(self, problem):
+        rows = problem.batch_size
+        return {
+            "tokens": ops.zeros((rows, problem.max_length), "int32"),
+            "lengths": ops.zeros((rows,), "int32"),
+            "scores": ops.zeros((rows,), "float32"),
+            "done": ops.zeros((rows,), "bool"),
+        }
+
+    def advance(self, log_probs, search, index, problem, attention=None):
+        done = search["done"]
+        picked = ops.cast(self.pick(log_probs, index, problem), "int32")
+        gained = ops.take_along_axis(log_probs, picked[:, None], axis=-1)[:, 0]
+        picked = ops.where(done, 0, picked)
+        search = {
+            "tokens": put(search["tokens"], picked, index),
+            "lengths": search["lengths"] + ops.cast(ops.logical_not(done), "int32"),
+            "scores": search["scores"] + ops.where(done, 0.0, gained),
+            "done": ops.logical_or(done, ops.equal(picked, problem.end_id)),
+        }
+        return picked, None, search
+
+    def finish(self, search, problem):
+        return Generated(*(search[name][:, None] for name in Generated._fields))
+
+
+@register
+class Greedy(Picking):
+    """Always the most probable token.
+
+    Example:
+    >>> from keras_attn.decoding import Greedy
+    >>> strategy = Greedy()
+    """
+
+    def pick(self, log_probs, index, problem):
+        return ops.argmax(log_probs, axis=-1)
+
+
+@register
+class Sample(Picking):
+    """A token drawn by chance from the model's distribution, sharpened and cut as wanted.
+
+    `p_v ~ exp(log_prob_v / temperature)` over the tokens that top_k, top_p and min_p leave.
+
+    Args:
+        temperature: Above 0; below 1 it sharpens.
+        top_k: Keeps the k most probable tokens; None for all.
+        top_p: Keeps the fewest most probable tokens that hold this much of the probability, in
+            (0, 1] (nucleus sampling, Holtzman et al. 2020, arXiv:1904.09751).
+        min_p: Keeps tokens with at least this share of the best one's probability, in [0, 1]
+            (Nguyen et al. 2024, arXiv:2407.01082).
+        seed: Integer; the same one gives the same text again. None draws anew at every call.
+
+    Scores are those of the model's own distribution, before temperature and cuts.
+
+    Raises:
+        ValueError: For numbers out of range.
+
+    Example:
+    >>> from keras_attn.decoding import Sample
+    >>> strategy = Sample(temperature=0.8, top_p=0.9, seed=7)
+    """
+
+    def __init__(self, temperature=1.0, top_k=None, top_p=1.0, min_p=0.0, seed=None):
+        if not isinstance(temperature, numbers.Real) or not temperature > 0:
+            raise ValueError(f"`temperature` must be a number above 0. Received: temperature={temperature!r}.")
+        check_positive("top_k", 1 if top_k is None else top_k)
+        if not isinstance(top_p, numbers.Real) or not 0 < top_p <= 1:
+            raise ValueError(f"`top_p` must be in (0, 1]. Received: top_p={top_p!r}.")
+        if not isinstance(min_p, numbers.Real) or not 0 <= min_p <= 1:
+            raise ValueError(f"`min_p` must be in [0, 1]. Received: min_p={min_p!r}.")
+        if seed is not None and not isinstance(seed, numbers.Integral):
+            raise ValueError(f"`seed` must be an integer or None. Received: seed={seed!r}.")
+        self.temperature = temperature
+        self.top_k = top_k
+        self.top_p = top_p
+        self.min_p = min_p
+        self.seed = seed
+
+    def draw_seed(self):
+        if self.seed is None:
+            return ops.cast(keras.random.randint((2,), 0, 2**31 - 1), "uint32")
+        return ops.convert_to_tensor([self.seed % 2**32, 0], dtype="uint32")
+
+    def pick(self, log_probs, index, problem):
+        logits = self.cut(log_probs / self.temperature)
+        uniform = block_uniform(ops.shape(logits), problem.seed, index, 0)
+        # The largest of logits with Gumbel noise is a draw from their softmax (Gumbel 1954).
+        return ops.argmax(logits - ops.log(-ops.log(uniform)), axis=-1)
+
+    def cut(self, logits):
+        """Returns the logits `[B, V]`, minus infinity for tokens that are not to be drawn."""
+        if self.top_k is not None and self.top_k < logits.shape[-1]:
+            least = ops.top_k(logits, self.top_k)[0][:, -1:]
+            logits = ops.where(logits < least, float("-inf"), logits)
+        if self.top_p < 1:
+            falling = ops.flip(ops.sort(logits, axis=-1), axis=-1)
+            probabilities = ops.softmax(falling, axis=-1)
+            before = ops.cumsum(probabilities, axis=-1) - probabilities  # held by the more probable ones
+            least = ops.min(ops.where(before < self.top_p, falling, float("inf")), axis=-1, keepdims=True)
+            logits = ops.where(logits < least, float("-inf"), logits)
+        if self.min_p > 0:
+            least = ops.max(logits, axis=-1, keepdims=True) + ops.log(self.min_p)
+            logits = ops.where(logits < least, float("-inf"), logits)
+        return logits
+
+
+def put(tokens, values, index):
+    """Returns tokens `[..., L]` with the values `[...]` at one position."""
+    here = ops.equal(ops.arange(ops.shape(tokens)[-1]), index)
+    return ops.where(here, values[..., None], tokens)

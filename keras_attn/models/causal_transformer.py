@@ -1,0 +1,164 @@
+"""The decoder-only Transformer: goes on from prompts."""
+
+import keras
+from keras import ops
+
+from keras_attn.blocks import EncoderBlock
+from keras_attn.checks import check_axes, check_positive
+from keras_attn.composite import clone
+from keras_attn.masks import Causal
+from keras_attn.models.sequence_model import START_ID, SequenceModel, id_inputs, padding_mask
+from keras_attn.models.transformer import check_heads, embed_one, split_position
+from keras_attn.residual import PreNorm
+from keras_attn.slots import register
+from keras_attn.stacks import Encoder
+
+
+@register
+class CausalTransformerModel(SequenceModel):
+    """What `CausalTransformer` returns: the functional model, and its steps one by one."""
+
+    source_vocabulary = "target"
+
+    def call(self, inputs, training=None, mask=None):
+        named = inputs if isinstance(inputs, dict) else {"target": inputs[0] if isinstance(inputs, list) else inputs}
+        check_axes({"target": "BT"}, named)
+        self.check_ids("target", named["target"], "target")
+        return super().call(named, training=training, mask=mask)
+
+    def init_state(self, source, max_length, cache=None):
+        """Reads the prompts.
+
+        Args:
+            source: Ids of the prompts `[B, P]`, 0 behind the end of each.
+            max_length: Number of tokens there will be at most after them.
+            cache: How keys and values are kept: `ExactCache()` by default, or `Int8Cache()`.
+
+        Returns:
+            The state before the first step, which reads the prompt's last token (`first_tokens`)
+            at index 0.
+
+        Raises:
+            ValueError: If `source` is not of rank 2, or holds ids outside the vocabulary.
+        """
+        source = self.read_ids("source", source, "BS", "target")
+        lengths = prompt_lengths(source)
+        length = ops.shape(source)[1] + max_length
+        _, blocks = self.get_layer("blocks").prefill(embed(self.get_layer, source), lengths, length, cache)
+        return {"blocks": blocks, "offset": ops.maximum(lengths - 1, 0)}
+
+    def first_tokens(self, source):
+        """Returns what the first step reads: each prompt's last token `[B]`, the start id for an empty one."""
+        lengths = prompt_lengths(source)
+        padded = ops.pad(ops.cast(source, "int32"), [[0, 0], [1, 0]], constant_values=START_ID)
+        return ops.take_along_axis(padded, lengths[:, None], axis=1)[:, 0]
+
+    def step(self, tokens, state, index):
+        """Reads one token per row.
+
+        Args:
+            tokens: Ids `[B]`.
+            state: From `init_state` or the step before.
+            index: Number of the step, an integer scalar or `[B]`; prompts are counted besides.
+
+        Returns:
+            Logits `[B, V]` of the next token, and the new state.
+        """
+        tokens = self.read_ids("tokens", tokens, "B", "target")
+        index = state["offset"] + ops.cast(index, "int32")
+        x = embed_one(self.get_layer, tokens, index)
+        outputs, blocks = self.get_layer("blocks").step(x, state["blocks"], index)
+        return project(self.get_layer, outputs), {**state, "blocks": blocks}
+
+    def attention_scores(self, source, target):
+        """Raises a `ValueError`: there is no attention over a source of its own."""
+        raise ValueError("`return_attention_scores` is for models with a source beside the target.")
+
+
+def CausalTransformer(  # noqa: N802 - a recipe is named as what it makes
+    vocabulary_size,
+    num_layers=6,
+    size=512,
+    num_heads=8,
+    hidden_size=2048,
+    dropout=0.1,
+    mask=Causal(),  # noqa: B008 - slots never change
+    residual=PreNorm(),  # noqa: B008
+    position=None,
+    name="causal_transformer",
+):
+    """The decoder-only Transformer (GPT): every token sees the ones before it.
+
+    Embeddings times sqrt(D), positions, dropout, N causal blocks, a linear map to logits. Id 0
+    is padding.
+
+    Args:
+        vocabulary_size: Number of ids, padding among them.
+        num_layers: Number N of blocks.
+        size: Model size D.
+        num_heads: Heads H of each attention.
+        hidden_size: Inner size of the feed-forward layers.
+        dropout: Of the embeddings and of each sublayer.
+        mask: Static pattern that hides the future: `Causal()`, or `Causal() & Window(n)`, whose
+            caches hold n positions only.
+        residual: The wiring of the blocks.
+        position: A layer that adds positions to embeddings, `Sinusoidal()` by default; or what
+            fills an attention's slot, for instance `Rotary()`, in the place of it.
+        name: Of the model.
+
+    Returns:
+        A functional `keras.Model`: inputs `{"target": [B, T]}`, integers; output logits
+        `[B, T, V]`, float32. `generate(prompts)` goes on from prompts of different lengths.
+
+    Raises:
+        ValueError: For sizes that are not positive or do not divide, and in eager calls for
+            ids outside the vocabulary.
+
+    Example:
+    >>> import numpy as np
+    >>> from keras_attn import models
+    >>> model = models.CausalTransformer(50, num_layers=1, size=16, num_heads=2, hidden_size=32)
+    >>> model({"target": np.array([[1, 7, 8]])}).shape.as_list()
+    [1, 3, 50]
+    >>> model.generate(np.array([[1, 7, 8], [1, 9, 0]]), max_length=4).tokens.shape.as_list()
+    [2, 1, 4]
+
+    References:
+        Radford et al. 2018, Improving Language Understanding by Generative Pre-Training;
+        Liu et al. 2018, arXiv:1801.10198.
+    """
+    check_positive("vocabulary_size", vocabulary_size)
+    check_heads(size, num_heads)
+    added, turned = split_position(position)
+    block = EncoderBlock(num_heads, hidden_size, dropout, mask=mask, position=turned, residual=residual)
+    initializer = keras.initializers.RandomNormal(stddev=size**-0.5)
+    layers = {
+        "target_embedding": keras.layers.Embedding(
+            vocabulary_size, size, embeddings_initializer=initializer, name="target_embedding"
+        ),
+        "target_position": clone(added, "target_position"),
+        "target_dropout": keras.layers.Dropout(dropout, name="target_dropout"),
+        "blocks": Encoder(num_layers, block, name="blocks"),
+        "projection": keras.layers.Dense(vocabulary_size, name="projection"),
+        "logits": keras.layers.Activation("linear", dtype="float32", name="logits"),
+    }
+    inputs = id_inputs("target")
+    outputs = layers["blocks"](embed(layers.__getitem__, inputs["target"]), mask=padding_mask(inputs["target"]))
+    return CausalTransformerModel(inputs, project(layers.__getitem__, outputs), name=name)
+
+
+def embed(layer, ids):
+    """Embeds ids `[B, T]` at the positions 0 ... T-1; `layer` returns a layer by name."""
+    embedding = layer("target_embedding")
+    embedded = embedding(ids) * embedding.output_dim**0.5  # [B, T, D]
+    return layer("target_dropout")(layer("target_position")(embedded))
+
+
+def project(layer, outputs):
+    """Builds the logits from the blocks' outputs."""
+    return layer("logits")(layer("projection")(outputs))
+
+
+def prompt_lengths(prompts):
+    """Returns how many ids of each prompt `[B, P]` are real, int32 `[B]`."""
+    return ops.sum(ops.cast(padding_mask(prompts), "int32"), axis=-1)
