@@ -89,7 +89,9 @@ def block_uniform(shape, seed, row, column):
     """Uniform float32 numbers of a block, the same for the same seed `[2]` and block indices."""
     seed = tf.cast(tf.bitcast(tf.cast(seed, tf.uint32), tf.int32), tf.int32)
     seed = seed + tf.stack([row * 1_000_003, column])
-    return tf.random.stateless_uniform(shape, seed=seed, alg="philox")  # the same numbers under XLA
+    # XLA makes the same integers, but other floats of them.
+    bits = tf.random.stateless_uniform(shape, seed=seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox")
+    return tf.cast(tf.bitwise.right_shift(bits, tf.constant(8, tf.uint32)), tf.float32) * 2.0**-24
 
 
 def product(left, right, transpose_left=False, transpose_right=False):
@@ -173,14 +175,21 @@ def write_rows(table, rows, values, in_place):
 
 def while_loop(goes_on, body, carry):
     """Runs `carry = body(carry)` while `goes_on(carry)`; shapes and dtypes stay the same from turn to turn."""
+    nested = tree.flatten(carry)
+    used = [place for place, tensor in enumerate(nested) if tensor is not None]
+
+    def pack(flat):
+        tensors = dict(zip(used, flat))
+        return tree.pack_sequence_as(carry, [tensors.get(place) for place in range(len(nested))])
 
     def turn(*flat):
-        new = tree.flatten(body(tree.pack_sequence_as(carry, flat)))
-        return [same_shape(one, old) for one, old in zip(new, flat, strict=True)]
+        new = tree.flatten(body(pack(flat)))
+        return [same_shape(new[place], old) for place, old in zip(used, flat)]
 
-    flat = [tf.convert_to_tensor(tensor) for tensor in tree.flatten(carry)]
-    flat = tf.while_loop(lambda *flat: goes_on(tree.pack_sequence_as(carry, flat)), turn, flat)
-    return tree.pack_sequence_as(carry, flat)
+    flat = tf.while_loop(
+        lambda *flat: goes_on(pack(flat)), turn, [tf.convert_to_tensor(nested[place]) for place in used]
+    )
+    return pack(flat)
 
 
 def no_gradient():
