@@ -8,7 +8,6 @@ ten test words aloud and draws which letters the decoder looked at for each phon
 """
 
 import argparse
-import functools
 import itertools
 import json
 import math
@@ -28,14 +27,21 @@ import numpy as np
 import tensorflow as tf
 from cmudict_dataset import load
 from keras import ops
-from vocabulary import END_ID, START_ID, Vocabulary, pad, teacher_forcing
+from vocabulary import START_ID, Vocabulary, pad, teacher_forcing
 
-from keras_attn import PreNorm, models
+from keras_attn import PreNorm, decoding, models
 
 matplotlib.use("Agg")
 MAX_LENGTH = 30  # the longest pronunciation has 28 phonemes
 BUCKETS = [6, 7, 8, 9, 10, 11, 12, 14, 17]  # lengths of the longer side, so that batches hold little padding
 DRAWN = ["attention", "transformer", "knowledge", "through"]
+BEAMS = decoding.Beam(width=4)
+STRATEGIES = {
+    "drawn by chance": decoding.Sample(seed=0),
+    "greedy": decoding.Greedy(),
+    "four beams": BEAMS,
+    "four beams, length penalty 0.6": decoding.Beam(width=4, length_penalty=0.6),
+}
 DEFAULT_OUT = pathlib.Path(__file__).parent.parent / "savedmodels" / "pronounce"
 
 
@@ -70,8 +76,9 @@ def main(argv=None):
         keras.callbacks.BackupAndRestore(backup / "last", double_checkpoint=True, delete_checkpoint=False),
     ]
     model.fit(batches, epochs=arguments.epochs, steps_per_epoch=num_steps, callbacks=callbacks, shuffle=False)
-    phoneme_error, word_error = error_rates(pronounce(list(test)), test.values())
-    print(f"{len(test):,} test words: phoneme error rate {phoneme_error:.2%}, word error rate {word_error:.2%}")
+    for name, strategy in STRATEGIES.items():
+        phoneme_error, word_error = error_rates(pronounce(list(test), strategy), test.values())
+        print(f"{len(test):,} test words, {name}: phoneme error {phoneme_error:.2%}, word error {word_error:.2%}")
 
     model.save(arguments.out / "model.keras")
     model.export(arguments.out / "1", verbose=False)
@@ -186,7 +193,7 @@ class ErrorRates(keras.callbacks.Callback):
         self.words = words
 
     def on_epoch_end(self, epoch, logs=None):
-        rates = error_rates(self.pronounce(list(self.words)), self.words.values())
+        rates = error_rates(self.pronounce(list(self.words), decoding.Greedy()), self.words.values())
         logs["val_phoneme_error"], logs["val_word_error"] = rates
         logs["learning_rate"] = float(self.model.optimizer.learning_rate)
 
@@ -246,41 +253,22 @@ def edit_distance(tokens, reference):
 
 
 class Pronouncer:
-    """Pronounces words: the likeliest phoneme, step by step."""
+    """Pronounces words; by default with four beams."""
 
     def __init__(self, model, letters, phonemes):
-        self.letters, self.phonemes = letters, phonemes
-        signature = [tf.TensorSpec((None, None), tf.int32)]
-        self.greedy = tf.function(functools.partial(greedy, model), input_signature=signature, autograph=False)
+        self.model, self.letters, self.phonemes = model, letters, phonemes
 
-    def __call__(self, words, batch_size=500):
+    def __call__(self, words, strategy=BEAMS, batch_size=500):
         # By length, so that short words need not wait for long ones.
         order = sorted(range(len(words)), key=lambda i: len(words[i]))
         pronunciations = [None] * len(words)
         for start in range(0, len(words), batch_size):
             batch = order[start : start + batch_size]
-            rows = self.greedy(pad([self.letters.ids(words[i]) for i in batch])).numpy()
-            for i, row in zip(batch, rows, strict=True):
+            source = pad([self.letters.ids(words[i]) for i in batch])
+            found = self.model.generate(source, strategy, max_length=MAX_LENGTH)
+            for i, row in zip(batch, np.array(found.tokens)[:, 0], strict=True):
                 pronunciations[i] = self.phonemes.sequence(row)
         return pronunciations
-
-
-def greedy(model, source):
-    """Returns the likeliest target ids `[B, T]` of the source ids `[B, S]`; what follows a row's end id is noise."""
-    memory, memory_mask = model.encode(source)
-
-    def unfinished(tokens):
-        return ~tf.reduce_all(tf.reduce_any(tokens == END_ID, axis=1))
-
-    def step(tokens):
-        logits = model.decode(tokens, memory, memory_mask)[:, -1]  # [B, V]
-        following = tf.argmax(logits, axis=-1, output_type=tf.int32)
-        return (tf.concat([tokens, following[:, None]], axis=1),)
-
-    start = tf.fill((tf.shape(source)[0], 1), START_ID)
-    any_length = (tf.TensorShape((None, None)),)
-    (tokens,) = tf.while_loop(unfinished, step, (start,), any_length, maximum_iterations=MAX_LENGTH)
-    return tokens[:, 1:]
 
 
 def show(out):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_attn import Rotary, models
+from keras_attn import models
 
 B, T, S, V_SOURCE, V_TARGET = 3, 5, 7, 23, 29
 RECIPES = {
@@ -146,7 +146,7 @@ def test_deep_recipes_reload_with_all_their_weights(ids, tmp_path):
             lambda: models.Transformer(5, 5, size=10, num_heads=3),
             "`size` must be a multiple of `num_heads`. Received: size=10, num_heads=3",
         ),
-        (lambda: models.Transformer(5, 5, position=Rotary()), "`position` must be a layer that adds positions"),
+        (lambda: models.Transformer(5, 5, position="rotary"), "`position` must be a layer that adds positions"),
         (lambda: models.Transformer(5, 5, num_layers=0), "`num_layers` must be"),
         (lambda: models.RNNSeq2Seq(5, 0), "`target_vocabulary_size` must be"),
         (lambda: models.RNNSeq2Seq(5, 5, size=0), "`size` must be an integer of at least 1"),

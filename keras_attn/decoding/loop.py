@@ -99,7 +99,7 @@ class Request:
                     f"Received: {name}={getattr(self, name)}."
                 )
         if prefix is not None and is_concrete(prefix) and prefix.shape[1]:
-            highest = int(ops.max(prefix))
+            highest = int(ops.convert_to_numpy(prefix).max(initial=0))
             if highest >= num_tokens:
                 raise ValueError(
                     f"`prefix_ids` must be less than the {num_tokens} ids of the model. Received: ids up to {highest}."

@@ -103,7 +103,11 @@ def write_rows(table, rows, values, in_place):
 
 def while_loop(goes_on, body, carry):
     """As the TensorFlow adapter's `while_loop`."""
-    return jax.lax.while_loop(goes_on, body, carry)
+
+    def turn(carry):  # sums of integers are wider than what they sum, if JAX has 64 bits
+        return jax.tree.map(lambda new, old: jax.numpy.asarray(new).astype(old.dtype), body(carry), carry)
+
+    return jax.lax.while_loop(goes_on, turn, jax.tree.map(jax.numpy.asarray, carry))
 
 
 def no_gradient():
