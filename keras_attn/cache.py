@@ -20,6 +20,7 @@ from keras_attn.kernels.softmax import wide
 from keras_attn.slots import Slot, register
 
 _writes_in_place = contextvars.ContextVar("writes_in_place", default=False)
+_num_unused = contextvars.ContextVar("num_unused", default=0)
 
 
 @contextlib.contextmanager
@@ -34,6 +35,16 @@ def in_place():
         yield
     finally:
         _writes_in_place.reset(token)
+
+
+@contextlib.contextmanager
+def last_places_unused(number):
+    """Tells steps that the last places of caches without a window are not in use yet, so that none reads them."""
+    token = _num_unused.set(number)
+    try:
+        yield
+    finally:
+        _num_unused.reset(token)
 
 
 class Cache(Slot):
@@ -142,6 +153,14 @@ def read(cache, dtype):
         scale = cache.get(f"{name}_scale")
         parts.append(heads if scale is None else heads * ops.cast(scale, dtype)[..., None])
     return parts
+
+
+def in_use(cache):
+    """Returns a cache without a window cut to the places that may be in use, for reading alone."""
+    number = _num_unused.get()
+    if not number:
+        return cache
+    return {name: tensor[:, :, : ops.shape(tensor)[2] - number] for name, tensor in cache.items()}
 
 
 def positions(cache, index):

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_attn import masks
-from keras_attn.cache import fill, new_cache, positions, read, write
+from keras_attn.cache import fill, in_use, new_cache, positions, read, write
 from keras_attn.checks import check_axes, check_slot
 from keras_attn.heads import MultiHead, split_heads
 from keras_attn.kernels.backend import is_concrete
@@ -163,9 +163,10 @@ class MultiHeadSelfAttention(MultiHead):
         here = index[:, None]  # [B or 1, 1]
         query, key, value = self._heads(ops.cast(inputs, self.compute_dtype)[:, None], here)
         state = write(of_rows(state, query), key, value, index)
-        held = positions(state, index)  # [B or 1, L]
+        written = in_use(state) if self.mask.reach is None else state
+        held = positions(written, index)  # [B or 1, L]
         visible = self.mask(here[:, None, None], held[:, None, None]) & (held >= 0)[:, None, None]
-        key, value = read(state, self.compute_dtype)
+        key, value = read(written, self.compute_dtype)
         visible, bias = masks.Explicit(visible), self._bias(here, held)
         outputs = self._attend(query, key, value, visible, return_attention_scores, False, bias)
         if not return_attention_scores:

@@ -5,7 +5,7 @@ import dataclasses
 import keras
 from keras import ops
 
-from keras_attn.cache import in_place
+from keras_attn.cache import in_place, last_places_unused
 from keras_attn.checks import check_positive, static_shape
 from keras_attn.decoding.processors import Processor
 from keras_attn.decoding.strategies import Greedy, Problem, Strategy
@@ -124,10 +124,6 @@ def search(model, source, prefix, seed, request):
             "search": strategy.start(problem),
         }
 
-        def goes_on(carry):
-            unfinished = ops.logical_not(ops.all(carry["search"]["done"]))
-            return ops.logical_and(carry["index"] < request.max_length, unfinished)
-
         def body(carry):
             index, known = carry["index"], carry["search"]
             outputs, state = step(model, carry["tokens"], carry["state"], index, strategy.reads_attention)
@@ -143,7 +139,27 @@ def search(model, source, prefix, seed, request):
                 state = map_beams(lambda tensor: ops.take(tensor, parents, axis=0), state)
             return {"index": index + 1, "tokens": ops.cast(tokens, "int32"), "state": state, "search": known}
 
-        return strategy.finish(while_loop(goes_on, body, carry)["search"], problem)
+        for limit in stages(request.max_length):
+
+            def goes_on(carry, limit=limit):
+                unfinished = ops.logical_not(ops.all(carry["search"]["done"]))
+                return ops.logical_and(carry["index"] < limit, unfinished)
+
+            with last_places_unused(request.max_length - limit):
+                carry = while_loop(goes_on, body, carry)
+        return strategy.finish(carry["search"], problem)
+
+
+def stages(max_length):
+    """Returns up to which lengths a loop of its own runs, so that the cost of a step follows what is written.
+
+    A step reads its caches as far as its stage goes, whatever their size. Each stage is traced
+    and compiled anew, so there are few: 64, 256, 1,024, ...
+    """
+    limits = [64]
+    while limits[-1] < max_length:
+        limits.append(4 * limits[-1])
+    return [*limits[:-1], max_length]
 
 
 def step(model, tokens, state, index, return_attention_scores):

@@ -148,6 +148,16 @@ def test_states_of_any_structure_follow_their_beams(width):
         np.testing.assert_allclose(ops.convert_to_numpy(found.scores)[row, 0], score, rtol=1e-4)
 
 
+def test_stages_end_at_the_greatest_length():
+    assert [decoding.loop.stages(length) for length in (1, 64, 65, 256, 2000)] == [
+        [1],
+        [64],
+        [64, 65],
+        [64, 256],
+        [64, 256, 1024, 2000],
+    ]
+
+
 @pytest.mark.parametrize(
     ("named", "message"),
     [

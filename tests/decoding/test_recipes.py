@@ -145,6 +145,19 @@ def test_inside_a_saved_model(name, tmp_path):
             np.testing.assert_allclose(found[field], tensor, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["transformer-rotary", "rnn", "causal-window"])
+@pytest.mark.parametrize("strategy", [STRATEGIES["greedy"], STRATEGIES["beam"]], ids=["greedy", "beam"])
+def test_stages_change_nothing(name, strategy, monkeypatch):
+    """Texts over several stages, a step reading no more of its cache than its stage may have written."""
+    model = recipe(name)
+    whole = decoding.generate(model, SOURCE, strategy, max_length=9, end_id=10)
+    monkeypatch.setattr(decoding.loop, "stages", lambda max_length: [2, 3, 8, max_length])
+    staged = decoding.generate(model, SOURCE, strategy, max_length=9, end_id=10)
+    for one, two in zip(whole, staged, strict=True):
+        np.testing.assert_allclose(numpy(one), numpy(two), rtol=1e-4)
+    assert numpy(whole.lengths).max() > 3
+
+
 @only_tensorflow
 def test_one_trace_serves_all_sizes():
     model = transformer()

@@ -1,0 +1,302 @@
+"""Tokens a second of generation, ours beside KerasHub and CTranslate2, each case in a process of its own.
+
+Encoder and decoder of six layers of 512, feed-forward 2,048, 8 heads, 8,000 words, random
+weights, sources of 25 tokens; the end id is banned, so that all write the same number of
+tokens. Prints a table with the ratios to KerasHub under XLA in the same run, the peak memory,
+and the share of the machine's measured roof: matrix products for a batch of 32, the stream of
+the weights from memory for a batch of 1. Writes the figures as JSON. Peers that are not
+installed (`keras-hub`, `ctranslate2`) are left out, visibly.
+
+    python benchmarks/decoding.py --batch 32 --beams 1 --length 25
+    python benchmarks/decoding.py --cache      # cost of a token against the size of the cache
+"""
+
+import argparse
+import importlib.util
+import itertools
+import json
+import os
+import pathlib
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+WORDS, SIZE, HIDDEN, HEADS, LAYERS, SOURCE_LENGTH = 8000, 512, 2048, 8, 6, 25
+PEERS = {
+    "keras-hub-xla": "keras_hub",
+    "keras-hub-graph": "keras_hub",
+    "ctranslate2": "ctranslate2",
+    "ctranslate2-int8": "ctranslate2",
+}
+OURS = ("graph", "xla", "graph-bfloat16", "graph-int8-cache")
+END = 2
+# The weights that a decoder reads for each token: projections, feed-forward, logits.
+WEIGHTS = LAYERS * (8 * SIZE**2 - 2 * SIZE**2 + 2 * SIZE * HIDDEN) + SIZE * WORDS
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--who", nargs="+", default=[*PEERS, *OURS], choices=[*PEERS, *OURS], help="what to measure")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 32], help="rows")
+    parser.add_argument("--beams", type=int, nargs="+", default=[1, 4], help="1 is greedy")
+    parser.add_argument("--length", type=int, nargs="+", default=[25, 200], help="tokens written")
+    parser.add_argument("--cache", action="store_true", help="measure tokens against the size of the cache instead")
+    parser.add_argument("--out", type=pathlib.Path, default=None, help="JSON file for the figures")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(measure(**json.loads(arguments.one))))
+        return
+    rows = cache_cost() if arguments.cache else compare(arguments)
+    if arguments.out:
+        arguments.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+def compare(arguments):
+    """Measures all that was asked for and prints it as a table."""
+    roof = run(who="roof", batch=0, beams=0, length=0)
+    print(f"this machine: {roof['products'] / 1e9:.0f} GFLOP/s in float32, {roof['stream'] / 1e9:.1f} GB/s from memory")
+    print(f"{'batch':>5} {'beams':>5} {'length':>6} {'who':>18} {'tokens/s':>9} {'ratio':>6} {'MB':>6} {'roof':>5}")
+    rows = []
+    for length, beams, batch in itertools.product(arguments.length, arguments.beams, arguments.batch):
+        peer = None
+        for who in arguments.who:
+            case = {"who": who, "batch": batch, "beams": beams, "length": length}
+            if importlib.util.find_spec(PEERS.get(who, "keras")) is None:
+                print(f"{batch:5} {beams:5} {length:6} {who:>18}  left out: {PEERS[who]} is not installed")
+                continue
+            row = {**case, **run(**case)}
+            peer = row["rate"] if who == "keras-hub-xla" else peer
+            row["ratio"] = row["rate"] / peer if peer else None
+            # A token costs two operations per weight, and a step reads each weight once.
+            work = 2 * WEIGHTS * row["rate"] * beams / roof["products"]
+            row["roof"] = work if batch > 1 else 4 * WEIGHTS * row["rate"] / batch / roof["stream"]
+            rows.append(row)
+            ratio = f"{row['ratio']:6.2f}" if peer else " " * 6
+            print(
+                f"{batch:5} {beams:5} {length:6} {who:>18} {row['rate']:9.0f} {ratio} "
+                f"{row['megabytes']:6.0f} {row['roof']:5.0%}",
+                flush=True,
+            )
+    return rows
+
+
+def cache_cost():
+    """Prints the time of a token for caches of growing size, of which the same 25 positions are used."""
+    rows = []
+    for who in ("graph", "xla", "graph-int8-cache"):
+        for capacity in (32, 128, 512, 2048):
+            row = run(who=who, batch=8, beams=1, length=25, capacity=capacity)
+            rows.append({"who": who, "capacity": capacity, **row})
+            print(f"{who:>18}: cache of {capacity:5} positions, {8e3 / row['rate']:6.2f} ms a step", flush=True)
+    return rows
+
+
+def run(**case):
+    """Runs one case in a process of its own and returns its figures."""
+    done = subprocess.run([sys.executable, __file__, "--one", json.dumps(case)], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{case} failed:\n{done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(who, batch, beams, length, capacity=None):
+    """Returns tokens a second, the best of a few calls, and the peak memory beyond what stood before."""
+    if who == "roof":
+        return {"products": product_rate(), "stream": stream_rate()}
+    makers = {"keras-hub-xla": hub_call, "keras-hub-graph": hub_call, "ctranslate2": ctranslate2_call}
+    makers["ctranslate2-int8"] = ctranslate2_call
+    call = makers.get(who, our_call)(who, batch, beams, length, *([] if capacity is None else [capacity]))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    call()
+    seconds, begin = [], time.perf_counter()
+    while len(seconds) < 3 or (time.perf_counter() - begin < 2 and len(seconds) < 50):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return {"rate": batch * length / min(seconds), "megabytes": peak / 1024}
+
+
+def sources(batch):
+    """Returns random source ids `[batch, SOURCE_LENGTH]`."""
+    import numpy as np
+
+    return np.random.default_rng(1).integers(4, WORDS, (batch, SOURCE_LENGTH))
+
+
+def our_call(who, batch, beams, length, capacity=None):
+    """Returns a function that generates once with ours."""
+    import keras
+    import numpy as np
+
+    from keras_attn import PreNorm, cache, decoding, models
+
+    keras.config.set_dtype_policy("bfloat16" if who.endswith("bfloat16") else "float32")
+    model = models.Transformer(WORDS, WORDS, LAYERS, SIZE, HEADS, HIDDEN, residual=PreNorm())
+    source, banned = sources(batch), [decoding.BannedTokens([0, END])]
+    strategy = decoding.Greedy() if beams == 1 else decoding.Beam(beams)
+    named = {"cache": cache.Int8Cache()} if "int8" in who else {}
+    if capacity is not None:  # a larger cache, in which all rows end after `length` tokens
+        strategy, banned = StopAfter(length), []
+        named["max_length"] = capacity
+    named = {"max_length": length, **named}
+    return lambda: np.array(
+        model.generate(source, strategy, processors=banned, jit_compile=who == "xla", **named).tokens
+    )
+
+
+def hub_call(who, batch, beams, length):
+    """Returns a function that generates once with KerasHub's layers, cache and samplers, as its own models do."""
+    import keras_hub
+    import numpy as np
+    import tensorflow as tf
+    from keras import layers, ops
+
+    embedding = keras_hub.layers.TokenAndPositionEmbedding(WORDS, max(SOURCE_LENGTH, length + 1), SIZE)
+    encoder = [keras_hub.layers.TransformerEncoder(HIDDEN, HEADS, normalize_first=True) for _ in range(LAYERS)]
+    decoder = [keras_hub.layers.TransformerDecoder(HIDDEN, HEADS, normalize_first=True) for _ in range(LAYERS)]
+    projection = layers.Dense(WORDS)
+    memory = embedding(np.zeros((1, SOURCE_LENGTH), "int32"))
+    for layer in encoder:
+        memory = layer(memory)
+    outputs = embedding(np.zeros((1, length), "int32"))
+    for layer in decoder:
+        outputs = layer(outputs, memory)
+    projection(outputs)
+    sampler = keras_hub.samplers.GreedySampler() if beams == 1 else keras_hub.samplers.BeamSampler(num_beams=beams)
+
+    def generate(source):
+        memory = embedding(source)
+        for layer in encoder:
+            memory = layer(memory)
+        shape = (batch, LAYERS, 2, length + 1, HEADS, SIZE // HEADS)
+        own, read = ops.zeros(shape), ops.zeros((*shape[:3], SOURCE_LENGTH, *shape[4:]))
+        first, filled = embedding(ops.ones((batch, 1), "int32")), []
+        for number, layer in enumerate(decoder):  # the memory's keys and values, once
+            filled.append(decode(layer, first, memory, own[:, number], 0, read[:, number], 0)[2])
+        memory = ops.repeat(memory, beams, axis=0)
+
+        def following(prompt, cache, index):
+            own, read = cache
+            x = embedding(ops.slice(prompt, [0, index - 1], [ops.shape(prompt)[0], 1]), start_index=index - 1)
+            written = []
+            for number, layer in enumerate(decoder):
+                x, new, _ = decode(layer, x, memory, own[:, number], index - 1, read[:, number], None)
+                written.append(new)
+            return projection(x)[:, 0], None, (ops.stack(written, axis=1), read)
+
+        prompt = ops.ones((batch, length + 1), "int32")
+        return sampler(
+            next=following, prompt=prompt, cache=(own, ops.stack(filled, axis=1)), index=1, stop_token_ids=None
+        )
+
+    def decode(layer, x, memory, own, index, read, read_index):
+        return layer(
+            decoder_sequence=x,
+            encoder_sequence=memory,
+            self_attention_cache=own,
+            self_attention_cache_update_index=index,
+            cross_attention_cache=read,
+            cross_attention_cache_update_index=read_index,
+        )
+
+    compiled = tf.function(generate, jit_compile=who.endswith("xla"), autograph=False)
+    source = tf.constant(sources(batch), tf.int32)
+    return lambda: np.array(compiled(source))
+
+
+def ctranslate2_call(who, batch, beams, length):
+    """Returns a function that generates once with CTranslate2, random weights of the same architecture."""
+    import ctranslate2
+    import numpy as np
+    from ctranslate2.specs import TransformerSpec
+
+    spec, rng = TransformerSpec.from_config((LAYERS, LAYERS), HEADS), np.random.default_rng(0)
+
+    def linear(part, rows, columns):
+        part.weight = (rng.normal(size=(rows, columns)) * columns**-0.5).astype("float32")
+        part.bias = np.zeros(rows, "float32")
+
+    def norm(part):
+        part.gamma, part.beta = np.ones(SIZE, "float32"), np.zeros(SIZE, "float32")
+
+    def attention(part, widths):
+        norm(part.layer_norm)
+        for each, width in zip(part.linear, widths, strict=True):
+            linear(each, width * SIZE, SIZE)
+
+    for name, side in (("encoder", spec.encoder), ("decoder", spec.decoder)):
+        embedding = side.embeddings[0] if name == "encoder" else side.embeddings
+        embedding.weight = (rng.normal(size=(WORDS, SIZE)) * SIZE**-0.5).astype("float32")
+        side.scale_embeddings = True
+        norm(side.layer_norm)
+        for layer in side.layer:
+            attention(layer.self_attention, (3, 1))
+            norm(layer.ffn.layer_norm)
+            linear(layer.ffn.linear_0, HIDDEN, SIZE)
+            linear(layer.ffn.linear_1, SIZE, HIDDEN)
+            if name == "decoder":
+                attention(layer.attention, (1, 2, 1))
+    linear(spec.decoder.projection, WORDS, SIZE)
+    tokens = ["<blank>", "<s>", "</s>", *(f"t{i}" for i in range(WORDS - 3))]
+    spec.register_source_vocabulary(tokens)
+    spec.register_target_vocabulary(tokens)
+    spec.validate()
+    folder = tempfile.mkdtemp()
+    spec.save(folder)
+    kind = "int8" if who.endswith("int8") else "float32"
+    translator = ctranslate2.Translator(folder, compute_type=kind, inter_threads=1, intra_threads=os.cpu_count())
+    texts = [[f"t{i}" for i in row] for row in sources(batch) - 4]
+    return lambda: translator.translate_batch(
+        texts, beam_size=beams, min_decoding_length=length, max_decoding_length=length, max_batch_size=batch
+    )
+
+
+def product_rate(size=2048):
+    """Floating-point operations a second of a large matrix product."""
+    import tensorflow as tf
+
+    matrix = tf.random.normal((size, size))
+    product = tf.function(lambda m: tf.matmul(m, m)[0, 0])
+    return 2 * size**3 / best_of(lambda: product(matrix).numpy())
+
+
+def stream_rate(megabytes=256):
+    """Bytes a second that a sum over a large array reads."""
+    import tensorflow as tf
+
+    array = tf.zeros((megabytes * 2**18,))
+    total = tf.function(tf.reduce_sum)
+    return megabytes * 2**20 / best_of(lambda: total(array).numpy())
+
+
+def best_of(call, repeats=10):
+    """Returns the least seconds of some calls, after one to warm up."""
+    call()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def StopAfter(length):  # noqa: N802 - makes a strategy
+    """Returns greedy search that ends every text after so many tokens."""
+    from keras import ops
+
+    from keras_attn import decoding
+
+    class Stopping(decoding.Greedy):
+        def pick(self, log_probs, index, problem):
+            return ops.where(index >= length - 1, problem.end_id, ops.argmax(log_probs[:, 4:], axis=-1) + 4)
+
+    return Stopping()
+
+
+if __name__ == "__main__":
+    main()
