@@ -1,5 +1,6 @@
 """The benchmarks run and print what the README quotes."""
 
+import importlib.util
 import json
 import pathlib
 import subprocess
@@ -22,6 +23,20 @@ def test_the_attention_benchmark_prints_ratios_to_keras_and_writes_its_figures(t
     assert figures["rate"] > 1e8
     assert {row["who"] for row in figures["rows"]} == {"keras", "dense", "blockwise"}
     assert all(row["seconds"] > 0 and 0 < row["rate"] < 2 for row in figures["rows"])
+
+
+@pytest.mark.slow
+def test_the_decoding_benchmark_prints_its_table_and_names_missing_peers(tmp_path):
+    asked = ["--who", "ctranslate2", "graph", "--batch", "1", "--beams", "1", "--length", "3", "--out"]
+    command = [sys.executable, ROOT / "benchmarks" / "decoding.py", *asked, tmp_path / "figures.json"]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    lines = {line.split()[3]: line for line in output.splitlines() if line.split()[0] == "1"}
+    assert set(lines) == {"ctranslate2", "graph"}
+    missing = importlib.util.find_spec("ctranslate2") is None
+    assert ("left out: ctranslate2 is not installed" in lines["ctranslate2"]) == missing
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert [row["who"] for row in figures] == (["graph"] if missing else ["ctranslate2", "graph"])
+    assert all(row["rate"] > 0 and 0 < row["roof"] < 2 for row in figures)
 
 
 def test_work_counts_half_of_the_products_under_a_causal_mask():

@@ -75,7 +75,7 @@ def test_relative_bias_is_its_table(kernel, explicit, rng):
     plain = ka.MultiHeadSelfAttention(H, K)
     plain.build(x.shape)
     plain.set_weights([*layer.in_projection.get_weights(), *layer.out_projection.get_weights()])
-    query, key, value = plain._heads(ops.convert_to_tensor(x))
+    query, key, value = plain._heads(ops.convert_to_tensor(x), None)
     wanted = kernels.attention(query, key, value, bias=bias)
     wanted = plain.out_projection(ops.reshape(ops.transpose(wanted, (0, 2, 1, 3)), (B, T, H * K)))
     np.testing.assert_allclose(ops.convert_to_numpy(outputs), ops.convert_to_numpy(wanted), atol=1e-5)
