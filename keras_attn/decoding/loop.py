@@ -77,15 +77,16 @@ class Request:
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` must not be negative. Received: {name}={getattr(self, name)}.")
 
-    def prefix(self, prefix_ids):
-        """Returns the prefix as int32 `[B or 1, P]`, or None."""
+    def prefix(self, prefix_ids, num_rows):
+        """Returns the prefix of `num_rows` rows (None if not known) as int32 `[B or 1, P]`, or None."""
         if prefix_ids is None:
             return None
         prefix = ops.cast(prefix_ids, "int32")
         prefix = prefix[None] if len(prefix.shape) == 1 else prefix
-        if len(prefix.shape) != 2 or (prefix.shape[1] or 0) > self.max_length:
+        fits = len(prefix.shape) == 2 and (prefix.shape[1] or 0) <= self.max_length
+        if not fits or (prefix.shape[0] not in (1, None, num_rows) and num_rows is not None):
             raise ValueError(
-                f"`prefix_ids` must be [B, P] or [P] with P at most max_length={self.max_length}. "
+                f"`prefix_ids` must be [B, P] or [P] with B={num_rows} and P at most max_length={self.max_length}. "
                 f"Received: prefix_ids.shape={static_shape(prefix)}."
             )
         return prefix

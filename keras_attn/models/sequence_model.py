@@ -59,7 +59,7 @@ class SequenceModel(keras.Model):
         request = decoding.Request(
             strategy or decoding.Greedy(), max_length, start_id, end_id, tuple(processors), cache
         )
-        prefix, seed = request.prefix(prefix_ids), request.strategy.draw_seed()
+        prefix, seed = request.prefix(prefix_ids, source.shape[0]), request.strategy.draw_seed()
         request.check_vocabulary(self.get_layer("target_embedding").input_dim, prefix)
         if is_concrete(source):
             found = self._compiled_search(request, (source, prefix, seed), jit_compile)(source, prefix, seed)
