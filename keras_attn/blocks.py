@@ -114,7 +114,7 @@ class EncoderBlock(Block):
         """The call for the first positions, and the state after; as `MultiHeadSelfAttention.prefill`."""
         padding = ops.arange(ops.shape(inputs)[1])[None] < ops.cast(lengths, "int32")[:, None]
         attend = Aside(lambda x: self.attention.prefill(x, lengths, max_length, cache))
-        y = self._wire(masks.hide(inputs, padding), attend, self._feed)
+        y = self._wire(masks.hide(ops.cast(inputs, self.compute_dtype), padding), attend, self._feed)
         return y, attend.kept
 
     def compute_output_shape(self, inputs_shape):

@@ -20,7 +20,7 @@ from keras_attn.kernels.softmax import wide
 from keras_attn.slots import Slot, register
 
 _writes_in_place = contextvars.ContextVar("writes_in_place", default=False)
-_num_unused = contextvars.ContextVar("num_unused", default=0)
+_written = contextvars.ContextVar("written", default=None)
 
 
 @contextlib.contextmanager
@@ -38,13 +38,13 @@ def in_place():
 
 
 @contextlib.contextmanager
-def last_places_unused(number):
-    """Tells steps that the last places of caches without a window are not in use yet, so that none reads them."""
-    token = _num_unused.set(number)
+def written_up_to(limit, max_length):
+    """Tells steps that no more than `limit` of the `max_length` tokens are written, so that none reads beyond."""
+    token = _written.set((limit, max_length))
     try:
         yield
     finally:
-        _num_unused.reset(token)
+        _written.reset(token)
 
 
 class Cache(Slot):
@@ -157,10 +157,11 @@ def read(cache, dtype):
 
 def in_use(cache):
     """Returns a cache without a window cut to the places that may be in use, for reading alone."""
-    number = _num_unused.get()
-    if not number:
+    limit, max_length = _written.get() or (0, 0)
+    length = ops.shape(cache["key"])[2]
+    if limit == max_length or (isinstance(length, int) and length < max_length):
         return cache
-    return {name: tensor[:, :, : ops.shape(tensor)[2] - number] for name, tensor in cache.items()}
+    return {name: tensor[:, :, : length - (max_length - limit)] for name, tensor in cache.items()}
 
 
 def positions(cache, index):

@@ -158,8 +158,11 @@ class MultiHeadSelfAttention(MultiHead):
         Raises:
             ValueError: For shapes that do not fit, or an index beyond the cache (where it can be read).
         """
-        check_axes({"inputs": "BD"}, {"inputs": inputs}, {"D": self.out_projection.units})
         index = self._checked_index(index, state)
+        sizes = {"D": self.out_projection.units, "B": None if state["key"].shape[0] == 1 else state["key"].shape[0]}
+        arguments = {"inputs": inputs} if index.shape[0] == 1 else {"inputs": inputs, "index": index}
+        sizes = {letter: size for letter, size in sizes.items() if size is not None}
+        check_axes({"inputs": "BD", "index": "B"}, arguments, sizes)
         here = index[:, None]  # [B or 1, 1]
         query, key, value = self._heads(ops.cast(inputs, self.compute_dtype)[:, None], here)
         state = write(of_rows(state, query), key, value, index)
@@ -184,7 +187,15 @@ class MultiHeadSelfAttention(MultiHead):
         Returns:
             `[B, T, D]` and the state.
         """
-        lengths = ops.cast(lengths, "int32")
+        self._built_sizes()
+        check_axes({"inputs": "BTD", "lengths": "B"}, {"inputs": inputs, "lengths": ops.convert_to_tensor(lengths)})
+        check_hides_the_future(self.mask)
+        if self.mask.reach is None and isinstance(max_length, int) and (inputs.shape[1] or 0) > max_length:
+            raise ValueError(
+                f"`inputs` may have at most max_length={max_length} positions. "
+                f"Received: inputs.shape={tuple(inputs.shape)}."
+            )
+        inputs, lengths = ops.cast(inputs, self.compute_dtype), ops.cast(lengths, "int32")
         padding = ops.arange(ops.shape(inputs)[1])[None] < lengths[:, None]
         query, key, value = self._heads(masks.hide(inputs, padding), row_positions(inputs, None))
         visible = masks.combine(self.mask, masks.padding(padding, padding))
@@ -207,10 +218,18 @@ class MultiHeadSelfAttention(MultiHead):
 
     def _checked_index(self, index, state):
         """Returns `index` as int32 `[B or 1]`."""
-        index, length = ops.reshape(ops.cast(index, "int32"), (-1,)), state["key"].shape[2]
+        index, length = ops.convert_to_tensor(index), state["key"].shape[2]
+        if keras.backend.is_float_dtype(keras.backend.standardize_dtype(index.dtype)):
+            raise ValueError(f"`index` must be an integer. Received: index.dtype={index.dtype}.")
+        index = ops.reshape(ops.cast(index, "int32"), (-1,))
         window = self.mask.reach is not None and length is not None and length >= self.mask.reach
-        if is_concrete(index) and length is not None and not window and int(ops.max(index)) >= length:
-            raise ValueError(f"`index` must be less than max_length={length}. Received: index up to {ops.max(index)}.")
+        if is_concrete(index) and 0 not in index.shape:
+            lowest, highest = int(ops.min(index)), int(ops.max(index))
+            if lowest < 0 or (length is not None and not window and highest >= length):
+                raise ValueError(
+                    f"`index` must be less than max_length={length}, and not negative. "
+                    f"Received: index up to {highest}, from {lowest}."
+                )
         return index
 
     def compute_output_shape(self, inputs_shape):

@@ -125,6 +125,14 @@ def test_prefill_and_steps_equal_the_whole_call(name, kind, x):
         np.testing.assert_allclose(numpy(y), whole[np.arange(B), index], atol=atol)
 
 
+@pytest.mark.parametrize("name", ["plain", "block", "encoder"])
+def test_prefill_in_mixed_precision(name, x):
+    layer = SELF[name](dtype="mixed_bfloat16")
+    whole = numpy(layer(x))
+    outputs, _ = layer.prefill(x, [T] * B, max_length=T)
+    np.testing.assert_allclose(numpy(outputs), whole, atol=3e-2 * np.abs(whole).max())
+
+
 def test_int8_cache_is_within_its_bound(rng):
     """A position's largest number is 127 steps: its own numbers move by half a step at most."""
     heads = rng.normal(size=(2, 3, 1, 5)).astype("float32")
@@ -187,12 +195,26 @@ def test_bad_input_is_named(x, memory):
     with pytest.raises(ValueError, match="`max_length` must be an integer of at least 1. Received: max_length=0"):
         layer.init_state(B, max_length=0)
     state = layer.init_state(B, max_length=4)
-    with pytest.raises(ValueError, match="`index` must be less than max_length=4. Received: index up to 4"):
+    with pytest.raises(
+        ValueError, match="`index` must be less than max_length=4, and not negative. Received: index up to 4"
+    ):
         layer.step(x[:, 0], state, 4)
     with pytest.raises(ValueError, match=r"`inputs` must have 2 axes, \[B, D\]"):
         layer.step(x, state, 0)
     with pytest.raises(ValueError, match=r"`inputs` must have shape \[B, D\] with D=12"):
         layer.step(x[:, 0, :5], state, 0)
+    with pytest.raises(ValueError, match="`index` must be less than max_length=4, and not negative. .* from -1"):
+        layer.step(x[:, 0], state, -1)
+    with pytest.raises(ValueError, match="`index` must be an integer"):
+        layer.step(x[:, 0], state, 1.5)
+    with pytest.raises(ValueError, match="`index` must have shape .* with B=3"):
+        layer.step(x[:, 0], state, np.array([0, 1]))
+    with pytest.raises(ValueError, match="`inputs` must have shape .* with .*B=3"):
+        layer.step(x[:2, 0], state, 0)
+    with pytest.raises(ValueError, match="`lengths` must have shape .* with B=3"):
+        layer.prefill(x, [1, 2], max_length=T)
+    with pytest.raises(ValueError, match="`inputs` may have at most max_length=4 positions"):
+        layer.prefill(x, [1, 2, 3], max_length=4)
     for mask in (None, ka.Window(3), ~ka.Causal()):
         ahead = attention(mask=mask)
         ahead(x)

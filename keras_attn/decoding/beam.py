@@ -57,6 +57,8 @@ class Beam(Strategy):
                 raise ValueError(f"`{name}` must be a number. Received: {name}={value!r}.")
         if coverage_penalty < 0:
             raise ValueError(f"`coverage_penalty` must not be negative. Received: {coverage_penalty!r}.")
+        if patience is not None and not isinstance(patience, numbers.Real):
+            raise ValueError(f"`patience` must be a number or None. Received: patience={patience!r}.")
         if patience is not None and not patience * width >= num_return_sequences:
             raise ValueError(
                 "`patience` times `width` must be at least `num_return_sequences`. "

@@ -1,15 +1,16 @@
 """The one loop over a model's steps, for every decoder and every strategy."""
 
 import dataclasses
+import numbers
 
 import keras
 from keras import ops
 
-from keras_attn.cache import in_place, last_places_unused
-from keras_attn.checks import check_positive, static_shape
+from keras_attn.cache import Cache, in_place, written_up_to
+from keras_attn.checks import check_positive, check_slot, static_shape
 from keras_attn.decoding.processors import Processor
 from keras_attn.decoding.strategies import Greedy, Problem, Strategy
-from keras_attn.kernels.backend import is_concrete, no_gradient, while_loop
+from keras_attn.kernels.backend import fresh, is_concrete, no_gradient, while_loop
 
 
 def generate(
@@ -51,9 +52,9 @@ def generate(
     [1, 1, 7]
     """
     request = Request(strategy or Greedy(), max_length, start_id, end_id, tuple(processors), cache)
-    return search(
-        model, ops.convert_to_tensor(source), request.prefix(prefix_ids), request.strategy.draw_seed(), request
-    )
+    source = ops.convert_to_tensor(source)
+    prefix, seed = request.prefix(prefix_ids, source.shape[0]), request.strategy.draw_seed()
+    return search(model, source, prefix, seed, request)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,17 +72,22 @@ class Request:
         if not isinstance(self.strategy, Strategy):
             raise ValueError(f"`strategy` must be a Strategy of keras_attn. Received: strategy={self.strategy!r}.")
         check_positive("max_length", self.max_length)
+        check_slot("cache", self.cache, Cache)
         if not all(isinstance(processor, Processor) for processor in self.processors):
             raise ValueError(f"`processors` must be Processors of keras_attn. Received: {self.processors!r}.")
         for name in ("start_id", "end_id"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"`{name}` must not be negative. Received: {name}={getattr(self, name)}.")
+            value = getattr(self, name)
+            if not isinstance(value, numbers.Integral) or value < 0:
+                raise ValueError(f"`{name}` must be an id, and must not be negative. Received: {name}={value!r}.")
 
     def prefix(self, prefix_ids, num_rows):
         """Returns the prefix of `num_rows` rows (None if not known) as int32 `[B or 1, P]`, or None."""
         if prefix_ids is None:
             return None
-        prefix = ops.cast(prefix_ids, "int32")
+        prefix = ops.convert_to_tensor(prefix_ids)
+        if keras.backend.is_float_dtype(keras.backend.standardize_dtype(prefix.dtype)):
+            raise ValueError(f"`prefix_ids` must be integers. Received: prefix_ids.dtype={prefix.dtype}.")
+        prefix = ops.cast(prefix, "int32")
         prefix = prefix[None] if len(prefix.shape) == 1 else prefix
         fits = len(prefix.shape) == 2 and (prefix.shape[1] or 0) <= self.max_length
         if not fits or (prefix.shape[0] not in (1, None, num_rows) and num_rows is not None):
@@ -100,10 +106,11 @@ class Request:
                     f"Received: {name}={getattr(self, name)}."
                 )
         if prefix is not None and is_concrete(prefix) and prefix.shape[1]:
-            highest = int(ops.convert_to_numpy(prefix).max(initial=0))
-            if highest >= num_tokens:
+            ids = ops.convert_to_numpy(prefix)
+            if ids.max(initial=0) >= num_tokens or ids.min(initial=0) < 0:
                 raise ValueError(
-                    f"`prefix_ids` must be less than the {num_tokens} ids of the model. Received: ids up to {highest}."
+                    f"`prefix_ids` must be less than the {num_tokens} ids of the model, and not negative. "
+                    f"Received: ids from {ids.min(initial=0)} up to {ids.max(initial=0)}."
                 )
 
 
@@ -115,9 +122,10 @@ def search(model, source, prefix, seed, request):
     named = {} if request.cache is None else {"cache": request.cache}
     with in_place(), no_gradient():
         state = model.init_state(source, request.max_length, **named)
-        state = state if width == 1 else map_beams(lambda tensor: ops.repeat(tensor, width, axis=0), state)
+        # Fresh tensors either way: what the caller keeps of its state is not written.
+        state = map_beams(fresh if width == 1 else lambda tensor: ops.repeat(tensor, width, axis=0), state)
         first = getattr(model, "first_tokens", None)
-        tokens = ops.ones((rows,), "int32") * request.start_id if first is None else first(source)
+        tokens = first(source, request.start_id) if first else ops.ones((rows,), "int32") * request.start_id
         carry = {
             "index": ops.zeros((), "int32"),
             "tokens": ops.repeat(tokens, width, axis=0),
@@ -131,10 +139,10 @@ def search(model, source, prefix, seed, request):
             logits, attention = outputs if strategy.reads_attention else (outputs, None)
             request.check_vocabulary(logits.shape[-1], prefix)
             logits = ops.cast(logits, "float32")
-            texts = ops.reshape(known["tokens"], (-1, request.max_length))
+            processed, texts = logits, ops.reshape(known["tokens"], (-1, request.max_length))
             for processor in request.processors:
-                logits = processor(logits, texts, index, request.end_id)
-            log_probs = forced(ops.log_softmax(logits, axis=-1), prefix, index, rows * width)
+                processed = processor(processed, texts, index, request.end_id)
+            log_probs = forced(logits, processed, prefix, index, rows * width)
             tokens, parents, known = strategy.advance(log_probs, known, index, problem, attention)
             if parents is not None:
                 state = map_beams(lambda tensor: ops.take(tensor, parents, axis=0), state)
@@ -146,7 +154,7 @@ def search(model, source, prefix, seed, request):
                 unfinished = ops.logical_not(ops.all(carry["search"]["done"]))
                 return ops.logical_and(carry["index"] < limit, unfinished)
 
-            with last_places_unused(request.max_length - limit):
+            with written_up_to(limit, request.max_length):
                 carry = while_loop(goes_on, body, carry)
         return strategy.finish(carry["search"], problem)
 
@@ -170,16 +178,21 @@ def step(model, tokens, state, index, return_attention_scores):
     return model.step(tokens, state, index, return_attention_scores=True)
 
 
-def forced(log_probs, prefix, index, num_rows):
-    """Returns log probabilities `[R, V]`, minus infinity for all but a token that the prefix forces."""
+def forced(logits, processed, prefix, index, num_rows):
+    """Returns log probabilities `[R, V]` of the next tokens.
+
+    Where the prefix forces a token it has its log probability by the model, and all others
+    minus infinity: processors do not undo a prefix.
+    """
     if prefix is None:
-        return log_probs
+        return ops.log_softmax(processed, axis=-1)
     length = ops.shape(prefix)[1]
     padded = ops.pad(prefix, [[0, 0], [0, 1]])  # the last column forces nothing
     wanted = ops.take(padded, ops.minimum(index, length), axis=1)[:, None]  # [B or 1, 1]
-    wanted = ops.repeat(ops.broadcast_to(wanted, (ops.shape(wanted)[0], 1)), num_rows // ops.shape(wanted)[0], axis=0)
-    others = ops.not_equal(ops.arange(log_probs.shape[-1]), wanted)
-    return ops.where(ops.logical_and(wanted > 0, others), float("-inf"), log_probs)
+    wanted = ops.repeat(wanted, num_rows // ops.shape(wanted)[0], axis=0)  # [R, 1]
+    others = ops.logical_and(wanted > 0, ops.not_equal(ops.arange(logits.shape[-1]), wanted))
+    log_probs = ops.log_softmax(ops.where(wanted > 0, logits, processed), axis=-1)
+    return ops.where(others, float("-inf"), log_probs)
 
 
 def source_mask(strategy, source):

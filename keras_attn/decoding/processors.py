@@ -80,7 +80,11 @@ class RepetitionPenalty(Processor):
         self.penalty = penalty
 
     def __call__(self, logits, tokens, index, end_id):
-        written = ops.arange(ops.shape(tokens)[-1]) < index
-        counts = ops.one_hot(ops.where(written, tokens, -1), logits.shape[-1], dtype="float32")  # -1: all zeros
-        had = ops.max(counts, axis=1) > 0  # [R, V]
+        (rows, length), num_tokens = ops.shape(tokens), logits.shape[-1]
+        written = ops.broadcast_to(ops.cast(ops.arange(length) < index, "float32"), (rows, length))
+        places = ops.arange(rows)[:, None] * num_tokens + ops.cast(
+            tokens, "int32"
+        )  # in the plane [R, V] laid out in a row
+        counts = ops.segment_sum(ops.reshape(written, (-1,)), ops.reshape(places, (-1,)), rows * num_tokens)
+        had = ops.reshape(counts, (rows, num_tokens)) > 0
         return ops.where(had, ops.where(logits > 0, logits / self.penalty, logits * self.penalty), logits)

@@ -4,11 +4,10 @@ import dataclasses
 import numbers
 from typing import Any, NamedTuple
 
-import keras
 from keras import ops
 
 from keras_attn.checks import check_positive
-from keras_attn.kernels.backend import block_uniform
+from keras_attn.kernels.backend import block_uniform, fresh_seed
 from keras_attn.slots import Slot, register
 
 
@@ -61,6 +60,7 @@ class Strategy(Slot):
 
     def draw_seed(self):
         """Returns the integers `[2]` that stand for chance in one search, or None."""
+        return None
 
     def start(self, problem):
         """Returns the search before the first token."""
@@ -176,7 +176,7 @@ class Sample(Picking):
 
     def draw_seed(self):
         if self.seed is None:
-            return ops.cast(keras.random.randint((2,), 0, 2**31 - 1), "uint32")
+            return fresh_seed()
         return ops.convert_to_tensor([self.seed % 2**32, 0], dtype="uint32")
 
     def pick(self, log_probs, index, problem):

@@ -33,9 +33,11 @@ def choose_kernel(kernel, query, key, mask, return_scores, fused_supported):
     if return_scores:
         return "dense"
     kernel = pinned["kernel"] if kernel == "auto" else kernel
+    sizes = query.shape[2], key.shape[2]
+    if 0 in (*sizes, query.shape[0]):  # nothing to cut into blocks
+        return "dense"
     if kernel in ("dense", "blockwise"):
         return kernel
-    sizes = query.shape[2], key.shape[2]
     number = 0 if None in sizes else sizes[0] * sizes[1]
     mode = keras.config.backend() + ("-xla" if in_xla() else "")
     far = "far hidden" if number and hides_far_keys(mask, *sizes) else "all"

@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_attn import masks
 from keras_attn.checks import check_axes, check_broadcast
-from keras_attn.kernels.backend import value_of
+from keras_attn.kernels.backend import fresh_seed, value_of
 from keras_attn.kernels.biases import Bias, TensorBias
 from keras_attn.kernels.blockwise import Blockwise, blockwise_attention
 from keras_attn.kernels.choice import choose_kernel
@@ -50,7 +50,7 @@ def attention(
         sinks: Logits `[H]` of a key that each head sees beside all others and whose value is
             zero (arXiv:2309.17453): scores then sum to less than one.
         dropout: Rate at which scores are dropped; the caller passes 0 outside training.
-        seed: Integer or `keras.random.SeedGenerator` for the dropout; None draws from Keras' own.
+        seed: Integer or `keras.random.SeedGenerator` for the dropout; None draws by chance.
         query_offset: Index of the first query among the keys, integer scalar or `[B]`. By
             default the last query stands at the last key (bottom-right alignment).
         key_length: Number of keys in use of each row, `[B]`; later ones are hidden.
@@ -152,9 +152,9 @@ def _four_axes(bias, query, key):
 
 
 def draw_seed(seed):
-    """Returns integers `[2]` from an integer, the next of a `SeedGenerator`, or Keras' global one."""
+    """Returns integers `[2]` from an integer, the next of a `SeedGenerator`, or by chance."""
     if isinstance(seed, keras.random.SeedGenerator):
         return seed.next()
     if seed is None:
-        return ops.cast(keras.random.randint((2,), 0, 2**31 - 1), "uint32")
+        return fresh_seed()
     return ops.convert_to_tensor([seed, 0], dtype="uint32")

@@ -1,13 +1,15 @@
 """The decoder-only Transformer: goes on from prompts."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_attn.blocks import EncoderBlock
 from keras_attn.checks import check_axes, check_positive
 from keras_attn.composite import clone
+from keras_attn.kernels.backend import is_concrete
 from keras_attn.masks import Causal
-from keras_attn.models.sequence_model import START_ID, SequenceModel, id_inputs, padding_mask
+from keras_attn.models.sequence_model import PADDING_ID, START_ID, SequenceModel, id_inputs, padding_mask
 from keras_attn.models.transformer import check_heads, embed_one, split_position
 from keras_attn.residual import PreNorm
 from keras_attn.slots import register
@@ -21,7 +23,7 @@ class CausalTransformerModel(SequenceModel):
     source_vocabulary = "target"
 
     def call(self, inputs, training=None, mask=None):
-        named = inputs if isinstance(inputs, dict) else {"target": inputs[0] if isinstance(inputs, list) else inputs}
+        named = inputs if isinstance(inputs, dict) else {"target": keras.tree.flatten(inputs)[0]}
         check_axes({"target": "BT"}, named)
         self.check_ids("target", named["target"], "target")
         return super().call(named, training=training, mask=mask)
@@ -47,23 +49,33 @@ class CausalTransformerModel(SequenceModel):
         _, blocks = self.get_layer("blocks").prefill(embed(self.get_layer, source), lengths, length, cache)
         return {"blocks": blocks, "offset": ops.maximum(lengths - 1, 0)}
 
-    def first_tokens(self, source):
+    def first_tokens(self, source, start_id=START_ID):
         """Returns what the first step reads: each prompt's last token `[B]`, the start id for an empty one."""
         lengths = prompt_lengths(source)
-        padded = ops.pad(ops.cast(source, "int32"), [[0, 0], [1, 0]], constant_values=START_ID)
+        padded = ops.pad(ops.cast(source, "int32"), [[0, 0], [1, 0]], constant_values=start_id)
         return ops.take_along_axis(padded, lengths[:, None], axis=1)[:, 0]
 
-    def step(self, tokens, state, index):
+    def check_ids(self, name, ids, vocabulary):
+        super().check_ids(name, ids, vocabulary)
+        if name == "source" and (isinstance(ids, np.ndarray) or is_concrete(ids)):
+            real = ops.convert_to_numpy(ids) != PADDING_ID
+            if np.any(real[:, 1:] & ~real[:, :-1]):
+                raise ValueError("`source` must hold prompts with padding behind them, not before or inside.")
+
+    def step(self, tokens, state, index, return_attention_scores=False):
         """Reads one token per row.
 
         Args:
             tokens: Ids `[B]`.
             state: From `init_state` or the step before.
             index: Number of the step, an integer scalar or `[B]`; prompts are counted besides.
+            return_attention_scores: Must be False: there is no source to attend to.
 
         Returns:
             Logits `[B, V]` of the next token, and the new state.
         """
+        if return_attention_scores:
+            raise ValueError("A coverage penalty, or attention scores, want a model with a source beside the target.")
         tokens = self.read_ids("tokens", tokens, "B", "target")
         index = state["offset"] + ops.cast(index, "int32")
         x = embed_one(self.get_layer, tokens, index)

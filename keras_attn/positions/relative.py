@@ -99,6 +99,11 @@ class RelativeBias(HeadPosition, Composite):
         )
 
     def bias(self, num_heads, query_positions=None, key_positions=None):
+        if self.table.shape[1] != num_heads:
+            raise ValueError(
+                "`position` must not be shared by attentions of different `num_heads`. "
+                f"Received: a table for {self.table.shape[1]} heads, num_heads={num_heads}."
+            )
         table = value_of(keras.ops.convert_to_tensor(self.table))
         return BucketBias(query_positions, key_positions, tensor=table, buckets=self.buckets())
 

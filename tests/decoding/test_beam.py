@@ -204,6 +204,7 @@ def test_coverage_penalty_equals_exhaustive_search(rng):
         ({"length_penalty": "long"}, "`length_penalty` must be a number. Received: length_penalty='long'"),
         ({"length_penalty": math.nan}, "`length_penalty` must be a number"),
         ({"coverage_penalty": -1}, "`coverage_penalty` must not be negative"),
+        ({"patience": "a"}, "`patience` must be a number or None. Received: patience='a'"),
         ({"patience": 0}, "`patience` times `width` must be at least `num_return_sequences`"),
     ],
 )

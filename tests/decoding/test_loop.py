@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+import keras_attn as ka
 from keras_attn import decoding
 from tests.decoding.test_beam import END, Chain, exhaustive, log_softmax
 
@@ -99,6 +100,62 @@ def test_processors_change_what_comes(strategy, rng):
     assert most_alike(repeated) < most_alike(plain)
 
 
+@each_strategy
+def test_processors_do_not_undo_a_prefix(strategy, rng):
+    logits = rng.normal(size=(2, 4, 6, 6))
+    processors = [decoding.BannedTokens([0, 1, 3]), decoding.MinLength(3)]
+    found = generate(logits, strategy, max_length=4, prefix_ids=[5, 3, END], processors=processors)
+    np.testing.assert_array_equal(found.tokens[:, 0], [[5, 3, END, 0]] * 2)
+    table = log_softmax(logits)
+    wanted = table[:, 0, 1, 5] + table[:, 1, 5, 3] + table[:, 2, 3, END]
+    penalty = (8 / 6) ** getattr(strategy, "length_penalty", 0)
+    np.testing.assert_allclose(found.scores[:, 0], wanted / penalty, rtol=1e-4)
+
+
+class Stepping:
+    """A user's own step around a layer, whose cache and first state are the user's own."""
+
+    def __init__(self, layer, capacity):
+        self.layer, self.head = layer, np.random.default_rng(0).normal(size=(8, 9)).astype("float32") * 3
+        self.embedding = np.random.default_rng(1).normal(size=(9, 8)).astype("float32")
+        layer.build((None, None, 8))
+        self.state = layer.init_state(1, max_length=capacity)
+
+    def init_state(self, source, max_length):
+        return self.state
+
+    def step(self, tokens, state, index):
+        x = ops.take(ops.convert_to_tensor(self.embedding), tokens, axis=0)
+        outputs, state = self.layer.step(x, state, index)
+        return ops.matmul(outputs - x, ops.convert_to_tensor(self.head)), state
+
+
+@pytest.mark.parametrize("mask", [ka.Causal(), ka.Causal() & ka.Window(4)], ids=["causal", "window"])
+def test_a_state_of_the_users_is_not_written_and_may_be_of_any_size(mask):
+    model = Stepping(ka.MultiHeadSelfAttention(2, mask=mask), 30)
+    before = [ops.convert_to_numpy(tensor).copy() for tensor in model.state.values()]
+    texts = [
+        ops.convert_to_numpy(decoding.generate(model, np.zeros((1, 1)), StopAt(20), max_length=length).tokens)
+        for length in (30, 30, 64, 80, 93, 300)
+    ]
+    for text in texts:
+        np.testing.assert_array_equal(text[0, 0, :20], texts[0][0, 0, :20])
+    assert len(set(texts[0][0, 0, :20])) > 2
+    for tensor, old in zip(model.state.values(), before, strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(tensor), old)
+
+
+class StopAt(decoding.Greedy):
+    """Greedy, but every text ends after so many tokens."""
+
+    def __init__(self, length):
+        self.length = length
+
+    def pick(self, log_probs, index, problem):
+        likeliest = ops.cast(ops.argmax(log_probs[:, 3:], axis=-1), "int32") + 3
+        return ops.where(index >= self.length - 1, problem.end_id, likeliest)
+
+
 def test_repetition_penalty_is_its_formula():
     logits = np.array([[2.0, -2.0, 1.0, 3.0]], "float32")
     tokens = np.array([[0, 1, 3, 3, 0]])  # the first three count: 0 among them as a token
@@ -164,12 +221,19 @@ def test_stages_end_at_the_greatest_length():
         ({"max_length": 0}, "`max_length` must be an integer of at least 1"),
         ({"strategy": "beam"}, "`strategy` must be a Strategy of keras_attn. Received: strategy='beam'"),
         ({"end_id": 5}, "`end_id` must be less than the 5 ids of the model. Received: end_id=5"),
-        ({"end_id": -1}, "`end_id` must not be negative"),
+        ({"end_id": -1}, "`end_id` must be an id, and must not be negative. Received: end_id=-1"),
         ({"start_id": 7}, "`start_id` must be less than the 5 ids of the model"),
         ({"prefix_ids": [1] * 4}, r"`prefix_ids` must be \[B, P\] or \[P\] with B=2 and P at most max_length=3"),
         ({"prefix_ids": [[4], [4], [4]]}, r"with B=2 .* Received: prefix_ids.shape=\(3, 1\)"),
         ({"prefix_ids": [[[1]]]}, "`prefix_ids` must be"),
-        ({"prefix_ids": [9]}, "`prefix_ids` must be less than the 5 ids of the model. Received: ids up to 9"),
+        (
+            {"prefix_ids": [9]},
+            "`prefix_ids` must be less than the 5 ids of the model, and not",
+        ),
+        ({"prefix_ids": [-3]}, "`prefix_ids` must be less than the 5 ids of the model, and not negative"),
+        ({"prefix_ids": [1.5]}, "`prefix_ids` must be integers"),
+        ({"cache": "int8"}, "`cache` must be a Cache of keras_attn or None"),
+        ({"start_id": 1.5}, "`start_id` must be an id"),
         ({"processors": [max]}, "`processors` must be Processors of keras_attn"),
         ({"processors": [decoding.BannedTokens([8])]}, "`ids` must be less than the 5 ids of the model"),
     ],

@@ -285,6 +285,38 @@ def test_mixed_precision_generates(policy):
         keras.config.set_dtype_policy(before)
 
 
+@only_tensorflow
+def test_chance_without_a_seed_can_be_saved(tmp_path):
+    import tensorflow as tf
+
+    model = recipe("rnn")
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint(
+        "generate",
+        lambda source: {"tokens": model.generate(source, decoding.Sample(), max_length=L).tokens},
+        input_signature=[tf.TensorSpec((None, None), tf.int32)],
+    )
+    archive.write_out(str(tmp_path), verbose=False)
+    sample = tf.saved_model.load(str(tmp_path)).signatures["generate"]
+    one, two = (sample(tf.constant(SOURCE, tf.int32))["tokens"].numpy() for _ in range(2))
+    assert np.any(one != two)
+
+
+def test_prompts_are_read_to_their_end():
+    """An empty prompt begins with the start id; padding before or inside a prompt is refused."""
+    model = recipe("causal")
+    empty = np.zeros((1, 2), int)
+    for start in (1, 5):
+        found = model.generate(empty, max_length=3, start_id=start)
+        wanted = model.generate(np.array([[start]]), max_length=3)
+        np.testing.assert_array_equal(numpy(found.tokens), numpy(wanted.tokens))
+    with pytest.raises(ValueError, match="padding behind them, not before or inside"):
+        model.generate(np.array([[0, 0, 5, 6]]), max_length=3)
+    with pytest.raises(ValueError, match="want a model with a source beside the target"):
+        model.generate(SOURCE, decoding.Beam(2, 0, 0.1), max_length=3)
+
+
 def test_batches_with_a_progress_bar(capsys):
     model = recipe("rnn")
     found = list(decoding.generate_batches(model, [SOURCE, SOURCE[:2]], max_length=3))

@@ -98,6 +98,26 @@ def test_fused_gives_what_dense_gives(mask, options, groups, rng):
     np.testing.assert_allclose(ops.convert_to_numpy(one), ops.convert_to_numpy(two), atol=2e-6)
 
 
+@pytest.mark.parametrize("shape", [(9,), (7, 9), (1, 7, 9), (2, 1, 1, 9)])
+@pytest.mark.parametrize("kernel", ["fused", "blockwise"])
+def test_masks_of_every_rank(kernel, shape, rng):
+    heads = [rng.normal(size=(2, 2, n, 6)).astype("float32") for n in (7, 9, 9)]
+    mask = rng.random(shape) < 0.7
+    one, two = (kernels.attention(*heads, mask=mask, kernel=each) for each in (kernel, "dense"))
+    np.testing.assert_allclose(ops.convert_to_numpy(one), ops.convert_to_numpy(two), atol=2e-6)
+
+
+@pytest.mark.parametrize("kernel", ["dense", "blockwise", "fused"])
+@pytest.mark.parametrize("sizes", [(0, 3, 3), (2, 0, 3), (2, 3, 0)])
+def test_empty_axes(kernel, sizes):
+    batch, target, source = sizes
+    heads = [np.ones((batch, 2, n, 4), "float32") for n in (target, source, source)]
+    outputs = ops.convert_to_numpy(kernels.attention(*heads, mask=masks.Causal(), kernel=kernel))
+    assert outputs.shape == (batch, 2, target, 4)
+    if source == 0:
+        np.testing.assert_array_equal(outputs, 0)
+
+
 def test_fused_square_causal_gives_what_dense_gives(rng):
     heads = rng.normal(size=(2, 3, 9, 8)).astype("float32")
     one, two = (

@@ -12,6 +12,7 @@
 - `empty(shape, dtype, in_place)`, `write_rows(table, rows, values, in_place)`: a table that is written by rows.
 - `while_loop(goes_on, body, carry)`, `no_gradient()`: the loop of generation.
 - `compiled(model, function, examples, jit_compile)`: a function of tensors that reads the model's weights.
+- `fresh(tensor)`: a copy of its own. `fresh_seed()`: integers by chance.
 - `is_concrete(tensor)`: whether the tensor's values can be looked at now.
 """
 
@@ -30,6 +31,8 @@ block_uniform = adapter.block_uniform
 compiled = adapter.compiled
 empty = adapter.empty
 fori = adapter.fori
+fresh = adapter.fresh
+fresh_seed = adapter.fresh_seed
 fused = adapter.fused
 has_fused = adapter.has_fused
 in_xla = adapter.in_xla

@@ -124,3 +124,13 @@ def compiled(model, function, examples, jit_compile):
             return function(*tensors)
 
     return lambda *tensors: run([variable.value for variable in model.variables], *tensors)
+
+
+def fresh(tensor):
+    """As the TensorFlow adapter's `fresh`: nothing is ever written in place."""
+    return tensor
+
+
+def fresh_seed():
+    """As the TensorFlow adapter's `fresh_seed`, by Keras' global generator."""
+    return keras.random.randint((2,), 0, 2**31 - 1).astype("uint32")

@@ -215,3 +215,13 @@ def compiled(model, function, examples, jit_compile):
         return function(*(None if spec is None else next(tensors) for spec in specs))
 
     return lambda *tensors: run(*(tensor for tensor in tensors if tensor is not None))
+
+
+def fresh(tensor):
+    """Returns a copy that shares no memory, to be written in place."""
+    return tensor if in_xla() else tf.ensure_shape(tf.raw_ops.DeepCopy(x=tensor), tensor.shape)
+
+
+def fresh_seed():
+    """Returns integers `[2]` by chance; keeps no variable, so that it can be saved in a graph."""
+    return tf.cast(tf.random.uniform((2,), maxval=2**31 - 1, dtype=tf.int32), tf.uint32)

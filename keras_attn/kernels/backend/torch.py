@@ -1,5 +1,6 @@
 """PyTorch: runs as it goes, so the loops are Python's."""
 
+import keras
 import torch
 import torch.utils.checkpoint
 from keras import ops, tree
@@ -77,6 +78,7 @@ def fused(query, key, value, visible, bias, scale, is_causal=False):
         bias = bias.to(query.dtype)
         mask = bias if visible is None else torch.where(visible, bias, float("-inf"))
     if mask is not None:
+        mask = mask.reshape((1,) * (4 - mask.ndim) + tuple(mask.shape))
         mask = mask.expand(query.shape[0], -1, query.shape[2], key.shape[2])
     return torch.nn.functional.scaled_dot_product_attention(
         query,
@@ -119,3 +121,13 @@ def no_gradient():
 def compiled(model, function, examples, jit_compile):
     """As the TensorFlow adapter's `compiled`: PyTorch runs as it goes."""
     return function
+
+
+def fresh(tensor):
+    """As the TensorFlow adapter's `fresh`."""
+    return tensor.clone()
+
+
+def fresh_seed():
+    """As the TensorFlow adapter's `fresh_seed`."""
+    return ops.cast(keras.random.randint((2,), 0, 2**31 - 1), "uint32")
