@@ -28,6 +28,7 @@ WORDS, SIZE, HIDDEN, HEADS, LAYERS, SOURCE_LENGTH = 8000, 512, 2048, 8, 6, 25
 PEERS = {
     "keras-hub-xla": "keras_hub",
     "keras-hub-graph": "keras_hub",
+    "keras-hub-xla-bfloat16": "keras_hub",
     "ctranslate2": "ctranslate2",
     "ctranslate2-int8": "ctranslate2",
 }
@@ -107,9 +108,8 @@ def measure(who, batch, beams, length, capacity=None):
     """Returns tokens a second, the best of a few calls, and the peak memory beyond what stood before."""
     if who == "roof":
         return {"products": product_rate(), "stream": stream_rate()}
-    makers = {"keras-hub-xla": hub_call, "keras-hub-graph": hub_call, "ctranslate2": ctranslate2_call}
-    makers["ctranslate2-int8"] = ctranslate2_call
-    call = makers.get(who, our_call)(who, batch, beams, length, *([] if capacity is None else [capacity]))
+    makers = {"keras_hub": hub_call, "ctranslate2": ctranslate2_call}
+    call = makers.get(PEERS.get(who), our_call)(who, batch, beams, length, *([] if capacity is None else [capacity]))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     call()
     seconds, begin = [], time.perf_counter()
@@ -151,11 +151,14 @@ def our_call(who, batch, beams, length, capacity=None):
 
 def hub_call(who, batch, beams, length):
     """Returns a function that generates once with KerasHub's layers, cache and samplers, as its own models do."""
+    import keras
     import keras_hub
     import numpy as np
     import tensorflow as tf
     from keras import layers, ops
 
+    dtype = "bfloat16" if who.endswith("bfloat16") else "float32"
+    keras.config.set_dtype_policy(dtype)
     embedding = keras_hub.layers.TokenAndPositionEmbedding(WORDS, max(SOURCE_LENGTH, length + 1), SIZE)
     encoder = [keras_hub.layers.TransformerEncoder(HIDDEN, HEADS, normalize_first=True) for _ in range(LAYERS)]
     decoder = [keras_hub.layers.TransformerDecoder(HIDDEN, HEADS, normalize_first=True) for _ in range(LAYERS)]
@@ -174,7 +177,7 @@ def hub_call(who, batch, beams, length):
         for layer in encoder:
             memory = layer(memory)
         shape = (batch, LAYERS, 2, length + 1, HEADS, SIZE // HEADS)
-        own, read = ops.zeros(shape), ops.zeros((*shape[:3], SOURCE_LENGTH, *shape[4:]))
+        own, read = ops.zeros(shape, dtype), ops.zeros((*shape[:3], SOURCE_LENGTH, *shape[4:]), dtype)
         first, filled = embedding(ops.ones((batch, 1), "int32")), []
         for number, layer in enumerate(decoder):  # the memory's keys and values, once
             filled.append(decode(layer, first, memory, own[:, number], 0, read[:, number], 0)[2])
@@ -204,7 +207,7 @@ def hub_call(who, batch, beams, length):
             cross_attention_cache_update_index=read_index,
         )
 
-    compiled = tf.function(generate, jit_compile=who.endswith("xla"), autograph=False)
+    compiled = tf.function(generate, jit_compile="xla" in who, autograph=False)
     source = tf.constant(sources(batch), tf.int32)
     return lambda: np.array(compiled(source))
 
