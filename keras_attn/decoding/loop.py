@@ -1,6 +1,7 @@
 """The one loop over a model's steps, for every decoder and every strategy."""
 
 import dataclasses
+import inspect
 import numbers
 
 import keras
@@ -120,6 +121,10 @@ def search(model, source, prefix, seed, request):
     rows = ops.shape(source)[0]
     problem = Problem(rows, request.max_length, request.end_id, seed, source_mask(strategy, source))
     named = {} if request.cache is None else {"cache": request.cache}
+    if request.cache is not None:
+        check_takes(model.init_state, "cache", "`cache` wants a model with caches")
+    if strategy.reads_attention:
+        check_takes(model.step, "return_attention_scores", "A coverage penalty wants a model that attends to a source")
     with in_place(), no_gradient():
         state = model.init_state(source, request.max_length, **named)
         # Fresh tensors either way: what the caller keeps of its state is not written.
@@ -169,6 +174,12 @@ def stages(max_length):
     while limits[-1] < max_length:
         limits.append(4 * limits[-1])
     return [*limits[:-1], max_length]
+
+
+def check_takes(method, argument, who):
+    """Raises a `ValueError` unless a model's method takes an argument that not every model has to have."""
+    if argument not in inspect.signature(method).parameters:
+        raise ValueError(f"{who}: `{method.__name__}` must take `{argument}`. Received: {method.__qualname__}.")
 
 
 def step(model, tokens, state, index, return_attention_scores):

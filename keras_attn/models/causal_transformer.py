@@ -6,11 +6,18 @@ from keras import ops
 
 from keras_attn.blocks import EncoderBlock
 from keras_attn.checks import check_axes, check_positive
-from keras_attn.composite import clone
 from keras_attn.kernels.backend import is_concrete
 from keras_attn.masks import Causal
+from keras_attn.models.embedding import (
+    check_heads,
+    embed,
+    embed_one,
+    embedding_layers,
+    logit_layers,
+    project,
+    split_position,
+)
 from keras_attn.models.sequence_model import PADDING_ID, START_ID, SequenceModel, id_inputs, padding_mask
-from keras_attn.models.transformer import check_heads, embed_one, split_position
 from keras_attn.residual import PreNorm
 from keras_attn.slots import register
 from keras_attn.stacks import Encoder
@@ -46,7 +53,7 @@ class CausalTransformerModel(SequenceModel):
         source = self.read_ids("source", source, "BS", "target")
         lengths = prompt_lengths(source)
         length = ops.shape(source)[1] + max_length
-        _, blocks = self.get_layer("blocks").prefill(embed(self.get_layer, source), lengths, length, cache)
+        _, blocks = self.get_layer("blocks").prefill(embed(self.get_layer, "target", source), lengths, length, cache)
         return {"blocks": blocks, "offset": ops.maximum(lengths - 1, 0)}
 
     def first_tokens(self, source, start_id=START_ID):
@@ -62,29 +69,22 @@ class CausalTransformerModel(SequenceModel):
             if np.any(real[:, 1:] & ~real[:, :-1]):
                 raise ValueError("`source` must hold prompts with padding behind them, not before or inside.")
 
-    def step(self, tokens, state, index, return_attention_scores=False):
+    def step(self, tokens, state, index):
         """Reads one token per row.
 
         Args:
             tokens: Ids `[B]`.
             state: From `init_state` or the step before.
             index: Number of the step, an integer scalar or `[B]`; prompts are counted besides.
-            return_attention_scores: Must be False: there is no source to attend to.
 
         Returns:
             Logits `[B, V]` of the next token, and the new state.
         """
-        if return_attention_scores:
-            raise ValueError("A coverage penalty, or attention scores, want a model with a source beside the target.")
         tokens = self.read_ids("tokens", tokens, "B", "target")
         index = state["offset"] + ops.cast(index, "int32")
-        x = embed_one(self.get_layer, tokens, index)
+        x = embed_one(self.get_layer, "target", tokens, index)
         outputs, blocks = self.get_layer("blocks").step(x, state["blocks"], index)
         return project(self.get_layer, outputs), {**state, "blocks": blocks}
-
-    def attention_scores(self, source, target):
-        """Raises a `ValueError`: there is no attention over a source of its own."""
-        raise ValueError("`return_attention_scores` is for models with a source beside the target.")
 
 
 def CausalTransformer(  # noqa: N802 - a recipe is named as what it makes
@@ -143,32 +143,16 @@ def CausalTransformer(  # noqa: N802 - a recipe is named as what it makes
     check_heads(size, num_heads)
     added, turned = split_position(position)
     block = EncoderBlock(num_heads, hidden_size, dropout, mask=mask, position=turned, residual=residual)
-    initializer = keras.initializers.RandomNormal(stddev=size**-0.5)
     layers = {
-        "target_embedding": keras.layers.Embedding(
-            vocabulary_size, size, embeddings_initializer=initializer, name="target_embedding"
-        ),
-        "target_position": clone(added, "target_position"),
-        "target_dropout": keras.layers.Dropout(dropout, name="target_dropout"),
         "blocks": Encoder(num_layers, block, name="blocks"),
-        "projection": keras.layers.Dense(vocabulary_size, name="projection"),
-        "logits": keras.layers.Activation("linear", dtype="float32", name="logits"),
+        **embedding_layers("target", vocabulary_size, size, dropout, added),
+        **logit_layers(vocabulary_size),
     }
     inputs = id_inputs("target")
-    outputs = layers["blocks"](embed(layers.__getitem__, inputs["target"]), mask=padding_mask(inputs["target"]))
+    outputs = layers["blocks"](
+        embed(layers.__getitem__, "target", inputs["target"]), mask=padding_mask(inputs["target"])
+    )
     return CausalTransformerModel(inputs, project(layers.__getitem__, outputs), name=name)
-
-
-def embed(layer, ids):
-    """Embeds ids `[B, T]` at the positions 0 ... T-1; `layer` returns a layer by name."""
-    embedding = layer("target_embedding")
-    embedded = embedding(ids) * embedding.output_dim**0.5  # [B, T, D]
-    return layer("target_dropout")(layer("target_position")(embedded))
-
-
-def project(layer, outputs):
-    """Builds the logits from the blocks' outputs."""
-    return layer("logits")(layer("projection")(outputs))
 
 
 def prompt_lengths(prompts):

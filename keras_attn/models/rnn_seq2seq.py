@@ -3,6 +3,7 @@
 import keras
 
 from keras_attn.checks import check_positive
+from keras_attn.models.embedding import logit_layers, project
 from keras_attn.models.sequence_model import Seq2SeqModel, id_inputs, padding_mask
 from keras_attn.recurrent import AdditiveRNNAttention
 from keras_attn.slots import register
@@ -109,8 +110,7 @@ def RNNSeq2Seq(  # noqa: N802 - a recipe is named as what it makes
         "encoder": keras.layers.Bidirectional(reader, name="encoder"),
         "bridge": keras.layers.Dense(size, "tanh", name="bridge"),
         "decoder": AdditiveRNNAttention(size, attention_units, dropout=dropout, name="decoder"),
-        "projection": keras.layers.Dense(target_vocabulary_size, name="projection"),
-        "logits": keras.layers.Activation("linear", dtype="float32", name="logits"),
+        **logit_layers(target_vocabulary_size),
     }
     inputs = id_inputs("source", "target")
     outputs = decode(layers.__getitem__, inputs["target"], *encode(layers.__getitem__, inputs["source"]))
@@ -134,8 +134,3 @@ def decode(layer, target, memory, memory_mask, first_state, return_attention_sco
         initial_state=first_state,
         return_attention_scores=return_attention_scores,
     )
-
-
-def project(layer, outputs):
-    """Builds the logits from the decoder's outputs."""
-    return layer("logits")(layer("projection")(outputs))

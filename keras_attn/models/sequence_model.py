@@ -55,6 +55,8 @@ class SequenceModel(keras.Model):
         Raises:
             ValueError: For arguments out of range or ids outside the vocabulary.
         """
+        if return_attention_scores and getattr(self, "attention_scores", None) is None:
+            raise ValueError("`return_attention_scores` is for models with a source beside the target.")
         source = self.read_ids("source", source, "BS", self.source_vocabulary)
         request = decoding.Request(
             strategy or decoding.Greedy(), max_length, start_id, end_id, tuple(processors), cache

@@ -1,13 +1,18 @@
 """The Transformer: encoder and decoder over ids."""
 
-import keras
 from keras import ops
 
 from keras_attn.blocks import DecoderBlock, EncoderBlock
-from keras_attn.checks import check_positive
-from keras_attn.composite import clone
+from keras_attn.models.embedding import (
+    check_heads,
+    embed,
+    embed_one,
+    embedding_layers,
+    logit_layers,
+    project,
+    split_position,
+)
 from keras_attn.models.sequence_model import Seq2SeqModel, id_inputs, padding_mask
-from keras_attn.positions import HeadPosition, NoPosition, Sinusoidal
 from keras_attn.residual import PostNorm
 from keras_attn.slots import register
 from keras_attn.stacks import Decoder, Encoder
@@ -54,10 +59,10 @@ class TransformerModel(Seq2SeqModel):
             Logits `[B, V]` of the next token (or them and the scores), and the new state.
         """
         tokens = self.read_ids("tokens", tokens, "B", "target")
-        x = embed_one(self.get_layer, tokens, index)
+        x = embed_one(self.get_layer, "target", tokens, index)
         outputs, state = self.get_layer("decoder").step(x, state, index, return_attention_scores)
         outputs, scores = with_scores(outputs)
-        logits = self.get_layer("logits")(self.get_layer("projection")(outputs))
+        logits = project(self.get_layer, outputs)
         return ((logits, ops.mean(scores, axis=(1, 2))) if return_attention_scores else logits), state
 
     def attention_scores(self, source, target):
@@ -73,7 +78,7 @@ class TransformerModel(Seq2SeqModel):
         memory, memory_mask = self.encode(source)
         target = self.read_ids("target", target, "BT", "target")
         _, scores = self.get_layer("decoder")(
-            _embed(self.get_layer, "target", target),
+            embed(self.get_layer, "target", target),
             memory,
             inputs_mask=padding_mask(target),
             memory_mask=memory_mask,
@@ -130,8 +135,6 @@ def Transformer(  # noqa: N802 - a recipe is named as what it makes
     References:
         Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762.
     """
-    check_positive("source_vocabulary_size", source_vocabulary_size)
-    check_positive("target_vocabulary_size", target_vocabulary_size)
     check_heads(size, num_heads)
     added, turned = split_position(position)
     block = {"num_heads": num_heads, "hidden_size": hidden_size, "dropout": dropout, "residual": residual}
@@ -139,16 +142,10 @@ def Transformer(  # noqa: N802 - a recipe is named as what it makes
     layers = {
         "encoder": Encoder(num_layers, EncoderBlock(**block), name="encoder"),
         "decoder": Decoder(num_layers, DecoderBlock(**block), name="decoder"),
-        "projection": keras.layers.Dense(target_vocabulary_size, name="projection"),
-        "logits": keras.layers.Activation("linear", dtype="float32", name="logits"),
+        **embedding_layers("source", source_vocabulary_size, size, dropout, added),
+        **embedding_layers("target", target_vocabulary_size, size, dropout, added),
+        **logit_layers(target_vocabulary_size),
     }
-    for side, vocabulary_size in (("source", source_vocabulary_size), ("target", target_vocabulary_size)):
-        initializer = keras.initializers.RandomNormal(stddev=size**-0.5)
-        layers[f"{side}_embedding"] = keras.layers.Embedding(
-            vocabulary_size, size, embeddings_initializer=initializer, name=f"{side}_embedding"
-        )
-        layers[f"{side}_position"] = clone(added, f"{side}_position")
-        layers[f"{side}_dropout"] = keras.layers.Dropout(dropout, name=f"{side}_dropout")
     inputs = id_inputs("source", "target")
     memory, memory_mask = encode(layers.__getitem__, inputs["source"])
     logits = decode(layers.__getitem__, inputs["target"], memory, memory_mask)
@@ -158,47 +155,12 @@ def Transformer(  # noqa: N802 - a recipe is named as what it makes
 def encode(layer, source):
     """Builds the encoder's half; `layer` returns a layer by name."""
     mask = padding_mask(source)
-    return layer("encoder")(_embed(layer, "source", source), mask=mask), mask
+    return layer("encoder")(embed(layer, "source", source), mask=mask), mask
 
 
 def decode(layer, target, memory, memory_mask):
     """Builds the decoder's half."""
     outputs = layer("decoder")(
-        _embed(layer, "target", target), memory, inputs_mask=padding_mask(target), memory_mask=memory_mask
+        embed(layer, "target", target), memory, inputs_mask=padding_mask(target), memory_mask=memory_mask
     )
-    return layer("logits")(layer("projection")(outputs))
-
-
-def _embed(layer, side, ids):
-    embedding = layer(f"{side}_embedding")
-    embedded = embedding(ids) * embedding.output_dim**0.5  # [B, T, D]
-    return layer(f"{side}_dropout")(layer(f"{side}_position")(embedded))
-
-
-def embed_one(layer, tokens, index):
-    """Embeds one target token per row, `[B]` -> `[B, D]`, at its position."""
-    embedding = layer("target_embedding")
-    embedded = embedding(tokens[:, None]) * embedding.output_dim**0.5  # [B, 1, D]
-    positions = ops.broadcast_to(ops.reshape(ops.cast(index, "int32"), (-1, 1)), (ops.shape(tokens)[0], 1))
-    return layer("target_position")(embedded, positions=positions)[:, 0]
-
-
-def split_position(position):
-    """Returns the layer that adds positions to embeddings, and what acts on the heads, of which one does nothing."""
-    if isinstance(position, HeadPosition):
-        return NoPosition(), position
-    position = Sinusoidal() if position is None else position
-    if not isinstance(position, keras.layers.Layer):
-        raise ValueError(
-            "`position` must be a layer that adds positions to embeddings, or fill an attention's slot. "
-            f"Received: position={position!r}."
-        )
-    return position, None
-
-
-def check_heads(size, num_heads):
-    """Raises a `ValueError` unless the heads share the model size evenly."""
-    check_positive("size", size)
-    check_positive("num_heads", num_heads)
-    if size % num_heads:
-        raise ValueError(f"`size` must be a multiple of `num_heads`. Received: size={size}, num_heads={num_heads}.")
+    return project(layer, outputs)

@@ -313,8 +313,10 @@ def test_prompts_are_read_to_their_end():
         np.testing.assert_array_equal(numpy(found.tokens), numpy(wanted.tokens))
     with pytest.raises(ValueError, match="padding behind them, not before or inside"):
         model.generate(np.array([[0, 0, 5, 6]]), max_length=3)
-    with pytest.raises(ValueError, match="want a model with a source beside the target"):
+    with pytest.raises(ValueError, match="attends to a source: `step` must take `return_attention_scores`"):
         model.generate(SOURCE, decoding.Beam(2, 0, 0.1), max_length=3)
+    with pytest.raises(ValueError, match="`cache` wants a model with caches: `init_state` must take `cache`"):
+        recipe("rnn").generate(SOURCE, max_length=3, cache=cache.Int8Cache())
 
 
 def test_batches_with_a_progress_bar(capsys):

@@ -1,0 +1,73 @@
+"""What the recipes share on the way in and out: ids to vectors at their positions, vectors to logits.
+
+`layer` is a function that returns a layer by its name: of a dictionary while a recipe builds
+its model, of the model afterwards.
+"""
+
+import keras
+from keras import ops
+
+from keras_attn.checks import check_positive
+from keras_attn.composite import clone
+from keras_attn.positions import HeadPosition, NoPosition, Sinusoidal
+
+
+def embedding_layers(side, vocabulary_size, size, dropout, added):
+    """Returns the layers that embed the ids of one side, by name; `added` is cloned."""
+    check_positive(f"{side}_vocabulary_size", vocabulary_size)
+    initializer = keras.initializers.RandomNormal(stddev=size**-0.5)
+    name = f"{side}_embedding"
+    return {
+        name: keras.layers.Embedding(vocabulary_size, size, embeddings_initializer=initializer, name=name),
+        f"{side}_position": clone(added, f"{side}_position"),
+        f"{side}_dropout": keras.layers.Dropout(dropout, name=f"{side}_dropout"),
+    }
+
+
+def embed(layer, side, ids):
+    """Embeds ids `[B, T]` of one side at the positions 0 ... T-1."""
+    embedding = layer(f"{side}_embedding")
+    embedded = embedding(ids) * embedding.output_dim**0.5  # [B, T, D]
+    return layer(f"{side}_dropout")(layer(f"{side}_position")(embedded))
+
+
+def embed_one(layer, side, tokens, index):
+    """Embeds one id per row, `[B]` -> `[B, D]`, at its position; nothing is dropped."""
+    embedding = layer(f"{side}_embedding")
+    embedded = embedding(tokens[:, None]) * embedding.output_dim**0.5  # [B, 1, D]
+    positions = ops.broadcast_to(ops.reshape(ops.cast(index, "int32"), (-1, 1)), (ops.shape(tokens)[0], 1))
+    return layer(f"{side}_position")(embedded, positions=positions)[:, 0]
+
+
+def logit_layers(vocabulary_size):
+    """Returns the layers that make logits, in float32 whatever the policy, by name."""
+    return {
+        "projection": keras.layers.Dense(vocabulary_size, name="projection"),
+        "logits": keras.layers.Activation("linear", dtype="float32", name="logits"),
+    }
+
+
+def project(layer, outputs):
+    """Returns the logits of a decoder's outputs."""
+    return layer("logits")(layer("projection")(outputs))
+
+
+def split_position(position):
+    """Returns the layer that adds positions to embeddings, and what acts on the heads, of which one does nothing."""
+    if isinstance(position, HeadPosition):
+        return NoPosition(), position
+    position = Sinusoidal() if position is None else position
+    if not isinstance(position, keras.layers.Layer):
+        raise ValueError(
+            "`position` must be a layer that adds positions to embeddings, or fill an attention's slot. "
+            f"Received: position={position!r}."
+        )
+    return position, None
+
+
+def check_heads(size, num_heads):
+    """Raises a `ValueError` unless the heads share the model size evenly."""
+    check_positive("size", size)
+    check_positive("num_heads", num_heads)
+    if size % num_heads:
+        raise ValueError(f"`size` must be a multiple of `num_heads`. Received: size={size}, num_heads={num_heads}.")
