@@ -1,4 +1,10 @@
-"""Attention layers for Keras: recurrent and Transformer, exact in every mask, ready to serve."""
+"""Attention layers for Keras: recurrent and Transformer, exact in every mask, ready to serve.
+
+The rooms that need TensorFlow itself, `data`, `plot`, `serving` and `text`, are imported when
+they are first asked for: the layers run without it, on JAX and PyTorch.
+"""
+
+import importlib
 
 from keras_attn import cache, config, convert, decoding, kernels, masks, models
 from keras_attn.blocks import DecoderBlock, EncoderBlock
@@ -62,3 +68,9 @@ __all__ = [
     "masks",
     "models",
 ]
+
+
+def __getattr__(name):
+    if name in ("data", "plot", "serving", "text"):
+        return importlib.import_module(f"keras_attn.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,9 +17,10 @@ from keras_attn.models.embedding import (
     project,
     split_position,
 )
-from keras_attn.models.sequence_model import PADDING_ID, START_ID, SequenceModel, id_inputs, padding_mask
+from keras_attn.models.sequence_model import SequenceModel, id_inputs, padding_mask
 from keras_attn.residual import PreNorm
 from keras_attn.slots import register
+from keras_attn.special_ids import PADDING_ID, START_ID
 from keras_attn.stacks import Encoder
 
 

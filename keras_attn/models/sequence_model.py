@@ -9,8 +9,7 @@ from keras_attn.checks import check_axes
 from keras_attn.composite import is_array
 from keras_attn.kernels.backend import compiled, is_concrete
 from keras_attn.slots import register
-
-PADDING_ID, START_ID, END_ID, UNKNOWN_ID = range(4)
+from keras_attn.special_ids import END_ID, PADDING_ID, START_ID
 
 
 class SequenceModel(keras.Model):
