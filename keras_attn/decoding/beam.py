@@ -89,6 +89,7 @@ class Beam(Strategy):
             "ended_lengths": ops.zeros(shape, "int32"),
             "ended_scores": nothing,
             "num_ended": ops.zeros((rows,), "int32"),
+            "settled": ops.zeros((rows,), "bool"),
             "done": ops.zeros((rows,), "bool"),
         }
         if self.reads_attention:
@@ -122,15 +123,16 @@ class Beam(Strategy):
             new["coverage"] = along(covered, kept)
         # A row that is done stays as it is.
         new = {name: ops.where(lift(done, tensor), search[name], tensor) for name, tensor in new.items()}
-        new["done"] = ops.logical_or(done, self._is_done(new, index + 1, problem))
+        new["settled"] = search["settled"] | (~done & self._is_settled(new, index + 1, problem))
+        new["done"] = new["settled"] | problem.is_full(index + 1)
         tokens = ops.where(done[:, None], 0, ops.take_along_axis(tokens, kept, axis=-1))
         parents = ops.take_along_axis(parents, kept, axis=-1) + ops.arange(rows)[:, None] * self.width
         return ops.reshape(tokens, (-1,)), ops.reshape(parents, (-1,)), new
 
     def finish(self, search, problem):
-        length = problem.max_length
+        length = problem.limits[:, None]
         scores = self._scores(search["log_probs"], length, search.get("coverage"), problem)
-        scores = ops.where(search["done"][:, None], NOTHING, scores)  # what is unfinished at the greatest length
+        scores = ops.where(search["settled"][:, None], NOTHING, scores)  # what is unfinished at the greatest length
         found = self._join(search, search["tokens"], length, scores)
         return Generated(*(found[f"ended_{name}"][:, : self.num_return_sequences] for name in Generated._fields))
 
@@ -158,11 +160,11 @@ class Beam(Strategy):
     def _penalty(self, length):
         return ((5.0 + ops.cast(length, "float32")) / 6.0) ** self.length_penalty
 
-    def _is_done(self, search, length, problem):
+    def _is_settled(self, search, length, problem):
         """Returns `[B]`: no unfinished text can overtake the returned ones, or patience is at its end."""
         # Log probabilities only fall, the coverage penalty is at most 0, the length penalty is
         # most favourable at one of the two ends.
-        last = ops.convert_to_tensor(problem.max_length, "int32")
+        last = problem.limits
         penalty = self._penalty(last if self.length_penalty > 0 else ops.minimum(length + 1, last))
         bound = ops.max(search["log_probs"], axis=-1) / penalty
         least = search["ended_scores"][:, self.num_return_sequences - 1]

@@ -115,11 +115,23 @@ class Request:
                 )
 
 
-def search(model, source, prefix, seed, request):
-    """Runs the loop; arguments as `generate`'s, checked and as tensors."""
+def search(model, source, prefix, seed, request, limits=None, temperature=None):
+    """Runs the loop; arguments as `generate`'s, checked and as tensors.
+
+    Args:
+        model, source, prefix, seed, request: As `generate` and `Request` have them.
+        limits: Number of tokens that each row may have, int32 `[B]`; less than 1 is taken for 1,
+            more than `request.max_length` for that.
+        temperature: What a strategy that draws uses for each row instead of its own, float32
+            `[B]`; 0 takes the most probable token.
+    """
     strategy, width = request.strategy, request.strategy.num_beams
     rows = ops.shape(source)[0]
-    problem = Problem(rows, request.max_length, request.end_id, seed, source_mask(strategy, source))
+    limits = ops.ones((rows,), "int32") * request.max_length if limits is None else limits
+    limits = ops.clip(ops.cast(limits, "int32"), 1, request.max_length)
+    problem = Problem(
+        rows, request.max_length, request.end_id, limits, temperature, seed, source_mask(strategy, source)
+    )
     named = {} if request.cache is None else {"cache": request.cache}
     if request.cache is not None:
         check_takes(model.init_state, "cache", "`cache` wants a model with caches")

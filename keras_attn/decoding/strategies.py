@@ -33,6 +33,8 @@ class Problem:
         batch_size: Number of rows B.
         max_length: Number L of tokens there will be at most.
         end_id: The token that ends a text.
+        limits: Number of tokens that each row may have, int32 `[B]`, at most L.
+        temperature: What the rows' draws have instead of the strategy's own, float32 `[B]`, or None.
         seed: Integers `[2]`, or None for a strategy that draws nothing.
         source_mask: Boolean `[B, S]`, True for real source positions, or None where it is not known.
     """
@@ -40,8 +42,14 @@ class Problem:
     batch_size: Any
     max_length: int
     end_id: int
+    limits: Any
+    temperature: Any = None
     seed: Any = None
     source_mask: Any = None
+
+    def is_full(self, length):
+        """Returns which rows have reached their greatest length, `[B]`, after so many tokens."""
+        return length >= self.limits
 
 
 class Strategy(Slot):
@@ -112,7 +120,7 @@ class Picking(Strategy):
             "tokens": put(search["tokens"], picked, index),
             "lengths": search["lengths"] + ops.cast(ops.logical_not(done), "int32"),
             "scores": search["scores"] + ops.where(done, 0.0, gained),
-            "done": ops.logical_or(done, ops.equal(picked, problem.end_id)),
+            "done": done | ops.equal(picked, problem.end_id) | problem.is_full(index + 1),
         }
         return picked, None, search
 
@@ -180,10 +188,15 @@ class Sample(Picking):
         return ops.convert_to_tensor([self.seed % 2**32, 0], dtype="uint32")
 
     def pick(self, log_probs, index, problem):
-        logits = self.cut(log_probs / self.temperature)
-        uniform = block_uniform(ops.shape(logits), problem.seed, index, 0)
+        temperature = self.temperature if problem.temperature is None else problem.temperature[:, None]
+        uniform = block_uniform(ops.shape(log_probs), problem.seed, index, 0)
         # The largest of logits with Gumbel noise is a draw from their softmax (Gumbel 1954).
-        return ops.argmax(logits - ops.log(-ops.log(uniform)), axis=-1)
+        noise = -ops.log(-ops.log(uniform))
+        if problem.temperature is None:
+            return ops.argmax(self.cut(log_probs / temperature) + noise, axis=-1)
+        cold = temperature <= 0
+        drawn = self.cut(log_probs / ops.where(cold, 1.0, temperature)) + noise
+        return ops.argmax(ops.where(cold, log_probs, drawn), axis=-1)
 
     def cut(self, logits):
         """Returns the logits `[B, V]`, minus infinity for tokens that are not to be drawn."""

@@ -255,3 +255,54 @@ def test_bad_arguments_are_named(named, message):
 def test_bad_processors_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        decoding.Greedy(),
+        decoding.Sample(seed=3),
+        decoding.Beam(3, 0.6, num_return_sequences=2),
+        decoding.Beam(3, -0.7, num_return_sequences=3),
+        decoding.Beam(2, 0.9, patience=1.0),
+        decoding.Beam(1),
+    ],
+)
+def test_rows_have_greatest_lengths_of_their_own(strategy, rng):
+    """A row with a limit has what generation with that greatest length gives it."""
+    model, limits = Chain(rng.normal(size=(4, 9, 7, 7))), [1, 3, 9, 5]
+    source = np.zeros((4, 1), "int32")
+    request = decoding.Request(strategy, 9, 1, 2)
+    limited = decoding.search(model, source, None, strategy.draw_seed(), request, limits=np.array(limits))
+    for row, limit in enumerate(limits):
+        alone = decoding.generate(model, source, strategy, max_length=limit)
+        for name, mine, other in zip(alone._fields, limited, alone):
+            mine, other = ops.convert_to_numpy(mine)[row], ops.convert_to_numpy(other)[row]
+            np.testing.assert_array_equal(mine[:, :limit] if name == "tokens" else mine, other)
+        assert not np.any(ops.convert_to_numpy(limited.tokens)[row, :, limit:])
+
+
+def test_limits_out_of_range_are_clipped(rng):
+    model, request = Chain(rng.normal(size=(3, 4, 7, 7))), decoding.Request(decoding.Greedy(), 4, 1, 6)
+    found = decoding.search(model, np.zeros((3, 1), "int32"), None, None, request, limits=np.array([-2, 0, 99]))
+    lengths = ops.convert_to_numpy(found.lengths)[:, 0]
+    assert lengths[:2].tolist() == [1, 1] and lengths[2] > 1
+
+
+def test_rows_have_temperatures_of_their_own(rng):
+    """A temperature takes the place of the strategy's; 0 takes the most probable token; greedy search has none."""
+    model, source = Chain(rng.normal(size=(3, 9, 7, 7))), np.zeros((3, 1), "int32")
+
+    def found(strategy, temperature=None):
+        seed, request = strategy.draw_seed(), decoding.Request(strategy, 9, 1, 2)
+        temperature = None if temperature is None else ops.convert_to_tensor(temperature, "float32")
+        return [ops.convert_to_numpy(x) for x in decoding.search(model, source, None, seed, request, None, temperature)]
+
+    greedy, sampled, hot = (found(s) for s in (decoding.Greedy(), decoding.Sample(seed=5), decoding.Sample(4, seed=5)))
+    mixed = found(decoding.Sample(0.1, seed=5), [0.0, 1.0, 4.0])
+    for row, wanted in enumerate([greedy, sampled, hot]):
+        for mine, other in zip(mixed, wanted):
+            np.testing.assert_array_equal(mine[row], other[row])
+    assert not all(np.array_equal(hot[0][row], greedy[0][row]) for row in range(3))
+    for mine, other in zip(found(decoding.Greedy(), [0.0, 1.0, 4.0]), greedy):
+        np.testing.assert_array_equal(mine, other)
