@@ -50,12 +50,10 @@ class RNNSeq2SeqModel(Seq2SeqModel):
         logits = project(self.get_layer, outputs)
         return ((logits, scores) if return_attention_scores else logits), state
 
-    def attention_scores(self, source, target):
-        """Returns the attention of each target position over the source, `[B, T, S]`, for ids."""
-        memory, memory_mask, first_state = self.encode(source)
+    def logits_and_scores(self, source, target):
+        """As `Seq2SeqModel` says; the scores are `[B, T, S]`."""
         target = self.read_ids("target", target, "BT", "target")
-        _, scores = decode(self.get_layer, target, memory, memory_mask, first_state, return_attention_scores=True)
-        return scores
+        return decode(self.get_layer, target, *self.encode(source), return_attention_scores=True)
 
 
 def RNNSeq2Seq(  # noqa: N802 - a recipe is named as what it makes
@@ -113,8 +111,8 @@ def RNNSeq2Seq(  # noqa: N802 - a recipe is named as what it makes
         **logit_layers(target_vocabulary_size),
     }
     inputs = id_inputs("source", "target")
-    outputs = decode(layers.__getitem__, inputs["target"], *encode(layers.__getitem__, inputs["source"]))
-    return RNNSeq2SeqModel(inputs, project(layers.__getitem__, outputs), name=name)
+    logits, _ = decode(layers.__getitem__, inputs["target"], *encode(layers.__getitem__, inputs["source"]))
+    return RNNSeq2SeqModel(inputs, logits, name=name)
 
 
 def encode(layer, source):
@@ -125,8 +123,8 @@ def encode(layer, source):
 
 
 def decode(layer, target, memory, memory_mask, first_state, return_attention_scores=False):
-    """Builds the decoder up to its outputs `[B, T, D + 2 D]`."""
-    return layer("decoder")(
+    """Builds the decoder's half: the logits, and the attention scores or None."""
+    outputs = layer("decoder")(
         layer("target_embedding")(target),
         memory,
         inputs_mask=padding_mask(target),
@@ -134,3 +132,5 @@ def decode(layer, target, memory, memory_mask, first_state, return_attention_sco
         initial_state=first_state,
         return_attention_scores=return_attention_scores,
     )
+    outputs, scores = with_scores(outputs)
+    return project(layer, outputs), scores

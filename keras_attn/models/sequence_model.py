@@ -126,6 +126,22 @@ class Seq2SeqModel(SequenceModel):
             self.check_ids(name, named[name], name)
         return super().call(named, training=training, mask=mask)
 
+    def attention_scores(self, source, target):
+        """Returns the attention of each target position over the source, for ids.
+
+        Args:
+            source: Ids `[B, S]`.
+            target: Ids `[B, T]`, the start id first.
+
+        Returns:
+            Scores `[B, ..., T, S]`, see the recipe's `logits_and_scores`.
+        """
+        return self.logits_and_scores(source, target)[1]
+
+    def logits_and_scores(self, source, target):
+        """Returns the logits `[B, T, V]` and the attention scores in one pass; arguments as `attention_scores`."""
+        raise NotImplementedError(f"`{self.__class__.__name__}` must define `logits_and_scores(source, target)`.")
+
 
 def padding_mask(ids):
     """Returns `[B, T]` booleans, True where an id is not padding."""

@@ -29,7 +29,7 @@ class TransformerModel(Seq2SeqModel):
 
     def decode(self, target, memory, memory_mask):
         """`[B, T]` ids and the memory -> logits `[B, T, V]`."""
-        return decode(self.get_layer, self.read_ids("target", target, "BT", "target"), memory, memory_mask)
+        return decode(self.get_layer, self.read_ids("target", target, "BT", "target"), memory, memory_mask)[0]
 
     def init_state(self, source, max_length, cache=None):
         """Returns the state before the first target token: empty caches, and the memory's keys and values.
@@ -65,26 +65,11 @@ class TransformerModel(Seq2SeqModel):
         logits = project(self.get_layer, outputs)
         return ((logits, ops.mean(scores, axis=(1, 2))) if return_attention_scores else logits), state
 
-    def attention_scores(self, source, target):
-        """Returns the attention of each target position over the source, for ids.
-
-        Args:
-            source: Ids `[B, S]`.
-            target: Ids `[B, T]`, the start id first.
-
-        Returns:
-            The encoder-decoder scores of every decoder block and head, `[B, N, H, T, S]`.
-        """
+    def logits_and_scores(self, source, target):
+        """As `Seq2SeqModel` says; the scores are those of every decoder block and head, `[B, N, H, T, S]`."""
         memory, memory_mask = self.encode(source)
         target = self.read_ids("target", target, "BT", "target")
-        _, scores = self.get_layer("decoder")(
-            embed(self.get_layer, "target", target),
-            memory,
-            inputs_mask=padding_mask(target),
-            memory_mask=memory_mask,
-            return_attention_scores=True,
-        )
-        return scores
+        return decode(self.get_layer, target, memory, memory_mask, return_attention_scores=True)
 
 
 def Transformer(  # noqa: N802 - a recipe is named as what it makes
@@ -148,7 +133,7 @@ def Transformer(  # noqa: N802 - a recipe is named as what it makes
     }
     inputs = id_inputs("source", "target")
     memory, memory_mask = encode(layers.__getitem__, inputs["source"])
-    logits = decode(layers.__getitem__, inputs["target"], memory, memory_mask)
+    logits, _ = decode(layers.__getitem__, inputs["target"], memory, memory_mask)
     return TransformerModel(inputs, logits, name=name)
 
 
@@ -158,9 +143,14 @@ def encode(layer, source):
     return layer("encoder")(embed(layer, "source", source), mask=mask), mask
 
 
-def decode(layer, target, memory, memory_mask):
-    """Builds the decoder's half."""
+def decode(layer, target, memory, memory_mask, return_attention_scores=False):
+    """Builds the decoder's half: the logits, and the attention scores or None."""
     outputs = layer("decoder")(
-        embed(layer, "target", target), memory, inputs_mask=padding_mask(target), memory_mask=memory_mask
+        embed(layer, "target", target),
+        memory,
+        inputs_mask=padding_mask(target),
+        memory_mask=memory_mask,
+        return_attention_scores=return_attention_scores,
     )
-    return project(layer, outputs)
+    outputs, scores = with_scores(outputs)
+    return project(layer, outputs), scores

@@ -1,0 +1,24 @@
+"""From a trained model to one that TF Serving runs: export, check, and a client."""
+
+from keras_attn.serving.checking import Report, check
+from keras_attn.serving.client import Client
+from keras_attn.serving.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    ModelNotFound,
+    ServerUnavailable,
+    ServingError,
+)
+from keras_attn.serving.exporting import export
+
+__all__ = [
+    "Client",
+    "DeadlineExceeded",
+    "InvalidRequest",
+    "ModelNotFound",
+    "Report",
+    "ServerUnavailable",
+    "ServingError",
+    "check",
+    "export",
+]

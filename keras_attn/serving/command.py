@@ -1,0 +1,161 @@
+"""The console command `keras-attn`: check, inspect, ask and time a SavedModel."""
+
+import argparse
+import json
+import pathlib
+import sys
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from keras_attn.serving.checking import check
+from keras_attn.serving.folders import version_folder
+from keras_attn.serving.replay import load_text_ops, switch_xla_off
+from keras_attn.serving.warmup import read_warmup
+
+
+def main(argv=None):
+    """Runs the command; returns its exit status: 0, or 1 if the model cannot be served, or 2 for bad arguments."""
+    arguments = parse_arguments(argv)
+    try:
+        return arguments.run(arguments)
+    except ValueError as error:
+        print(f"keras-attn: {error}", file=sys.stderr)
+        return 2
+
+
+def parse_arguments(argv=None):
+    parser = argparse.ArgumentParser(prog="keras-attn", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(function, text):
+        command = commands.add_parser(function.__name__.removeprefix("run_"), help=text, description=text)
+        command.add_argument("path", type=pathlib.Path, help="a SavedModel, or a folder of numbered versions")
+        command.set_defaults(run=function)
+        return command
+
+    command = add(run_check, "Tell whether TF Serving would run the model, and answer as at its export.")
+    command.add_argument("--timeout", type=float, default=600, help="seconds to load and answer in")
+    add(run_inspect, "Show signatures, assets and sizes.")
+    command = add(run_predict, "Ask the model.")
+    command.add_argument("rows", nargs="+", metavar="TEXT", help="a text, or JSON where the input is not one text")
+    command.add_argument("--signature", default="serving_default", help="which one to ask")
+    command = add(run_bench, "Time serving_default, XLA off, on its warm-up examples or the texts given.")
+    command.add_argument("--text", action="append", help="ask this text; may be repeated")
+    command.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8, 32], help="rows asked together")
+    command.add_argument("--seconds", type=float, default=3.0, help="how long to time each batch size")
+    return parser.parse_args(argv)
+
+
+def run_check(arguments):
+    report = check(arguments.path, arguments.timeout)
+    print(report)
+    return 0 if report.ok else 1
+
+
+def run_inspect(arguments):
+    folder = version_folder(arguments.path)
+    model = load(folder)
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    print(f"{folder}: {sum(path.stat().st_size for path in files) / 1e6:.1f} MB")
+    for name, signature in model.signatures.items():
+        print(f"  {name}")
+        for kind, specs in (("in ", inputs_of(signature)), ("out", signature.structured_outputs)):
+            for key, spec in specs.items():
+                print(f"    {kind} {key:20} {spec.dtype.name:8} {spec.shape}")
+    for path in sorted(files):
+        print(f"  {path.relative_to(folder)!s:50} {path.stat().st_size:12,} bytes")
+    print(f"  {len(list(read_warmup(folder)))} warm-up requests")
+    return 0
+
+
+def run_predict(arguments):
+    model = load(version_folder(arguments.path))
+    signature = model.signatures.get(arguments.signature)
+    if signature is None:
+        raise ValueError(f"`--signature` must be one of {sorted(model.signatures)}. Received: {arguments.signature!r}.")
+    specs = inputs_of(signature)
+    rows = [row_of(text, specs) for text in arguments.rows]
+    columns = {name: tf.constant([row[name] for row in rows], spec.dtype) for name, spec in specs.items()}
+    answers = {name: tensor.numpy() for name, tensor in signature(**columns).items()}
+    for row in range(len(rows)):
+        print(json.dumps({name: plain(values[row]) for name, values in answers.items()}, ensure_ascii=False))
+    return 0
+
+
+def run_bench(arguments):
+    folder = version_folder(arguments.path)
+    signature = load(folder).signatures["serving_default"]
+    requests = [request.inputs for request, _ in read_warmup(folder) if request.signature == "serving_default"]
+    if arguments.text:
+        requests = [{name: np.array([text], object) for name in inputs_of(signature)} for text in arguments.text]
+    if not requests:
+        raise ValueError("`--text` must be given: the model has no warm-up examples.")
+    print(f"{'rows':>5} {'rows/s':>10} {'median ms':>10} {'99% ms':>10}")
+    for size in arguments.batch_sizes:
+        rows = [requests[i % len(requests)] for i in range(size)]
+        batch = {name: tf.constant(stacked_rows([row[name] for row in rows])) for name in rows[0]}
+        signature(**batch)
+        seconds = durations(lambda batch=batch: signature(**batch), arguments.seconds)
+        middle, late = np.percentile(seconds, [50, 99])
+        print(f"{size:5} {size / np.mean(seconds):10,.1f} {1e3 * middle:10,.1f} {1e3 * late:10,.1f}")
+    return 0
+
+
+def durations(run, budget):
+    """Returns the seconds of each run, as many as fit into the budget, at least three."""
+    seconds = []
+    while len(seconds) < 3 or sum(seconds) < budget:
+        begin = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - begin)
+    return seconds
+
+
+def stacked_rows(rows):
+    """Joins batches of one row, `[1, ...]`; zeros behind those that are shorter."""
+    longest = np.max([row.shape for row in rows], axis=0)
+    padded = [
+        np.pad(row, [(0, 0), *((0, most - size) for most, size in zip(longest[1:], row.shape[1:]))]) for row in rows
+    ]
+    return np.concatenate(padded)
+
+
+def load(folder):
+    """Returns the SavedModel, in a process without XLA, as a server has it."""
+    switch_xla_off()
+    load_text_ops()
+    return tf.saved_model.load(str(folder))
+
+
+def inputs_of(signature):
+    """Returns a signature's inputs by name."""
+    return signature.structured_input_signature[1]
+
+
+def row_of(text, specs):
+    """Returns one row of the inputs: the text itself for a signature of one text, else what its JSON says."""
+    [first, *others] = specs.values()
+    if not others and first.dtype == tf.string and first.shape.rank == 1:
+        return {first.name: text}
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"A row must be JSON for the inputs {sorted(specs)}. Received: {text!r}.") from error
+    row = value if isinstance(value, dict) else {first.name: value}
+    if sorted(row) != sorted(specs):
+        raise ValueError(f"A row must have the inputs {sorted(specs)}. Received: {sorted(row)}.")
+    return row
+
+
+def plain(value):
+    """Returns an array as JSON can have it."""
+    listed = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
+    if isinstance(listed, bytes):
+        return listed.decode("utf-8", "replace")
+    return [plain(each) for each in listed] if isinstance(listed, list) else listed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

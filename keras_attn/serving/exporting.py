@@ -1,0 +1,168 @@
+"""One call from a trained model to a folder that TF Serving runs as it stands."""
+
+import pathlib
+
+import keras
+
+from keras_attn import decoding
+from keras_attn.models.sequence_model import SequenceModel
+from keras_attn.serving.endpoints import ModelEndpoints, has, named_inputs
+from keras_attn.serving.folders import check_version, draft, publish
+from keras_attn.serving.generation import GenerationEndpoints
+from keras_attn.serving.rules import findings
+from keras_attn.serving.warmup import warmup_requests, write_warmup
+from keras_attn.special_ids import END_ID, START_ID
+
+
+def export(
+    model,
+    directory,
+    source_text=None,
+    target_text=None,
+    strategy=None,
+    max_length=256,
+    warmup=(),
+    version=None,
+    processors=(),
+    generate_xla=False,
+):
+    """Writes `directory/<version>/`, a SavedModel for TF Serving's default flags.
+
+    Signatures of a model with steps, B rows, N texts per row, L tokens, V positions of a source:
+
+    | signature | inputs | outputs |
+    |---|---|---|
+    | `serving_default` | `source` | `target`, the best text, and `score` `[B]` |
+    | `generate` | `source` ids `[B, S]`, `max_length` `[B]`, `temperature` `[B]` | `tokens` `[B, N, L]`, `lengths`, \
+`scores` `[B, N]`, `texts` `[B, N]` |
+    | `score` | `source`, `target` | `log_probability` `[B]`, `attention_scores`, `source_length`, `target_length` |
+    | `encode` | `source` | `memory` `[B, S, M]`, `mask` `[B, S]` |
+    | `generate_xla` | as `generate` | the same; only for servers started with XLA |
+
+    `source` and `target` are strings `[B]` where there is a tokenizer, else ids int32 `[B, S]`,
+    of which nothing behind an end id is read. `max_length` is taken into 1 ... L; a temperature
+    of 0 takes the most probable token, and only `Sample` reads it. A functional model without
+    steps has `serving_default` alone: its own inputs (or `source`) to its own outputs, by name.
+
+    The folder is written beside its place and then renamed, so that a server that polls
+    `directory` never sees half a model, and an interrupted export leaves nothing behind.
+
+    Args:
+        model: A recipe of `keras_attn.models`, a built model with `init_state` and `step`
+            (see `keras_attn.decoding.generate`), or a functional `keras.Model`.
+        directory: Folder of the versions; its name is usually the name of the model.
+        source_text, target_text: Tokenizers of `keras_attn.text`, or None for ids. A model that
+            goes on from its prompt uses the first for both.
+        strategy: How to generate; `Greedy()` by default.
+        max_length: Number L of tokens of a text at most.
+        warmup: Examples to answer before the server takes requests, at most 1,000 requests in
+            all: strings where there is a tokenizer, else an array per example (a dictionary of
+            arrays by input where there are several), without a batch axis. They are written
+            with their answers, which `check` compares. Wants the extra `serving`.
+        version: Positive integer; the next free one by default.
+        processors: Of `keras_attn.decoding`, applied to every step.
+        generate_xla: Whether to add `generate_xla`.
+
+    Returns:
+        The path of the folder written.
+
+    Raises:
+        ValueError: For a model, tokenizers or examples that do not fit, a version that exists,
+            or a graph that TF Serving would not run; nothing is written then.
+
+    Example:
+    >>> import tempfile
+    >>> from keras_attn import models, serving, text
+    >>> letters = text.Characters("abc")
+    >>> model = models.RNNSeq2Seq(letters.vocabulary_size, letters.vocabulary_size, size=8)
+    >>> with tempfile.TemporaryDirectory() as directory:
+    ...     serving.export(model, directory, letters, letters, max_length=5).name
+    '1'
+    """
+    check_backend()
+    request = decoding.Request(strategy or decoding.Greedy(), max_length, START_ID, END_ID, tuple(processors))
+    endpoints = endpoints_of(model, request, source_text, target_text, generate_xla)
+    requests = warmup_requests(endpoints, list(warmup))
+    directory = pathlib.Path(directory)
+    check_version(version, directory)
+    with draft(directory) as folder:
+        archive = keras.export.ExportArchive()
+        for part in endpoints.tracked:
+            archive.track(part)
+        functions = {
+            endpoint.name: archive.add_endpoint(endpoint.name, endpoint.function, list(endpoint.inputs))
+            for endpoint in endpoints.all()
+        }
+        archive.write_out(str(folder), verbose=False)
+        problems = [problem for finding in findings(folder) for problem in finding.problems]
+        if problems:
+            raise ValueError("TF Serving would not run this model: " + "; ".join(problems))
+        write_warmup(folder, directory.resolve().name, requests, endpoints, functions)
+        return publish(folder, directory, version)
+
+
+def endpoints_of(model, request, source_text, target_text, generate_xla):
+    """Returns the endpoints that fit a model: those of generation if it has steps.
+
+    Raises:
+        ValueError: If the model cannot be exported, or the tokenizers do not fit it.
+    """
+    if has(model, "init_state") and has(model, "step"):
+        if target_text is None and has(model, "first_tokens"):
+            target_text = source_text  # of one language
+        check_vocabularies(model, source_text, target_text)
+        return GenerationEndpoints(model, request, source_text, target_text, generate_xla)
+    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+        raise ValueError(
+            "`model` must have `init_state` and `step`, as the recipes have, or be a functional keras.Model. "
+            f"Received: model of type {model.__class__.__name__}."
+        )
+    if target_text is not None or generate_xla:
+        raise ValueError(
+            "`target_text` and `generate_xla` are for models with `init_state` and `step`. "
+            f"Received: target_text={target_text!r}, generate_xla={generate_xla}."
+        )
+    check_inputs(model, source_text)
+    return ModelEndpoints(model, source_text)
+
+
+def check_backend():
+    """Raises a `ValueError` unless Keras runs on TensorFlow."""
+    if keras.config.backend() != "tensorflow":
+        raise ValueError(f"`export` wants Keras on TensorFlow. Received: backend={keras.config.backend()!r}.")
+
+
+def check_vocabularies(model, source_text, target_text):
+    """Raises a `ValueError` for a tokenizer that is empty, or has more ids than a recipe's embedding."""
+    sides = (
+        ("source_text", source_text, getattr(model, "source_vocabulary", None)),
+        ("target_text", target_text, "target"),
+    )
+    for name, tokenizer, side in sides:
+        if tokenizer is None:
+            continue
+        number = tokenizer.vocabulary_size
+        size = model.get_layer(f"{side}_embedding").input_dim if isinstance(model, SequenceModel) else number
+        if number > size:
+            raise ValueError(
+                f"`{name}` must have at most the model's {size} ids. Received: {name}.vocabulary_size={number}."
+            )
+
+
+def check_inputs(model, source_text):
+    """Raises a `ValueError` for inputs whose batch is not free, or that a tokenizer cannot fill."""
+    inputs = named_inputs(model)
+    fixed = [name for name, tensor in inputs.items() if not tensor.shape or tensor.shape[0] is not None]
+    if fixed:
+        raise ValueError(f"`model` must have inputs with a free first axis. Received: fixed ones for {fixed}.")
+    if source_text is None:
+        return
+    wanted = [tensor for tensor in inputs.values() if len(tensor.shape) == 2 and not is_float(tensor)]
+    if len(inputs) != 1 or not wanted:
+        shapes = {name: (tensor.dtype, tensor.shape) for name, tensor in inputs.items()}
+        raise ValueError(f"`source_text` wants a model with one input of ids, [B, S]. Received: inputs {shapes}.")
+
+
+def is_float(tensor):
+    """Tells whether a tensor holds floating-point numbers."""
+    return keras.backend.is_float_dtype(tensor.dtype)

@@ -1,0 +1,137 @@
+"""What a model with steps answers: its best text, N best ones, how probable a text is, what the encoder made."""
+
+import tensorflow as tf
+
+from keras_attn import decoding
+from keras_attn.models.sequence_model import Seq2SeqModel
+from keras_attn.serving.endpoints import Endpoint, Endpoints, at_least_one, has, ids, text, wide, without_tail
+from keras_attn.special_ids import PADDING_ID, START_ID
+
+
+class GenerationEndpoints(Endpoints):
+    """What a model with steps answers: `serving_default`, `generate`, `score`, and `encode` if it can.
+
+    Args:
+        model: With `init_state` and `step`, see `keras_attn.decoding.generate`.
+        request: The `keras_attn.decoding.Request` of the exported search.
+        source_text, target_text: The tokenizers of both sides, each None for ids.
+        compiled_twin: Whether to add `generate_xla`.
+    """
+
+    def __init__(self, model, request, source_text=None, target_text=None, compiled_twin=False):
+        self.model, self.request = model, request
+        self.source_text, self.target_text = source_text, target_text
+        self.compiled_twin = compiled_twin
+        self.reads_prompts = has(model, "first_tokens")  # which the text goes on from
+        # Traced once, and called by several signatures.
+        self.search = tf.function(self.run_search, autograph=False)
+        self.search_xla = tf.function(self.run_search, autograph=False, jit_compile=True)
+
+    @property
+    def tracked(self):
+        """The model, and the tokenizers there are."""
+        texts = (self.source_text, None if self.target_text is self.source_text else self.target_text)
+        return [part for part in (self.model, *texts) if part is not None]
+
+    @property
+    def draws(self):
+        """Whether the same request may get another answer."""
+        return getattr(self.request.strategy, "seed", 0) is None
+
+    def all(self):
+        """Returns the endpoints."""
+        source = ids("source") if self.source_text is None else text("source")
+        target = ids("target") if self.target_text is None else text("target")
+        rows = (tf.TensorSpec((None,), "int32", "max_length"), tf.TensorSpec((None,), "float32", "temperature"))
+        endpoints = [
+            Endpoint("serving_default", self.best, (source,)),
+            Endpoint("generate", self.generate, (ids("source"), *rows)),
+            Endpoint("score", self.score, (source, target)),
+        ]
+        if has(self.model, "encode"):
+            endpoints.append(Endpoint("encode", self.encode, (source,)))
+        if self.compiled_twin:
+            endpoints.append(Endpoint("generate_xla", self.generate_xla, (ids("source"), *rows)))
+        return endpoints
+
+    def best(self, source):
+        """The best text of each row and its score."""
+        source = self.read(source)
+        rows = tf.shape(source)[0]
+        temperature = getattr(self.request.strategy, "temperature", 1.0)
+        limits = tf.fill((rows,), self.request.max_length)
+        found = decoding.Generated(*self.search(source, limits, tf.fill((rows,), float(temperature))))
+        best = found.tokens[:, 0]
+        return {
+            "target": best if self.target_text is None else self.target_text.detokenize(best),
+            "score": found.scores[:, 0],
+        }
+
+    def generate(self, source, max_length, temperature):
+        """The N best texts for ids, each row with a greatest length and a temperature of its own."""
+        return self.all_of(self.search(self.clean(source), max_length, temperature))
+
+    def generate_xla(self, source, max_length, temperature):
+        """The same, compiled by XLA anew for every shape."""
+        return self.all_of(self.search_xla(self.clean(source), max_length, temperature))
+
+    def score(self, source, target):
+        """How probable the model holds each target, and where it looked for it."""
+        source, target = self.read(source), self.read_target(target)
+        real = tf.not_equal(target, PADDING_ID)
+        lengths = tf.reduce_sum(tf.cast(real, "int32"), axis=-1)
+        outputs = {
+            "source_length": tf.reduce_sum(tf.cast(tf.not_equal(source, PADDING_ID), "int32"), axis=-1),
+            "target_length": lengths,
+        }
+        if not isinstance(self.model, Seq2SeqModel):
+            return outputs | {"log_probability": self.score_by_steps(source, target, lengths)}
+        inputs = {"source": source, "target": tf.concat([tf.ones_like(target[:, :1]) * START_ID, target[:, :-1]], 1)}
+        logits, attention = self.model.logits_and_scores(**inputs)
+        log_probs = tf.nn.log_softmax(logits)
+        of_target = tf.gather(log_probs, target, batch_dims=2)  # [B, T]
+        return outputs | {
+            "log_probability": tf.reduce_sum(tf.where(real, of_target, 0.0), axis=-1),
+            "attention_scores": wide(attention),
+        }
+
+    def score_by_steps(self, source, target, lengths):
+        """Returns the log probabilities `[B]` of targets `[B, T]`, as far as the search goes: a search forced along."""
+        forced = decoding.Request(
+            decoding.Greedy(), self.request.max_length, self.request.start_id, self.request.end_id
+        )
+        found = decoding.search(self.model, source, target[:, : forced.max_length], None, forced, limits=lengths)
+        return tf.where(lengths > 0, found.scores[:, 0], 0.0)
+
+    def encode(self, source):
+        """What the encoder made of each source, and which positions of it are real."""
+        memory, mask = self.model.encode(self.read(source))[:2]
+        return {"memory": wide(memory), "mask": tf.cast(mask, "int32")}
+
+    def run_search(self, source, limits, temperature):
+        """Runs the exported search; a plain tuple, which a graph function can return."""
+        seed = self.request.strategy.draw_seed()
+        return tuple(decoding.search(self.model, source, None, seed, self.request, limits, temperature))
+
+    def read(self, source):
+        """Strings `[B]`, or ids `[B, S]`, -> ids `[B, S]`."""
+        if self.source_text is None:
+            return self.clean(source)
+        return at_least_one(
+            self.source_text.prompt(source) if self.reads_prompts else self.source_text.tokenize(source)
+        )
+
+    def read_target(self, target):
+        """Strings `[B]`, or ids `[B, T]`, -> ids `[B, T]`."""
+        return at_least_one(without_tail(target) if self.target_text is None else self.target_text.tokenize(target))
+
+    def clean(self, source):
+        """Returns source ids `[B, S]` as the model wants them; inside a prompt texts may end."""
+        return at_least_one(source if self.reads_prompts else without_tail(source))
+
+    def all_of(self, found):
+        """Returns all of `Generated`, and the texts if there is a tokenizer."""
+        outputs = decoding.Generated(*found)._asdict()
+        if self.target_text is not None:
+            outputs["texts"] = self.target_text.detokenize(outputs["tokens"])
+        return outputs

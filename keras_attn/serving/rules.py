@@ -1,0 +1,170 @@
+"""What can be seen of a SavedModel without running it: would TF Serving load, batch and write it by default?"""
+
+import pathlib
+from typing import NamedTuple
+
+import tensorflow as tf
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.framework import op_def_registry
+
+XLA_SIGNATURES = "_xla"  # names that end so are for servers started with XLA
+JSON_TYPES = {
+    "float",
+    "double",
+    "bool",
+    "string",
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+}
+INITIALISATION = "__saved_model_init_op"
+PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
+# Of tensorflow-text 2.21, which TF Serving links; its ops named `TFText>...` go without saying.
+TEXT_OPS = {
+    "CaseFoldUTF8",
+    "ConstrainedSequence",
+    "FastBertNormalize",
+    "FastWordpieceTokenizeWithOffsets",
+    "FindSourceOffsets",
+    "MaxSpanningTree",
+    "NormalizeUTF8",
+    "NormalizeUTF8WithOffsetsMap",
+    "PhraseTokenize",
+    "RegexSplitWithOffsets",
+    "RougeL",
+    "SentenceFragments",
+    "SentenceFragmentsV2",
+    "SentencepieceDetokenizeOp",
+    "SentencepieceIdToStringOp",
+    "SentencepieceOp",
+    "SentencepieceStringToIdOp",
+    "SentencepieceTokenizeOp",
+    "SentencepieceTokenizeWithOffsetsOp",
+    "SentencepieceVocabSizeOp",
+    "SplitMergeTokenizeWithOffsets",
+    "TokenizerFromLogits",
+    "UnicodeScriptTokenizeWithOffsets",
+    "WhitespaceTokenizeWithOffsets",
+    "WordpieceTokenizeWithOffsets",
+}
+
+
+class Finding(NamedTuple):
+    """One rule and what breaks it.
+
+    Attributes:
+        rule: What should be so.
+        problems: Sentences, none if it is so.
+    """
+
+    rule: str
+    problems: list
+
+
+def findings(folder):
+    """Returns a `Finding` per rule for the SavedModel in a folder."""
+    folder = pathlib.Path(folder)
+    try:
+        saved_model = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    except (OSError, DecodeError) as error:
+        return [Finding("saved_model.pb can be read", [f"{folder / 'saved_model.pb'}: {error}"])]
+    graphs = [graph for graph in saved_model.meta_graphs if "serve" in graph.meta_info_def.tags]
+    if not graphs:
+        return [Finding("there is a graph with the tag `serve`", ["no graph has the tag `serve`"])]
+    graph = graphs[0]
+    signatures = {name: signature for name, signature in graph.signature_def.items() if name != INITIALISATION}
+    default = [name for name in graph.signature_def if not name.endswith(XLA_SIGNATURES)]
+    return [
+        Finding("`serving_default` is there", [] if "serving_default" in signatures else ["it is missing"]),
+        Finding("inputs and outputs have a free first axis", each(shape_problems, signatures)),
+        Finding("outputs can be written as JSON", each(type_problems, signatures)),
+        Finding("no op needs XLA", [p for name in default for p in xla_problems(graph, name)]),
+        Finding("TF Serving links all ops", [p for name in default for p in unknown_ops(graph, name)]),
+        Finding("variables and assets are there", missing_files(graph, folder)),
+    ]
+
+
+def each(problems, signatures):
+    """Collects the problems of all signatures."""
+    return [problem for name, signature in signatures.items() for problem in problems(name, signature)]
+
+
+def shape_problems(name, signature):
+    """Inputs and outputs that cannot be batched: of rank 0, or with a fixed first axis."""
+    for kind in ("inputs", "outputs"):
+        for key, info in getattr(signature, kind).items():
+            shape = info.tensor_shape
+            if not shape.unknown_rank and (not shape.dim or shape.dim[0].size != -1):
+                sizes = [dim.size for dim in shape.dim]
+                yield f"{name}: {kind[:-1]} `{key}` has the shape {sizes}, its first axis must be free"
+
+
+def type_problems(name, signature):
+    """Outputs that TF Serving's REST handler cannot write."""
+    for key, info in signature.outputs.items():
+        dtype = tf.as_dtype(info.dtype).name
+        if dtype.replace("float32", "float").replace("float64", "double") not in JSON_TYPES:
+            yield f"{name}: output `{key}` is {dtype}, which cannot be written as JSON"
+
+
+def xla_problems(graph, name):
+    """Ops that a server without XLA refuses."""
+    nodes = list(reachable(graph, name))
+    ops = sorted({node.op for node in nodes if node.op.startswith("Xla")})
+    if ops:
+        yield f"{name}: uses {', '.join(ops)}"
+    if any(node.attr["_XlaMustCompile"].b for node in nodes if "_XlaMustCompile" in node.attr):
+        yield f"{name}: holds a function with jit_compile=True"
+
+
+def unknown_ops(graph, name):
+    """Ops that are in neither TensorFlow nor TF Text, or that call back into Python."""
+    functions = {function.signature.name for function in graph.graph_def.library.function}
+    for op in sorted({node.op for node in reachable(graph, name)} - functions):
+        if op in PYTHON_OPS:
+            yield f"{name}: `{op}` runs Python, which a server does not"
+        elif op_def_registry.get(op) is None and op not in TEXT_OPS and not op.startswith("TFText>"):
+            yield f"{name}: `{op}` is an op of neither TensorFlow nor TF Text"
+
+
+def reachable(graph, name):
+    """Yields every node that a signature's outputs depend on, those inside of functions too."""
+    nodes = {node.name: node for node in graph.graph_def.node}
+    functions = {function.signature.name: function for function in graph.graph_def.library.function}
+    waiting = [node_name(info.name) for info in graph.signature_def[name].outputs.values()]
+    seen, called = set(), []
+    while waiting:
+        at = waiting.pop()
+        if at in seen or at not in nodes:
+            continue
+        seen.add(at)
+        waiting += [node_name(source) for source in nodes[at].input]
+        yield nodes[at]
+        called += called_functions(nodes[at])
+    entered = set()
+    while called:
+        at = called.pop()
+        if at in entered or at not in functions:
+            continue
+        entered.add(at)
+        for node in functions[at].node_def:
+            yield node
+            called += called_functions(node)
+
+
+def called_functions(node):
+    """Returns the names of the functions that a node calls."""
+    named = [value.func.name for value in node.attr.values() if value.WhichOneof("value") == "func"]
+    listed = [func.name for value in node.attr.values() for func in value.list.func]
+    return [node.op, *named, *listed]
+
+
+def node_name(tensor_name):
+    """Returns the name of the node that makes a tensor, or that a control edge comes from."""
+    return tensor_name.lstrip("^").split(":")[0]
+
+
+def missing_files(graph, folder):
+    """Files that the graph names and the folder does not have."""
+    wanted = [folder / "assets" / asset.filename for asset in graph.asset_file_def]
+    wanted += [folder / "variables" / "variables.index"] if graph.HasField("saver_def") else []
+    return [f"{path} is missing" for path in wanted if not path.exists()]

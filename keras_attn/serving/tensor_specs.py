@@ -1,0 +1,158 @@
+"""The tensors that a served signature takes and returns: read from metadata, checked, turned to arrays and back."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_attn.serving.errors import InvalidRequest
+
+_DTYPES = {"DT_FLOAT": "float32", "DT_DOUBLE": "float64", "DT_HALF": "float16"}
+_KINDS = {"b": 0, "i": 1, "u": 1, "f": 2}  # numbers fit into their own kind and those above, if the values do
+
+
+class TensorSpec(NamedTuple):
+    """Dtype and shape of a served tensor.
+
+    Args:
+        dtype: Name of the dtype, `"string"` for text and bytes.
+        shape: Tuple with None for free sizes; None where the rank is free.
+    """
+
+    dtype: str
+    shape: tuple | None
+
+    def __str__(self):
+        return f"{self.dtype} of {'any shape' if self.shape is None else f'shape {self.shape}'}"
+
+
+def parse_signatures(signature_defs):
+    """Returns the specs of all signatures.
+
+    Args:
+        signature_defs: The model's `SignatureDefMap` as JSON, a dictionary.
+
+    Returns:
+        Dictionary from signature to `{"inputs": {name: TensorSpec}, "outputs": {name: TensorSpec}}`.
+    """
+    return {
+        name: {
+            side: {key: _parse_spec(info) for key, info in sorted(signature.get(side, {}).items())}
+            for side in ("inputs", "outputs")
+        }
+        for name, signature in sorted(signature_defs.items())
+        if not name.startswith("__saved_model")  # the loader's own initialisers
+    }
+
+
+def _parse_spec(info):
+    dtype, shape = info["dtype"], info.get("tensor_shape", {})
+    sizes = tuple(int(axis.get("size", 0)) for axis in shape.get("dim", ()))
+    free_rank = shape.get("unknown_rank", False)
+    return TensorSpec(
+        _DTYPES.get(dtype, dtype.removeprefix("DT_").lower()),
+        None if free_rank else tuple(None if size < 0 else size for size in sizes),
+    )
+
+
+def encode_inputs(inputs, specs, signature):
+    """Returns the arrays to send: of the specs' dtypes, strings as objects of `bytes`.
+
+    Args:
+        inputs: Dictionary from name to array or nested lists, or the value of the only input.
+        specs: Dictionary from name to `TensorSpec`.
+        signature: The signature's name, for messages.
+
+    Raises:
+        InvalidRequest: Where names, dtypes or shapes differ from the specs, or rows from each other.
+    """
+    wanted = ", ".join(f"`{name}` ({spec})" for name, spec in specs.items())
+    if not isinstance(inputs, dict):
+        if len(specs) != 1:
+            raise InvalidRequest(
+                f"`inputs` must be a dictionary: signature `{signature}` takes {wanted or 'no inputs'}. "
+                f"Received: one of type {inputs.__class__.__name__}."
+            )
+        inputs = dict.fromkeys(specs, inputs)
+    if set(inputs) != set(specs):
+        raise InvalidRequest(
+            f"`inputs` must have the names that signature `{signature}` takes: {wanted}. "
+            f"Received: {sorted(map(str, inputs))}."
+        )
+    return {name: _encode(name, inputs[name], spec) for name, spec in specs.items()}
+
+
+def _encode(name, value, spec):
+    try:
+        array = np.array(value, dtype=object if spec.dtype == "string" else None)
+    except ValueError as error:
+        raise _refusal(name, spec, "rows of different lengths or depths") from error
+    encoded = _encode_strings(name, array, spec) if spec.dtype == "string" else _encode_numbers(name, array, spec)
+    fits = spec.shape is None or (
+        len(spec.shape) == array.ndim and all(want in (None, size) for want, size in zip(spec.shape, array.shape))
+    )
+    if not fits:
+        raise _refusal(name, spec, f"shape {array.shape}")
+    return encoded
+
+
+def _encode_strings(name, array, spec):
+    def encode(value):
+        if isinstance(value, bytes):
+            return value
+        if isinstance(value, (list, tuple, np.ndarray)):
+            raise _refusal(name, spec, "rows of different lengths or depths")
+        if not isinstance(value, str):
+            raise _refusal(name, spec, f"a value of type {value.__class__.__name__}")
+        try:
+            return value.encode()
+        except UnicodeEncodeError as error:
+            raise _refusal(name, spec, f"text that UTF-8 cannot write ({error.reason})") from error
+
+    return _mapped(encode, array)
+
+
+def _encode_numbers(name, array, spec):
+    try:
+        dtype = np.dtype(spec.dtype)
+    except TypeError as error:
+        raise _refusal(name, spec, "a dtype that the client cannot write") from error
+    if not array.size:
+        return array.astype(dtype)
+    if _KINDS.get(array.dtype.kind, len(_KINDS)) > _KINDS.get(dtype.kind, -1):
+        raise _refusal(name, spec, f"{array.dtype} of shape {array.shape}")
+    with np.errstate(over="ignore"):
+        encoded = array.astype(dtype)
+    exact = np.isfinite(encoded) == np.isfinite(array) if dtype.kind == "f" else encoded == array
+    if not exact.all():
+        raise _refusal(name, spec, f"values out of its range, as {array.dtype}")
+    return encoded
+
+
+def _refusal(name, spec, received):
+    return InvalidRequest(f"`{name}` must be {spec}. Received: {received}.")
+
+
+def decode_output(value, spec):
+    """Returns an output as an array of the spec's dtype, strings as objects of `str`.
+
+    Args:
+        value: Array or nested lists; strings as `bytes` or `str`.
+        spec: The output's `TensorSpec`.
+    """
+    if spec.dtype == "string":
+        array = _mapped(
+            lambda text: text.decode(errors="replace") if isinstance(text, bytes) else text,
+            np.array(value, dtype=object),
+        )
+    else:
+        array = value if isinstance(value, np.ndarray) else np.array(value, dtype=spec.dtype)
+    if not array.size and spec.shape and array.ndim < len(spec.shape):  # nested lists without rows lose their axes
+        array = array.reshape(array.shape + tuple(size or 0 for size in spec.shape[array.ndim :]))
+    return array
+
+
+def _mapped(function, array):
+    """Returns an array of objects: `function` of each value."""
+    values = np.empty(array.size, dtype=object)
+    values[:] = [function(value) for value in array.ravel()]
+    return values.reshape(array.shape)

@@ -1,0 +1,252 @@
+"""Tokenizers by parts of words, on TensorFlow Text: frequent words stay whole, rare ones fall to pieces."""
+
+import io
+import os
+import pathlib
+
+import tensorflow as tf
+
+from keras_attn.slots import register
+from keras_attn.special_ids import END_ID, NUM_SPECIAL_IDS, START_ID, UNKNOWN_ID
+from keras_attn.text.corpus import text_batches
+from keras_attn.text.lookup import WHITESPACE, LookupTokenizer, check_vocabulary_size
+from keras_attn.text.optional import optional_module
+from keras_attn.text.tokenizer import Tokenizer
+
+# The end of a model file, in Protocol Buffers' wire format: what follows wins, so this sets
+# trainer_spec (field 2) . unk_surface (field 44), the text of the unknown id, to U+FFFD.
+UNKNOWN_AS_REPLACEMENT = b"\x12\x06\xe2\x02\x03\xef\xbf\xbd"
+WRONG_MODEL = (
+    "`model` must be a SentencePiece model with the ids 0 padding, 1 start, 2 end, 3 unknown "
+    "(trained with pad_id=0, bos_id=1, eos_id=2, unk_id=3)."
+)
+
+
+@register
+class SentencePiece(Tokenizer):
+    """Pieces of a SentencePiece model, which reads raw text of any language, spaces included.
+
+    `adapt` trains a unigram model: the segmentation of a text is the most probable one,
+    `argmax_x sum_i log p(x_i)`, over the pieces `x` that give the text when joined. Texts are
+    normalised as the model says (NFKC by default), so that `detokenize` gives them back normalised.
+
+    Args:
+        model: Path of a trained `.model` file, or its bytes, with the ids 0 padding, 1 start, 2 end and
+            3 unknown; None leaves it to `adapt(dataset)`.
+        max_length: Number of ids that a row has at most, the end id counted; longer texts are cut.
+            None for no bound.
+        lowercase: Whether texts are lower-cased first.
+
+    Call arguments:
+        texts: Strings `[B]` in UTF-8, or a list of `str`.
+
+    Returns:
+        int32 `[B, S]`: ids, the end id 2, then 0 up to the longest row. An empty text is `[2]`, a run of
+        unknown characters 3; bytes that are not UTF-8 are read as U+FFFD, by default taken for a space.
+
+    Raises:
+        ValueError: If `model` is not a model with these ids; if `texts` are not strings `[B]`; if
+            there is no model yet.
+        ImportError: Without TensorFlow Text, or in `adapt` without `sentencepiece`.
+
+    Example:
+    >>> from keras_attn.text import SentencePiece
+    >>> tokenizer = SentencePiece()
+    >>> tokenizer.adapt(["the cat sat on the mat", "the dog sat on the log"], vocabulary_size=40, verbose=0)
+    >>> ids = tokenizer(["the dog on the mat", ""])
+    >>> tokenizer.detokenize(ids).numpy().tolist()
+    [b'the dog on the mat', b'']
+
+    A program that loads the SavedModel must `import tensorflow_text`; TF Serving has its operations.
+
+    References:
+        Kudo & Richardson 2018, SentencePiece: A simple and language independent subword tokenizer and
+        detokenizer for Neural Text Processing, arXiv:1808.06226.
+    """
+
+    asset_name = "sentencepiece.model"
+
+    def __init__(self, model=None, max_length=512, lowercase=False, **kwargs):
+        super().__init__(max_length, lowercase, **kwargs)
+        if model is not None:
+            self._fill(model_bytes(model))
+
+    def adapt(self, dataset, vocabulary_size=8000, verbose=1):
+        """Trains the model, in place of the one there is.
+
+        Args:
+            dataset: A `tf.data.Dataset` of string scalars or of strings `[B]`, or an iterable of `str`.
+            vocabulary_size: Number of ids at most, the special ones counted; often fewer come.
+            verbose: 1 for a progress bar, 0 for none.
+
+        Raises:
+            ValueError: If the dataset has no text, or `vocabulary_size` is too small for its characters.
+        """
+        check_vocabulary_size(vocabulary_size)
+        trainer = optional_module("sentencepiece").SentencePieceTrainer
+        batches = map(self._clean, text_batches(dataset, verbose))
+        texts = [text for batch in batches for text in batch.numpy().tolist() if text.strip()]
+        if not texts:
+            raise ValueError("`dataset` must have at least one text that is not empty. Received: none.")
+        model = io.BytesIO()
+        try:
+            trainer.train(
+                sentence_iterator=iter(texts),
+                model_writer=model,
+                vocab_size=vocabulary_size,
+                hard_vocab_limit=False,
+                max_sentence_length=2**30,  # longer texts would be left out
+                pad_id=0,
+                bos_id=START_ID,
+                eos_id=END_ID,
+                unk_id=UNKNOWN_ID,
+                minloglevel=2,
+            )
+        except RuntimeError as error:
+            raise ValueError(f"No model can be trained: {error} Received: {vocabulary_size=}.") from error
+        self._fill(model.getvalue())
+
+    @property
+    def tokens(self):
+        self._check_filled()
+        tokens = processor(self._model).id_to_string(tf.range(NUM_SPECIAL_IDS, self._num_ids))
+        return [token.decode() for token in tokens.numpy().tolist()]
+
+    def _open(self, path):
+        model = pathlib.Path(path).read_bytes() + UNKNOWN_AS_REPLACEMENT
+        try:
+            frame = processor(model, add_bos=True, add_eos=True).tokenize([""]).numpy()[0].tolist()
+            surfaces = processor(model).detokenize(tf.range(NUM_SPECIAL_IDS)[:, None]).numpy().tolist()
+        except tf.errors.OpError as error:
+            raise ValueError(f"{WRONG_MODEL} Received something else: {error.__class__.__name__}.") from error
+        if frame != [START_ID, END_ID] or surfaces != [b"", b"", b"", "\ufffd".encode()]:
+            raise ValueError(f"{WRONG_MODEL} Received: start and end {frame}, ids 0 to 3 read as {surfaces}.")
+        self._model = model
+        self._num_ids = int(processor(model).vocab_size())
+        self._file = TravellingFile(path)
+
+    def _encode(self, texts):
+        return processor(self._model).tokenize(texts)
+
+    def _decode(self, ids):
+        known = tf.logical_and(ids.flat_values >= 0, ids.flat_values < self._num_ids)
+        ids = ids.with_flat_values(tf.where(known, ids.flat_values, UNKNOWN_ID))
+        return processor(self._model).detokenize(tf.cast(ids, tf.int32))
+
+
+@register
+class WordPiece(LookupTokenizer):
+    """Words cut into the longest pieces of the vocabulary, from left to right; `##` marks what goes on.
+
+    Words are what stands between whitespace, with each punctuation mark and each Chinese character
+    a word of its own; control characters count as whitespace. `detokenize` joins words with one
+    space, punctuation too. Nothing is normalised and no accent is stripped.
+
+    Args:
+        vocabulary: The pieces in the order of their ids, such as `["play", "##ing"]`; None leaves
+            them to `adapt(dataset)`.
+        max_length: Number of ids that a row has at most, the end id counted; longer texts are cut.
+            None for no bound.
+        lowercase: Whether texts are lower-cased first.
+
+    Call arguments:
+        texts: Strings `[B]` in UTF-8, or a list of `str`.
+
+    Returns:
+        int32 `[B, S]`: ids, the end id 2, then 0 up to the longest row. A text without a word is `[2]`;
+        a word that the pieces do not make up, or of more than 100 bytes, is 3 as a whole; bytes that
+        are not UTF-8 are read as U+FFFD.
+
+    Raises:
+        ValueError: If `vocabulary` holds anything but strings without whitespace, each of them once;
+            if `texts` are not strings `[B]`; if there is no vocabulary yet.
+        ImportError: Without TensorFlow Text.
+
+    Example:
+    >>> from keras_attn.text import WordPiece
+    >>> tokenizer = WordPiece(["play", "##ing", "##ed", "."])
+    >>> ids = tokenizer(["playing play.", "played chess"])
+    >>> ids.numpy().tolist()
+    [[4, 5, 4, 7, 2], [4, 6, 3, 2, 0]]
+    >>> tokenizer.detokenize(ids).numpy()[0].decode()
+    'playing play .'
+
+    A program that loads the SavedModel must `import tensorflow_text`; TF Serving has its operations.
+
+    References:
+        Wu et al. 2016, Google's Neural Machine Translation System, arXiv:1609.08144.
+        Devlin et al. 2019, BERT, arXiv:1810.04805, whose rules for words these are.
+    """
+
+    asset_name = "word_pieces.txt"
+
+    def adapt(self, dataset, vocabulary_size=8000, verbose=1):
+        """Learns the pieces, in place of those there are.
+
+        Args:
+            dataset: A `tf.data.Dataset` of string scalars or of strings `[B]`, or an iterable of `str`.
+            vocabulary_size: Number of ids at most, the special ones counted; often fewer come.
+            verbose: 1 for a progress bar, 0 for none.
+
+        Raises:
+            ValueError: If the dataset has no word, or `vocabulary_size` is too small for its characters.
+        """
+        check_vocabulary_size(vocabulary_size)
+        super().adapt(dataset, vocabulary_size, verbose)
+
+    def _choose(self, counts, vocabulary_size):
+        learner = optional_module("tensorflow_text.tools.wordpiece_vocab.wordpiece_tokenizer_learner_lib")
+        size = vocabulary_size - NUM_SPECIAL_IDS
+        tokens = learner.learn(sorted(counts.items()), size, reserved_tokens=[], lower_thresh=None)
+        if len(tokens) > size:
+            raise ValueError(
+                f"`vocabulary_size` must be at least {len(tokens) + NUM_SPECIAL_IDS} for the characters of "
+                f"`dataset`. Received: {vocabulary_size=}."
+            )
+        return tokens
+
+    def _units(self, texts):
+        words = optional_module("tensorflow_text.python.ops.bert_tokenizer").BasicTokenizer()
+        return words.tokenize(tf.strings.regex_replace(texts, WHITESPACE, " "))
+
+    def _open(self, path):
+        super()._open(path)
+        tensorflow_text = optional_module("tensorflow_text")
+        # Without an unknown token a word is left as it is, and the table then knows it to be unknown.
+        self._pieces_of_words = tensorflow_text.WordpieceTokenizer(self._ids_of_units, unknown_token=None)
+
+    def _encode(self, texts):
+        return self._pieces_of_words.tokenize(self._units(texts)).merge_dims(1, 2)
+
+    def _decode(self, ids):
+        words = tf.strings.reduce_join(self._units_of_ids.lookup(ids), axis=-1, separator=" ")
+        return tf.strings.regex_replace(words, "(^| )##", "")
+
+
+def processor(model, **options):
+    """Returns a model's operations in the graph that is being made.
+
+    To be asked for at each use: the model's resource goes when TensorFlow clears its caches, as it
+    does when a random seed is set. The operation then brings it back, and otherwise finds it.
+    """
+    return optional_module("tensorflow_text").SentencepieceTokenizer(model, tf.int32, **options)
+
+
+class TravellingFile(tf.saved_model.experimental.TrackableResource):
+    """A file for a SavedModel's assets. Keras takes those of resources only, so this is one, an empty one."""
+
+    def __init__(self, path):
+        super().__init__()
+        self._track_trackable(tf.saved_model.Asset(path), "file")
+
+    def _create_resource(self):
+        return tf.raw_ops.VarHandleOp(dtype=tf.string, shape=[])
+
+
+def model_bytes(model):
+    """Returns the bytes of a model given as bytes or as a path."""
+    if isinstance(model, bytes):
+        return model
+    if not isinstance(model, (str, os.PathLike)) or not pathlib.Path(model).is_file():
+        raise ValueError(f"`model` must be the path of a SentencePiece model or its bytes. Received: {model!r}.")
+    return pathlib.Path(model).read_bytes()
