@@ -194,7 +194,7 @@ class Sample(Picking):
         noise = -ops.log(-ops.log(uniform))
         if problem.temperature is None:
             return ops.argmax(self.cut(log_probs / temperature) + noise, axis=-1)
-        cold = temperature <= 0
+        cold = ~(temperature > 0)  # no number is cold too
         drawn = self.cut(log_probs / ops.where(cold, 1.0, temperature)) + noise
         return ops.argmax(ops.where(cold, log_probs, drawn), axis=-1)
 

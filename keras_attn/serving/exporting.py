@@ -5,6 +5,7 @@ import pathlib
 import keras
 
 from keras_attn import decoding
+from keras_attn.checks import check_slot
 from keras_attn.models.sequence_model import SequenceModel
 from keras_attn.serving.endpoints import ModelEndpoints, has, named_inputs
 from keras_attn.serving.folders import check_version, draft, publish
@@ -12,6 +13,7 @@ from keras_attn.serving.generation import GenerationEndpoints
 from keras_attn.serving.rules import findings
 from keras_attn.serving.warmup import warmup_requests, write_warmup
 from keras_attn.special_ids import END_ID, START_ID
+from keras_attn.text.tokenizer import Tokenizer
 
 
 def export(
@@ -80,6 +82,10 @@ def export(
     '1'
     """
     check_backend()
+    for name, tokenizer in (("source_text", source_text), ("target_text", target_text)):
+        check_slot(name, tokenizer, Tokenizer)
+    if isinstance(warmup, (str, bytes, dict)):
+        raise ValueError(f"`warmup` must be a list of examples. Received: {warmup!r}.")
     request = decoding.Request(strategy or decoding.Greedy(), max_length, START_ID, END_ID, tuple(processors))
     endpoints = endpoints_of(model, request, source_text, target_text, generate_xla)
     requests = warmup_requests(endpoints, list(warmup))

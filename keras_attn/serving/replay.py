@@ -32,7 +32,7 @@ def main(folder):
             try:
                 found = session.run({name: info.name for name, info in signature.outputs.items()}, fed)
             except tf.errors.OpError as error:
-                problems.append(f"request {number} ({request.signature}): {error.message.splitlines()[0]}")
+                problems.append(f"request {number} ({request.signature}): {' '.join(error.message.split())[:300]}")
                 continue
             problems += [f"request {number} ({request.signature}): {text}" for text in differences(found, answer)]
     print(json.dumps({"requests": len(requests), "problems": problems}))

@@ -165,6 +165,6 @@ def node_name(tensor_name):
 
 def missing_files(graph, folder):
     """Files that the graph names and the folder does not have."""
-    wanted = [folder / "assets" / asset.filename for asset in graph.asset_file_def]
+    wanted = [folder / "assets" / name for name in sorted({asset.filename for asset in graph.asset_file_def})]
     wanted += [folder / "variables" / "variables.index"] if graph.HasField("saver_def") else []
     return [f"{path} is missing" for path in wanted if not path.exists()]

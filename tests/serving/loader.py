@@ -27,7 +27,8 @@ def loader():
     program = pathlib.Path(tempfile.gettempdir()) / f"keras_attn_loader_{key}"
     if not program.exists():
         draft = program.with_suffix(f".{os.getpid()}")
-        options = "-O1 -w -std=c++17 -D_GLIBCXX_USE_CXX11_ABI=1 -DEIGEN_MAX_ALIGN_BYTES=64 -Wl,--no-as-needed".split()
+        options = ["-O1", "-w", "-std=c++17", "-D_GLIBCXX_USE_CXX11_ABI=1", "-DEIGEN_MAX_ALIGN_BYTES=64"]
+        options.append("-Wl,--no-as-needed")
         libraries = ["-l:libtensorflow_cc.so.2", "-l:libtensorflow_framework.so.2", f"-Wl,-rpath,{root}"]
         command = [compiler, *options, f"-I{root}/include", str(SOURCE), "-o", str(draft), f"-L{root}", *libraries]
         subprocess.run(command, check=True, capture_output=True, text=True)

@@ -1,11 +1,13 @@
 """What exported models answer is what the Keras model answers, row by row, whoever asks beside it."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import ops
 
-from keras_attn import decoding
+from keras_attn import decoding, serving
 from tests.serving.exports import ARGUMENTS, TEXTS, L, ask, folder, letters, loaded, model, words
 
 ODD = ["", "a", b"a\xff\xfeb", "j" * 10_000, "abc\0def", " \n\t", "日本語", "אבג", "a" * 511, "abcdefghij" * 30]
@@ -119,7 +121,7 @@ def test_models_of_steps_are_scored_step_by_step():
     for row, length in enumerate([4, 1, 11]):
         log_probs = tf.nn.log_softmax(9 * table - length * table[0]).numpy()
         ids = [1, *[id for id in words.tokenize(targets[row : row + 1]).numpy()[0] if id]][: L + 1]
-        wanted = sum(log_probs[last, now] for last, now in zip(ids, ids[1:]))
+        wanted = sum(log_probs[last, now] for last, now in itertools.pairwise(ids))
         np.testing.assert_allclose(answer["log_probability"][row], wanted, rtol=1e-4)
     assert sorted(loaded("steps").signatures) == ["generate", "score", "serving_default"]
 
@@ -146,8 +148,6 @@ def test_what_the_encoder_made(name):
 
 
 def test_unseeded_draws_differ_from_call_to_call(tmp_path):
-    from keras_attn import serving
-
     path = serving.export(model("rnn"), tmp_path, letters, words, decoding.Sample(5.0), max_length=L, warmup=["abc"])
     ask_it = tf.saved_model.load(str(path)).signatures["serving_default"]
     found = {ask_it(source=tf.constant(["abc"]))["target"].numpy()[0] for _ in range(9)}
