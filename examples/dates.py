@@ -1,8 +1,9 @@
 """Reads dates written in any of many languages: "jeudi 12 mars 1987" -> 1987-03-12.
 
 Builds the data, trains a recurrent encoder-decoder with additive attention, saves it as
-`.keras` and as SavedModel, loads both again in a fresh process, compares them, reads ten
-dates aloud and draws where the decoder looked for each character.
+`.keras` and exports it for TF Serving, texts in and texts out. Then a fresh process checks the
+export, loads both again, compares them, reads ten dates aloud and draws where the decoder
+looked for each character.
 """
 
 import argparse
@@ -21,9 +22,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
 from dates_dataset import load
-from vocabulary import Vocabulary, pad, teacher_forcing
 
-from keras_attn import decoding, models
+from keras_attn import decoding, models, serving
+from keras_attn.special_ids import START_ID
+from keras_attn.text import Characters
 
 matplotlib.use("Agg")
 MAX_LENGTH = 11  # ten characters of a date and the end
@@ -45,14 +47,14 @@ def main():
     keras.utils.set_random_seed(arguments.seed)
     arguments.out.mkdir(parents=True, exist_ok=True)
     train, validation, test = (texts(split, arguments) for split in ("train", "validation", "test"))
-    characters, digits = (Vocabulary.of(side) for side in train)
-    characters.save(arguments.out / "source_vocabulary.json")
-    digits.save(arguments.out / "target_vocabulary.json")
+    characters, digits = Characters(), Characters("0123456789-")
+    characters.adapt(train[0], verbose=0)
     print(
-        f"{len(train[0]):,} pairs to train on, {len(characters):,} characters, data after {time.time() - begin:.0f} s"
+        f"{len(train[0]):,} pairs to train on, {len(characters.tokens):,} characters, "
+        f"data after {time.time() - begin:.0f} s"
     )
 
-    model = models.RNNSeq2Seq(len(characters), len(digits), size=arguments.size)
+    model = models.RNNSeq2Seq(characters.vocabulary_size, digits.vocabulary_size, size=arguments.size)
     batches = bucketed(train, characters, digits, arguments.batch_size)
     num_steps = arguments.epochs * arguments.steps
     model.compile(
@@ -78,9 +80,12 @@ def main():
         print(f"the first 2,000 of them, {name}: {reader.exact_match(tuple(s[:2_000] for s in test), strategy):.2%}")
 
     model.save(arguments.out / "model.keras")
-    model.export(arguments.out / "1", verbose=False)
+    vocabularies = {"source": characters.tokens, "target": digits.tokens}
     samples = dict(zip(test[0][:10], test[1][:10], strict=True))
-    (arguments.out / "samples.json").write_text(json.dumps(samples, ensure_ascii=False), encoding="utf-8")
+    for name, value in (("vocabularies", vocabularies), ("samples", samples)):
+        (arguments.out / f"{name}.json").write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+    path = serving.export(model, arguments.out, characters, digits, max_length=MAX_LENGTH, warmup=DRAWN)
+    print(f"exported to {path}")
     subprocess.run([sys.executable, __file__, "--show", "--out", str(arguments.out)], check=True)
     print(f"everything took {time.time() - begin:.0f} s")
 
@@ -90,7 +95,7 @@ def parse_arguments():
     parser.add_argument("--epochs", type=int, default=3, help="rounds of training, each followed by a check")
     parser.add_argument("--steps", type=int, default=200, help="batches in a round")
     parser.add_argument("--batch-size", type=int, default=256, help="pairs in a batch")
-    parser.add_argument("--size", type=int, default=128, help="size of embeddings and states")
+    parser.add_argument("--size", type=int, default=120, help="size of embeddings and states")
     parser.add_argument("--learning-rate", type=float, default=4e-3, help="highest learning rate, after the warm-up")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the order of the data")
     parser.add_argument("--out", type=pathlib.Path, default=DEFAULT_OUT, help="folder for models and picture")
@@ -108,14 +113,22 @@ def texts(split, arguments):
 
 def bucketed(pairs, characters, digits, batch_size):
     """Returns endless shuffled batches of similar source lengths, padded to their longest."""
-    rows = tf.ragged.constant([characters.ids(text) for text in pairs[0]], dtype="int32")
-    inputs, labels = teacher_forcing(rows, pad([digits.ids(text) for text in pairs[1]]))
-    dataset = tf.data.Dataset.from_tensor_slices((inputs, labels)).shuffle(len(labels)).repeat()
-    dataset = dataset.map(lambda inputs, labels: ({name: tf.identity(ids) for name, ids in inputs.items()}, labels))
+    dataset = tf.data.Dataset.from_tensor_slices(pairs).shuffle(len(pairs[0])).repeat()
     dataset = dataset.bucket_by_sequence_length(
-        lambda inputs, labels: tf.size(inputs["source"]), BUCKETS, [batch_size] * (len(BUCKETS) + 1)
+        lambda written, date: tf.strings.length(written, unit="UTF8_CHAR"),
+        BUCKETS,
+        [batch_size] * (len(BUCKETS) + 1),
     )
-    return dataset.prefetch(tf.data.AUTOTUNE)
+    return dataset.map(
+        lambda written, date: teacher_forcing(characters.tokenize(written), digits.tokenize(date)), tf.data.AUTOTUNE
+    ).prefetch(tf.data.AUTOTUNE)
+
+
+def teacher_forcing(source, target):
+    """Returns inputs and labels of ids: each target token is read before the next is asked for."""
+    starts = tf.ones_like(target[:, :1]) * START_ID
+    read = tf.where(target > 0, tf.concat([starts, target[:, :-1]], axis=1), 0)
+    return {"source": source, "target": read}, target
 
 
 class DateReader:
@@ -123,7 +136,7 @@ class DateReader:
 
     Args:
         model: What `models.RNNSeq2Seq` returned.
-        characters, digits: Vocabularies of its two sides.
+        characters, digits: Tokenizers of its two sides.
     """
 
     def __init__(self, model, characters, digits):
@@ -133,9 +146,9 @@ class DateReader:
         """Returns the reading of each written date; by default the likeliest character after the likeliest."""
         readings = []
         for start in range(0, len(written), batch_size):
-            source = pad([self.characters.ids(text) for text in written[start : start + batch_size]])
+            source = self.characters.tokenize(written[start : start + batch_size])
             found = self.model.generate(source, strategy, max_length=MAX_LENGTH)
-            readings += ["".join(self.digits.sequence(row)) for row in np.array(found.tokens)[:, 0]]
+            readings += [text.decode() for text in self.digits.detokenize(found.tokens[:, 0]).numpy()]
         return readings
 
     def exact_match(self, pairs, strategy=None):
@@ -145,20 +158,19 @@ class DateReader:
 
 
 def show(out):
-    """Loads both saved forms, compares them, prints ten readings and draws the attention."""
-    characters = Vocabulary.load(out / "source_vocabulary.json")
-    digits = Vocabulary.load(out / "target_vocabulary.json")
+    """Checks the export, loads both saved forms, compares them, prints ten readings and draws the attention."""
+    report = serving.check(out)
+    print(report)
+    vocabularies, samples = (
+        json.loads((out / f"{name}.json").read_text(encoding="utf-8")) for name in ("vocabularies", "samples")
+    )
     model = keras.models.load_model(out / "model.keras")
-    saved_model = tf.saved_model.load(str(out / "1"))
-    samples = json.loads((out / "samples.json").read_text(encoding="utf-8"))
-    written, dates = list(samples), list(samples.values())
-    source, target = (pad([v.ids(t) for t in side]) for v, side in ((characters, written), (digits, dates)))
-    inputs, _ = teacher_forcing(source, target)
-    keras_logits = model(inputs)
-    saved_logits = saved_model.serve({name: tf.constant(ids) for name, ids in inputs.items()})
-    print(f"reloaded .keras and SavedModel differ by {np.max(np.abs(keras_logits - saved_logits)):.1e} at most")
-    reader = DateReader(model, characters, digits)
-    for text, date, reading in zip(written, dates, reader.read(written), strict=True):
+    reader = DateReader(model, Characters(vocabularies["source"]), Characters(vocabularies["target"]))
+    readings = reader.read(list(samples))
+    served = tf.saved_model.load(str(report.folder)).signatures["serving_default"](source=tf.constant(list(samples)))
+    same = [text.decode() for text in served["target"].numpy()] == readings
+    print(f"reloaded .keras and SavedModel {'agree' if same else 'DISAGREE'} on all texts")
+    for (text, date), reading in zip(samples.items(), readings, strict=True):
         print(f"{text:>40}  ->  {reading}  {'' if reading == date else f'(should be {date})'}")
     draw_attention(reader, out / "attention.png")
 
@@ -167,8 +179,7 @@ def draw_attention(reader, path):
     """Draws for a few dates which written characters each character of the reading came from."""
     figure, axes = plt.subplots(2, 2, figsize=(12, 8), layout="constrained")
     for axis, text, reading in zip(axes.flat, DRAWN, reader.read(DRAWN), strict=True):
-        source, target = pad([reader.characters.ids(text)]), pad([reader.digits.ids(reading)])
-        inputs, _ = teacher_forcing(source, target)
+        inputs, _ = teacher_forcing(reader.characters.tokenize([text]), reader.digits.tokenize([reading]))
         scores = np.array(reader.model.attention_scores(inputs["source"], inputs["target"])[0])
         image = axis.imshow(scores[: len(reading), : len(text)], cmap="magma", vmin=0, vmax=1, aspect="auto")
         axis.set_xticks(range(len(text)), list(text), fontsize=11)

@@ -6,7 +6,7 @@ they are first asked for: the layers run without it, on JAX and PyTorch.
 
 import importlib
 
-from keras_attn import cache, config, convert, decoding, kernels, masks, models
+from keras_attn import cache, config, convert, decoding, kernels, masks, models, training
 from keras_attn.blocks import DecoderBlock, EncoderBlock
 from keras_attn.dot_product import DotProduct
 from keras_attn.feed_forward import FeedForward, GatedFeedForward
@@ -67,6 +67,7 @@ __all__ = [
     "kernels",
     "masks",
     "models",
+    "training",
 ]
 
 

@@ -1,0 +1,104 @@
+"""A callback that draws what a model attends to while it trains, for TensorBoard."""
+
+import io
+import os
+
+import keras
+import numpy as np
+
+from keras_attn.checks import check_axes, check_positive
+from keras_attn.plot.figures import heat_map
+from keras_attn.special_ids import PADDING_ID
+
+
+class AttentionMaps(keras.callbacks.Callback):
+    """Writes heat maps of a model's attention to TensorBoard, after every so many epochs.
+
+    The model must have `attention_scores(source, target)`, as the recipes with a source have: scores
+    `[B, T, S]` are one image per text, `[B, N, H, T, S]` one per text and block with all heads.
+    Padding is left out.
+
+    Args:
+        log_dir: Folder that TensorBoard reads.
+        source: Ids `[B, S]` of the texts to draw.
+        target: Ids `[B, T]`, as the decoder reads them: from the start id on.
+        source_tokens: For each text the tokens of its source that are not padding, or None for positions.
+        target_tokens: The same of the target.
+        every: After how many epochs each.
+
+    Raises:
+        ImportError: Without matplotlib, or without TensorFlow, which writes the files.
+        ValueError: For ids of other shapes, tokens that are not as many as the ids, or a model without
+            attention scores.
+
+    Example:
+    >>> import numpy as np
+    >>> from keras_attn import plot
+    >>> source, target = np.array([[5, 6, 2]]), np.array([[1, 7]])
+    >>> callback = plot.AttentionMaps("logs", source, target, [["good", "day", "</s>"]], [["<s>", "hello"]])
+    """
+
+    def __init__(self, log_dir, source, target, source_tokens=None, target_tokens=None, every=1):
+        super().__init__()
+        check_positive("every", every)
+        self.log_dir = os.fspath(log_dir)
+        self.source, self.target = np.asarray(source), np.asarray(target)
+        check_axes({"source": "BS", "target": "BT"}, {"source": self.source, "target": self.target})
+        self.source_tokens = checked_tokens("source_tokens", source_tokens, self.source)
+        self.target_tokens = checked_tokens("target_tokens", target_tokens, self.target)
+        self.every = every
+        self._writer = None
+
+    def set_model(self, model):
+        super().set_model(model)
+        if getattr(model, "attention_scores", None) is None:
+            raise ValueError(
+                f"`model` must have `attention_scores(source, target)`. Received: a {model.__class__.__name__}."
+            )
+
+    def on_train_begin(self, logs=None):
+        import tensorflow as tf
+
+        self._writer = tf.summary.create_file_writer(self.log_dir)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self.every:
+            return
+        scores = keras.ops.convert_to_numpy(self.model.attention_scores(self.source, self.target))
+        for row, of_row in enumerate(scores):
+            blocks = {"": of_row} if scores.ndim == 3 else {f"/block_{n}": of for n, of in enumerate(of_row, start=1)}
+            for name, of_block in blocks.items():
+                self._write(f"attention_{row}{name}", self._drawn(of_block, row, epoch), epoch)
+        self._writer.flush()
+
+    def on_train_end(self, logs=None):
+        self._writer.close()
+
+    def _drawn(self, scores, row, epoch):
+        """Returns the heat map of scores `[T, S]` or `[H, T, S]`, a matplotlib figure."""
+        columns, rows = (ids[row] != PADDING_ID for ids in (self.source, self.target))
+        scores = scores[..., rows, :][..., columns]
+        return heat_map(scores, self.source_tokens[row], self.target_tokens[row], title=f"epoch {epoch + 1}")
+
+    def _write(self, name, figure, epoch):
+        """Writes a figure as TensorBoard's own `tf.summary.image` does, which needs TensorBoard to be installed."""
+        import tensorflow as tf
+
+        png = io.BytesIO()
+        figure.savefig(png, format="png")
+        width, height = (str(int(size * figure.dpi)) for size in figure.get_size_inches())
+        metadata = tf.compat.v1.SummaryMetadata(data_class="DATA_CLASS_BLOB_SEQUENCE")
+        metadata.plugin_data.plugin_name = "images"
+        with self._writer.as_default():
+            tf.summary.write(name, tf.constant([width, height, png.getvalue()]), step=epoch, metadata=metadata)
+
+
+def checked_tokens(name, tokens, ids):
+    """Returns the tokens of each row, or as many times None, after checking that they are as many as the ids."""
+    counts = [int(count) for count in np.count_nonzero(ids != PADDING_ID, axis=1)]
+    if tokens is None:
+        return [None] * len(counts)
+    received = [len(row) for row in tokens]
+    if received != counts:
+        raise ValueError(f"`{name}` must be lists of {counts} tokens. Received: lists of {received}.")
+    return tokens

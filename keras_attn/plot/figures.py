@@ -1,0 +1,169 @@
+"""Figures of attention scores: heat maps of one or many heads, and alignments between two texts."""
+
+import math
+
+import numpy as np
+from keras import ops
+
+from keras_attn.checks import check_axes
+from keras_attn.plot.fonts import Script
+
+CELL = 0.3  # inches of a score
+PANEL = 1.2, 16.0  # inches of all cells of a panel, at least and at most
+LARGEST_FIGURE = 30.0  # inches
+COLOURS = "magma"
+FAINTEST = 0.02  # scores below it are no lines
+
+
+def heat_map(scores, source_tokens=None, target_tokens=None, title=None):
+    """Draws attention scores as a heat map, one for each head, in colours from 0 to 1.
+
+    A row shows what a target token looked at, a column by whom a source token was seen.
+
+    Args:
+        scores: `[T, S]`, or `[H, T, S]` for H heads; an array or a tensor.
+        source_tokens: S tokens, or None for their positions.
+        target_tokens: T tokens, or None for their positions.
+        title: Of the figure.
+
+    Returns:
+        A `matplotlib.figure.Figure`, which pyplot does not know of: `figure.savefig(path)`. Its size
+        grows with the number of tokens up to a bound; beyond it not every token gets its label.
+
+    Tokens may be of any script that an installed font has; characters that none has are
+    shown as U+FFFD. Right-to-left scripts are laid out by matplotlib, from 3.11 on in their order.
+
+    Raises:
+        ImportError: Without matplotlib.
+        ValueError: For scores of another rank, or other numbers of tokens than there are scores.
+
+    Example:
+    >>> import numpy as np
+    >>> from keras_attn import plot
+    >>> figure = plot.heat_map(np.eye(2), ["good", "morning"], ["guten", "Morgen"])
+    >>> [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    ['good', 'morning']
+
+    References:
+        Bahdanau et al. 2015, arXiv:1409.0473, figure 3.
+    """
+    scores = ops.convert_to_numpy(scores).astype("float32")
+    heads = checked(scores[None] if scores.ndim == 2 else scores, "HTS", source_tokens, target_tokens)
+    num_heads, length, source_length = heads.shape
+    columns = math.ceil(math.sqrt(num_heads))
+    rows = math.ceil(num_heads / columns)
+    limit = LARGEST_FIGURE / columns - 0.5
+    width, height = (min(max(CELL * size, PANEL[0]), PANEL[1], limit) for size in (source_length, length))
+    figure = new_figure(columns * (width + 0.3) + 2.5, rows * (height + 0.5) + 1.5)
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for panel in panels.flat[num_heads:]:
+        panel.remove()
+    for head, (panel, of_head) in enumerate(zip(panels.flat, heads)):
+        image = panel.imshow(of_head, cmap=COLOURS, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+        if scores.ndim == 3:
+            panel.set_title(f"head {head + 1}", fontsize=9)
+        label_axis(panel.xaxis, source_tokens, source_length, width)
+        label_axis(panel.yaxis, target_tokens, length, height)
+        panel.tick_params(labelbottom=head + columns >= num_heads, labelleft=head % columns == 0)  # at the edges
+    figure.supxlabel("source", fontsize=10)
+    figure.supylabel("target", fontsize=10)
+    figure.colorbar(
+        image, ax=panels.flat[:num_heads], label="attention score", shrink=min(1, 4 / (rows * height)), aspect=25
+    )
+    set_title(figure, title)
+    return figure
+
+
+def alignment(scores, source_tokens, target_tokens, title=None):
+    """Draws two columns of tokens and between them lines, the broader and darker the higher the score.
+
+    Args:
+        scores: `[T, S]`; an array or a tensor.
+        source_tokens: S tokens, on the left.
+        target_tokens: T tokens, on the right.
+        title: Of the figure.
+
+    Returns and Raises as `heat_map`.
+
+    Example:
+    >>> import numpy as np
+    >>> from keras_attn import plot
+    >>> figure = plot.alignment(np.eye(2), ["good", "morning"], ["guten", "Morgen"])
+    >>> len(figure.axes[0].collections[0].get_segments())
+    2
+    """
+    scores = ops.convert_to_numpy(scores).astype("float32")
+    checked(scores, "TS", source_tokens, target_tokens)
+    height = min(CELL * max(scores.shape), LARGEST_FIGURE)
+    figure = new_figure(6, height + 1)
+    from matplotlib.collections import LineCollection
+
+    panel = figure.subplots()
+    panel.set_axis_off()
+    longest = max(scores.shape)
+    font_size = min(11, height / longest * 72 * 0.75)
+    places = []  # of the source's and of the target's tokens, from the top down
+    for x, side, tokens in ((0, "right", source_tokens), (1, "left", target_tokens)):
+        script = Script(tokens)
+        places.append((np.arange(len(tokens)) + 0.5) * longest / max(1, len(tokens)))
+        for y, text in zip(places[-1], script.texts):
+            panel.text(x + (0.03 if x else -0.03), y, text, ha=side, va="center", fontsize=font_size, **script.style)
+    drawn = np.argwhere(scores >= FAINTEST)
+    strengths = np.clip([scores[t, s] for t, s in drawn], 0, 1).astype("float32")
+    lines = [[(0, places[0][s]), (1, places[1][t])] for t, s in drawn]
+    colours = [("tab:blue", strength) for strength in strengths]
+    panel.add_collection(LineCollection(lines, linewidths=0.5 + 3.5 * strengths, colors=colours, capstyle="round"))
+    panel.set(xlim=(-0.02, 1.02), ylim=(longest, 0))
+    set_title(figure, title)
+    return figure
+
+
+def checked(scores, letters, source_tokens, target_tokens):
+    """Returns the scores after checking their axes, and that there is a token for each."""
+    sizes = check_axes({"scores": letters}, {"scores": scores})
+    for name, tokens, letter in (("source_tokens", source_tokens, "S"), ("target_tokens", target_tokens, "T")):
+        if tokens is not None and len(tokens) != sizes[letter]:
+            raise ValueError(
+                f"`{name}` must be as many as the scores' axis {letter}, {sizes[letter]}. "
+                f"Received: {len(tokens)} tokens, scores.shape={tuple(scores.shape)}."
+            )
+    if 0 in scores.shape:
+        raise ValueError(f"`scores` must not be empty. Received: scores.shape={tuple(scores.shape)}.")
+    return scores
+
+
+def new_figure(width, height):
+    """Returns an empty figure of so many inches that pyplot does not know of."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('`keras_attn.plot` needs matplotlib: pip install "keras-attn[plot]".') from error
+    return Figure(figsize=(min(width, LARGEST_FIGURE), min(height, LARGEST_FIGURE)), layout="constrained")
+
+
+def label_axis(axis, tokens, count, inches):
+    """Labels an axis of so many cells with tokens, as many as there is room for, or with positions."""
+    from matplotlib.ticker import MaxNLocator
+
+    if tokens is None:
+        axis.set_major_locator(MaxNLocator(integer=True))
+        return
+    room = inches / count * 72  # points of a cell
+    font_size = min(10, max(5, 0.7 * room))
+    every = math.ceil(1.2 * font_size / room)
+    script = Script(tokens)
+    is_upright = axis.axis_name == "x" and max(map(len, script.texts)) > 2
+    axis.set_ticks(
+        range(0, count, every),
+        script.texts[::every],
+        fontsize=font_size,
+        rotation="vertical" if is_upright else "horizontal",
+        **script.style,
+    )
+
+
+def set_title(figure, title):
+    """Writes a title above the figure, if there is one."""
+    if title is not None:
+        script = Script([title], longest=len(title))
+        figure.suptitle(script.texts[0], **script.style)

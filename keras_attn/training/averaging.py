@@ -1,0 +1,73 @@
+"""The mean of several checkpoints of one model, which is often better than the last of them."""
+
+import os
+
+import keras
+import numpy as np
+
+SUFFIXES = ".weights.h5", ".keras"
+
+
+def average_weights(model, paths):
+    """Gives a model the mean of the weights of several checkpoints of it.
+
+    `w = 1/n sum_i w_i`, summed in float64. The state of a compiled model's optimizer is that of the
+    last checkpoint, as far as it holds one; random generators are left alone, Keras does not save
+    them. To average while training instead, Keras' optimizers have `use_ema=True`.
+
+    Args:
+        model: A built model.
+        paths: Files that `save_weights` (`.weights.h5`) or `save` (`.keras`) wrote for this model.
+
+    Raises:
+        ValueError: For no paths, other kinds of files, or weights of other shapes; and for
+            integer weights (a quantised model), which have no mean. The model is then as it was.
+
+    Example:
+    >>> import keras, os, tempfile
+    >>> from keras_attn.training import average_weights
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     paths = [os.path.join(folder, f"{value}.weights.h5") for value in (1, 4)]
+    ...     for path, value in zip(paths, (1.0, 4.0)):
+    ...         _ = model.weights[0].assign([[value]])
+    ...         model.save_weights(path)
+    ...     average_weights(model, paths)
+    >>> keras.ops.convert_to_numpy(model.weights[0])
+    array([[2.5]], dtype=float32)
+
+    References:
+        Vaswani et al. 2017, arXiv:1706.03762, section 6.1; Popel and Bojar 2018, Training Tips
+        for the Transformer Model, arXiv:1804.00247, section 4.10.
+    """
+    paths = [os.fspath(path) for path in paths]
+    if not paths:
+        raise ValueError("`paths` must hold at least one checkpoint. Received: paths=[].")
+    for path in paths:
+        if not path.endswith(SUFFIXES):
+            raise ValueError(f"`paths` must end in one of {SUFFIXES}. Received: {path!r}.")
+    for weight in model.weights:
+        if not keras.backend.is_float_dtype(weight.dtype):
+            raise ValueError(
+                f"`model` must have floating weights only to be averaged. Received: {weight.path} of {weight.dtype}."
+            )
+    variables = [*model.variables, *(model.optimizer.variables if model.compiled else ())]
+    before = [keras.ops.convert_to_numpy(variable) for variable in variables]
+    try:
+        means = mean_weights(model, paths)
+    except Exception:
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+        raise
+    for weight, mean in zip(model.weights, means, strict=True):
+        weight.assign(mean)
+
+
+def mean_weights(model, paths):
+    """Returns the means of the weights as float64 arrays, after loading each of the files into the model."""
+    sums = [np.zeros(weight.shape, "float64") for weight in model.weights]
+    for path in paths:
+        model.load_weights(path)
+        for total, weight in zip(sums, model.weights, strict=True):
+            total += keras.ops.convert_to_numpy(weight).astype("float64")
+    return [total / len(paths) for total in sums]

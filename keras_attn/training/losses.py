@@ -1,0 +1,149 @@
+"""The loss of sequence models: crossentropy of ids, the mean over real tokens, labels smoothed on request."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_attn.checks import check_axes, check_broadcast, check_positive, check_rate, static_shape
+from keras_attn.kernels.backend import is_concrete
+from keras_attn.slots import register
+from keras_attn.special_ids import PADDING_ID
+from keras_attn.training.crossentropy import token_crossentropy
+
+
+@register
+class MaskedCrossentropy(keras.losses.Loss):
+    """Crossentropy of ids and logits, the mean over the tokens that are not padding.
+
+    `loss = 1/n sum_t ((1 - eps) * -log p_t(y_t) + eps * mean_v(-log p_t(v)))` over the n tokens
+    with `y_t != 0`, `p = softmax(logits)`. A batch of padding alone has the loss 0.
+
+    Args:
+        label_smoothing: The share eps of each label that is spread evenly over the vocabulary, in
+            [0, 1).
+        vocabulary_block: How many of a token's logits are held in float32 at a time: the
+            log-sum-exp goes over the vocabulary in such blocks, and the gradient computes them
+            again, so that logits in bfloat16 are never copied to float32 as a whole. None takes
+            all at once, and so does XLA in any case: it needs no copy.
+        reduction: As in Keras: `"sum_over_batch_size"` and `"mean"` divide by the number of real
+            tokens, `"mean_with_sample_weight"` by the sum of their weights, `"sum"` does not
+            divide, `"none"` returns `[B, T]`, padding zero.
+        name: Of the loss.
+
+    Call arguments:
+        y_true: Ids `[B, T]`, 0 for padding.
+        y_pred: Logits `[B, T, V]`; low precision is widened to float32. What stands at padding,
+            NaN included, counts for nothing. A padding mask of Keras on the logits is honoured.
+        sample_weight: `[B]`, `[B, 1]` or `[B, T]`; the losses are multiplied by it.
+
+    Returns:
+        A scalar, or `[B, T]`, in float32.
+
+    The loss of an epoch, of `fit` and of `evaluate` alike, is Keras' mean over batches weighted by
+    their numbers of rows; where batches hold different shares of padding, that is not quite the
+    mean over all tokens. `Perplexity` counts tokens over all batches.
+
+    Raises:
+        ValueError: For shapes that do not fit, labels that are no integers, and in eager calls
+            for ids outside the vocabulary.
+
+    Example:
+    >>> import numpy as np
+    >>> from keras_attn.training import MaskedCrossentropy
+    >>> labels, logits = np.array([[5, 2, 0]]), np.zeros((1, 3, 8), "float32")
+    >>> round(float(MaskedCrossentropy(label_smoothing=0.1)(labels, logits)), 4)  # log 8
+    2.0794
+
+    References:
+        Szegedy et al. 2016, Rethinking the Inception Architecture for Computer Vision,
+        arXiv:1512.00567, section 7; Vaswani et al. 2017, arXiv:1706.03762, section 5.4.
+    """
+
+    def __init__(
+        self,
+        label_smoothing=0.0,
+        vocabulary_block=None,
+        reduction="sum_over_batch_size",
+        name="masked_crossentropy",
+    ):
+        super().__init__(name=name, reduction=reduction)
+        check_rate("label_smoothing", label_smoothing)
+        if vocabulary_block is not None:
+            check_positive("vocabulary_block", vocabulary_block)
+        self.label_smoothing = label_smoothing
+        self.vocabulary_block = vocabulary_block
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        # Keras' own call would copy the logits to float32 first.
+        losses = self.call(y_true, y_pred)  # [B, T]
+        weights = token_weights(y_true, y_pred, sample_weight, losses.dtype)
+        if self.reduction in ("sum_over_batch_size", "mean"):
+            # Keras divides by the number of all tokens.
+            real = ops.sum(token_weights(y_true, y_pred, None, losses.dtype))
+            weights = weights * ops.divide_no_nan(ops.cast(ops.size(losses), losses.dtype), real)
+        return _Reduced(self.reduction, self.name, losses.dtype)(weights, losses, weights)
+
+    def call(self, y_true, y_pred):
+        """Returns the loss of each token, `[B, T]`, zero for padding."""
+        labels, logits = checked(y_true, y_pred)
+        real = ops.not_equal(labels, PADDING_ID)
+        losses = token_crossentropy(labels, logits, self.label_smoothing, self.vocabulary_block)
+        return ops.where(real, losses, 0)
+
+    def get_config(self):
+        own = {"label_smoothing": self.label_smoothing, "vocabulary_block": self.vocabulary_block}
+        return {**super().get_config(), **own}
+
+
+class _Reduced(keras.losses.Loss):
+    """Keras' reductions of losses that are known, with its scaling for distributed training."""
+
+    def __init__(self, reduction, name, dtype):
+        super().__init__(name, reduction, keras.backend.standardize_dtype(dtype))
+
+    def call(self, y_true, y_pred):
+        return y_pred
+
+
+def checked(labels, logits):
+    """Returns labels in int32 and logits as tensors, after checking shapes, dtypes and concrete values."""
+    logits = ops.convert_to_tensor(logits)
+    check_axes({"y_true": "BT", "y_pred": "BTV"}, {"y_true": labels, "y_pred": logits})
+    size = logits.shape[-1]
+    if size is None:
+        raise ValueError(f"`y_pred` must have a static last axis. Received: y_pred.shape={tuple(logits.shape)}.")
+    labels = checked_ids("y_true", labels)
+    if is_concrete(labels) and 0 not in labels.shape:
+        lowest, highest = int(ops.min(labels)), int(ops.max(labels))
+        if lowest < 0 or highest >= size:
+            raise ValueError(f"`y_true` must hold ids from 0 to {size - 1}. Received: ids from {lowest} to {highest}.")
+    return labels, logits
+
+
+def checked_ids(name, ids):
+    """Returns ids as an int32 tensor, after checking that they are integers."""
+    ids = ids if keras.utils.is_keras_tensor(ids) or ops.is_tensor(ids) else np.asarray(ids)
+    if not keras.backend.is_int_dtype(keras.backend.standardize_dtype(ids.dtype)):
+        raise ValueError(f"`{name}` must hold integer ids. Received: {name}.dtype={ids.dtype}.")
+    return ops.cast(ids, "int32")
+
+
+def token_weights(labels, predictions, sample_weight, dtype):
+    """Returns the weight of each token, `[B, T]`: zero for padding and for what a Keras mask hides.
+
+    Args:
+        labels: Ids `[B, T]`.
+        predictions: What may carry a Keras mask `[B, T]`.
+        sample_weight: `[B]`, `[B, 1]`, `[B, T]`, or None.
+        dtype: Of the result.
+    """
+    real = ops.not_equal(ops.cast(labels, "int32"), PADDING_ID)
+    mask = getattr(predictions, "_keras_mask", None)
+    weights = ops.cast(real if mask is None else ops.logical_and(real, mask), dtype)
+    if sample_weight is None:
+        return weights
+    sample_weight = ops.cast(ops.convert_to_tensor(sample_weight), dtype)
+    if len(sample_weight.shape) == 1:
+        sample_weight = sample_weight[:, None]
+    check_broadcast("sample_weight", sample_weight, "BT", dict(zip("BT", static_shape(labels), strict=True)))
+    return weights * sample_weight

@@ -1,0 +1,212 @@
+"""Metrics of sequences of ids, padding not counted: right tokens, right sequences, perplexity, edit distance."""
+
+import keras
+from keras import ops
+
+from keras_attn.checks import check_axes, check_positive
+from keras_attn.slots import register
+from keras_attn.special_ids import PADDING_ID
+from keras_attn.training.crossentropy import token_crossentropy
+from keras_attn.training.edit_distance import cut, edit_distances, lengths
+from keras_attn.training.losses import checked, checked_ids, token_weights
+
+
+class _Ratio(keras.metrics.Metric):
+    """A sum divided by another one, both over all batches; 0 where there is nothing to divide by."""
+
+    def __init__(self, name, dtype):
+        super().__init__(name=name, dtype=dtype)
+        self.total = self.add_variable((), "zeros", self.dtype, name="total")
+        self.count = self.add_variable((), "zeros", self.dtype, name="count")
+
+    def add(self, values, counts, weights):
+        """Adds the weighted sums of values and of what they are counted against."""
+        for variable, numbers in ((self.total, values), (self.count, counts)):
+            variable.assign_add(ops.sum(ops.cast(numbers, self.dtype) * ops.cast(weights, self.dtype)))
+
+    def result(self):
+        return ops.divide_no_nan(self.total, self.count)
+
+
+@register
+class TokenAccuracy(_Ratio):
+    """The share of real tokens that are predicted right.
+
+    `sum_t w_t [argmax_v z_t(v) = y_t] / sum_t w_t` over the tokens with `y_t != 0`.
+
+    Args:
+        name: Of the metric.
+        dtype: Of its sums.
+
+    Call arguments (of `update_state`):
+        y_true: Ids `[B, T]`, 0 for padding.
+        y_pred: Logits `[B, T, V]`, or ids `[B, T]`.
+        sample_weight: `[B]`, `[B, 1]` or `[B, T]`.
+
+    Raises:
+        ValueError: For shapes that do not fit, or ids that are no integers.
+
+    Example:
+    >>> import numpy as np
+    >>> from keras_attn.training import TokenAccuracy
+    >>> metric = TokenAccuracy()
+    >>> metric.update_state(np.array([[5, 6, 2, 0]]), np.array([[5, 7, 2, 9]]))
+    >>> round(float(metric.result()), 4)
+    0.6667
+    """
+
+    def __init__(self, name="token_accuracy", dtype=None):
+        super().__init__(name, dtype)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        labels, ids = paired_ids(y_true, y_pred)
+        check_axes({"y_true": "BT", "y_pred": "BT"}, {"y_true": labels, "y_pred": ids})
+        weights = token_weights(labels, y_pred, sample_weight, self.dtype)
+        self.add(ops.equal(labels, ids), ops.ones_like(weights), weights)
+
+
+@register
+class SequenceAccuracy(_Ratio):
+    """The share of sequences that are right as a whole; one minus it is the word error rate of spelling tasks.
+
+    A sequence ends before its first end id or padding. It is right if it is the reference:
+    the same tokens, and as many. Rows of padding alone are not counted.
+
+    Args:
+        name: Of the metric.
+        dtype: Of its sums.
+
+    Call arguments (of `update_state`):
+        y_true: Ids `[B, T]`, 0 for padding.
+        y_pred: Logits `[B, T, V]`, which are read where there is a label, or ids `[B, L]` of
+            any length, as `generate` returns them.
+        sample_weight: `[B]` or `[B, 1]`, a weight for each sequence.
+
+    Raises:
+        ValueError: For shapes that do not fit, or ids that are no integers.
+
+    Example:
+    >>> import numpy as np
+    >>> from keras_attn.training import SequenceAccuracy
+    >>> metric = SequenceAccuracy()
+    >>> metric.update_state(np.array([[5, 6, 2], [5, 2, 0]]), np.array([[5, 6, 2, 9], [5, 7, 2, 0]]))
+    >>> float(metric.result())
+    0.5
+    """
+
+    def __init__(self, name="sequence_accuracy", dtype=None):
+        super().__init__(name, dtype)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        reference, ids, weights = sequences(y_true, y_pred, sample_weight, self.dtype)
+        padded = [reference, ops.zeros_like(ids)], [ids, ops.zeros_like(reference)]  # both of length T + L
+        same = ops.equal(*(ops.concatenate(parts, axis=1) for parts in padded))
+        self.add(ops.all(same, axis=1), ops.ones_like(weights), weights)
+
+
+@register
+class EditDistance(_Ratio):
+    """The error rate of recognition tasks: edits over the length of the references.
+
+    `sum_b w_b d(prediction_b, reference_b) / sum_b w_b length(reference_b)`, d being the least
+    number of insertions, deletions and substitutions (Levenshtein). It may be above 1. On ids of
+    characters or phonemes this is their error rate, on ids of words the word error rate.
+
+    A sequence ends before its first end id or padding. Rows of padding alone are not counted;
+    without any reference token the rate is 0.
+
+    Args, call arguments and Raises as `SequenceAccuracy`.
+
+    Example:
+    >>> import numpy as np
+    >>> from keras_attn.training import EditDistance
+    >>> metric = EditDistance()
+    >>> metric.update_state(np.array([[5, 6, 7, 8, 2]]), np.array([[5, 7, 8, 2]]))
+    >>> float(metric.result())
+    0.25
+
+    References:
+        Levenshtein 1966, Binary Codes Capable of Correcting Deletions, Insertions, and
+        Reversals; Wagner and Fischer 1974, The String-to-String Correction Problem.
+    """
+
+    def __init__(self, name="edit_distance", dtype=None):
+        super().__init__(name, dtype)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        reference, ids, weights = sequences(y_true, y_pred, sample_weight, self.dtype)
+        self.add(edit_distances(reference, ids), lengths(reference), weights)
+
+
+@register
+class Perplexity(_Ratio):
+    """The exponential of the mean crossentropy of all real tokens, those of all batches alike.
+
+    `exp(sum_t w_t -log p_t(y_t) / sum_t w_t)` over the tokens with `y_t != 0`, without label
+    smoothing; its logarithm is the exact loss of a data set, batch by batch.
+
+    Args:
+        vocabulary_block: As for `MaskedCrossentropy`.
+        name: Of the metric.
+        dtype: Of its sums.
+
+    Call arguments (of `update_state`):
+        y_true: Ids `[B, T]`, 0 for padding.
+        y_pred: Logits `[B, T, V]`.
+        sample_weight: `[B]`, `[B, 1]` or `[B, T]`.
+
+    Raises:
+        ValueError: As `MaskedCrossentropy`.
+
+    Example:
+    >>> import numpy as np
+    >>> from keras_attn.training import Perplexity
+    >>> metric = Perplexity()
+    >>> metric.update_state(np.array([[5, 2, 0]]), np.zeros((1, 3, 8), "float32"))
+    >>> round(float(metric.result()), 4)
+    8.0
+    """
+
+    def __init__(self, vocabulary_block=None, name="perplexity", dtype=None):
+        super().__init__(name, dtype)
+        if vocabulary_block is not None:
+            check_positive("vocabulary_block", vocabulary_block)
+        self.vocabulary_block = vocabulary_block
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        labels, logits = checked(y_true, y_pred)
+        losses = token_crossentropy(labels, logits, vocabulary_block=self.vocabulary_block)
+        weights = token_weights(labels, y_pred, sample_weight, self.dtype)
+        losses = ops.where(ops.equal(weights, 0), 0, losses)
+        self.add(losses, ops.ones_like(weights), weights)
+
+    def result(self):
+        return ops.exp(super().result())
+
+    def get_config(self):
+        return {**super().get_config(), "vocabulary_block": self.vocabulary_block}
+
+
+def paired_ids(labels, predictions):
+    """Returns the ids of labels `[B, T]` and of predictions, given as ids `[B, L]` or logits `[B, T, V]`."""
+    labels = checked_ids("y_true", labels)
+    predictions = ops.convert_to_tensor(predictions)
+    if len(predictions.shape) != 3:
+        check_axes({"y_true": "BT", "y_pred": "BL"}, {"y_true": labels, "y_pred": predictions})
+        return labels, checked_ids("y_pred", predictions)
+    check_axes({"y_true": "BT", "y_pred": "BTV"}, {"y_true": labels, "y_pred": predictions})
+    ids = ops.cast(ops.argmax(predictions, axis=-1), "int32")
+    return labels, ops.where(ops.equal(labels, PADDING_ID), PADDING_ID, ids)
+
+
+def sequences(labels, predictions, sample_weight, dtype):
+    """Returns references `[B, T]` and predictions `[B, L]`, zero from their end on, and each row's weight `[B]`."""
+    labels, ids = paired_ids(labels, predictions)
+    weights = ops.cast(ops.any(ops.not_equal(labels, PADDING_ID), axis=-1), dtype)
+    if sample_weight is not None:
+        sample_weight = ops.cast(ops.convert_to_tensor(sample_weight), dtype)
+        if len(sample_weight.shape) == 2 and sample_weight.shape[1] == 1:
+            sample_weight = sample_weight[:, 0]
+        check_axes({"y_true": "BT", "sample_weight": "B"}, {"y_true": labels, "sample_weight": sample_weight})
+        weights = weights * sample_weight
+    return cut(labels), cut(ids), weights

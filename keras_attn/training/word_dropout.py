@@ -1,0 +1,66 @@
+"""Word dropout: in training, some of the target words that a decoder reads are unknown to it."""
+
+import keras
+from keras import ops
+
+from keras_attn.checks import check_rate
+from keras_attn.slots import register
+from keras_attn.special_ids import UNKNOWN_ID
+
+
+@register
+class WordDropout(keras.layers.Layer):
+    """Replaces ids by that of the unknown word, at random, in training only.
+
+    A recurrent decoder that cannot trust the words before has to look at the memory, and errors of
+    its own surprise it less. Padding, start and end ids stay.
+
+    Args:
+        rate: The probability in [0, 1) of each word to be replaced.
+        seed: Integer, or None to draw anew in each model.
+
+    Call arguments:
+        inputs: Ids of any shape.
+        training: Whether to replace any.
+
+    Returns:
+        Ids of the same shape and dtype; their Keras mask is passed on.
+
+    Raises:
+        ValueError: If `rate` is out of range.
+
+    Example:
+    >>> import keras
+    >>> from keras_attn import models
+    >>> from keras_attn.training import WordDropout
+    >>> model = models.RNNSeq2Seq(50, 60, size=16)
+    >>> inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in ("source", "target")}
+    >>> logits = model({**inputs, "target": WordDropout(0.1)(inputs["target"])})
+    >>> trained = keras.Model(inputs, logits)  # fit this, keep `model`
+
+    References:
+        Bowman et al. 2016, Generating Sentences from a Continuous Space, arXiv:1511.06349,
+        section 3.1.
+    """
+
+    def __init__(self, rate, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        check_rate("rate", rate)
+        self.rate = rate
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.supports_masking = True
+        self.built = True
+
+    def call(self, inputs, training=None):
+        if not training or not self.rate:
+            return inputs
+        drawn = keras.random.uniform(ops.shape(inputs), seed=self.seed_generator) < self.rate
+        word = ops.greater_equal(inputs, UNKNOWN_ID)  # the special ids come first
+        return ops.where(ops.logical_and(drawn, word), ops.cast(UNKNOWN_ID, inputs.dtype), inputs)
+
+    def compute_output_spec(self, inputs, training=None):
+        return keras.KerasTensor(inputs.shape, inputs.dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
