@@ -95,7 +95,7 @@ def parse_arguments():
     parser.add_argument("--epochs", type=int, default=3, help="rounds of training, each followed by a check")
     parser.add_argument("--steps", type=int, default=200, help="batches in a round")
     parser.add_argument("--batch-size", type=int, default=256, help="pairs in a batch")
-    parser.add_argument("--size", type=int, default=120, help="size of embeddings and states")
+    parser.add_argument("--size", type=int, default=128, help="size of embeddings and states")
     parser.add_argument("--learning-rate", type=float, default=4e-3, help="highest learning rate, after the warm-up")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the order of the data")
     parser.add_argument("--out", type=pathlib.Path, default=DEFAULT_OUT, help="folder for models and picture")

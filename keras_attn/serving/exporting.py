@@ -3,6 +3,7 @@
 import pathlib
 
 import keras
+import tensorflow as tf
 
 from keras_attn import decoding
 from keras_attn.checks import check_slot
@@ -92,19 +93,34 @@ def export(
     directory = pathlib.Path(directory)
     check_version(version, directory)
     with draft(directory) as folder:
-        archive = keras.export.ExportArchive()
-        for part in endpoints.tracked:
-            archive.track(part)
         functions = {
-            endpoint.name: archive.add_endpoint(endpoint.name, endpoint.function, list(endpoint.inputs))
+            endpoint.name: tf.function(endpoint.function, endpoint.inputs, autograph=False)
             for endpoint in endpoints.all()
         }
-        archive.write_out(str(folder), verbose=False)
+        save(functions, endpoints.tracked, folder)
         problems = [problem for finding in findings(folder) for problem in finding.problems]
         if problems:
             raise ValueError("TF Serving would not run this model: " + "; ".join(problems))
         write_warmup(folder, directory.resolve().name, requests, endpoints, functions)
         return publish(folder, directory, version)
+
+
+def save(functions, tracked, folder):
+    """Writes a SavedModel of functions, with what they use of the `tracked` objects.
+
+    `keras.export.ExportArchive` would write every variable twice, once as Keras' and once as
+    TensorFlow's.
+    """
+    root = tf.Module()
+    variables = [variable for each in functions.values() for variable in each.get_concrete_function().variables]
+    root.kept = list({id(variable): variable for variable in variables}.values())
+    root.resources = [
+        each
+        for part in tracked
+        for each in tf.train.TrackableView(part).descendants()
+        if isinstance(each, (tf.saved_model.experimental.TrackableResource, tf.saved_model.Asset))
+    ]
+    tf.saved_model.save(root, str(folder), signatures=functions)
 
 
 def endpoints_of(model, request, source_text, target_text, generate_xla):
