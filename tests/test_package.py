@@ -48,7 +48,14 @@ def test_the_wheel_needs_tensorflow_and_keras_only(wheel):
     assert f"Version: {keras_attn.__version__}\n" in metadata
     assert "Requires-Python: >=3.10\n" in metadata
     extras = set(re.findall(r"^Provides-Extra: (\w+)$", metadata, re.MULTILINE))
-    assert extras >= {"examples", "serving", "plot", "test", "dev"}
+    assert extras >= {"examples", "serving", "text", "training", "plot", "test", "dev"}
+
+
+@pytest.mark.slow
+def test_the_wheel_brings_the_console_command(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        points = archive.read(next(name for name in archive.namelist() if name.endswith("entry_points.txt"))).decode()
+    assert "keras-attn = keras_attn.serving.command:main" in points
 
 
 @pytest.mark.slow
@@ -68,7 +75,8 @@ def test_the_readme_names_every_public_layer_and_its_files():
         assert (ROOT / path).exists(), path
 
 
-def test_the_readmes_python_runs():
+def test_the_readmes_python_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)  # it exports a model
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     names = {}
     for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL):
@@ -76,6 +84,7 @@ def test_the_readmes_python_runs():
     assert names["classifier"].output.shape == (None, 3)
     assert [tuple(tensor.shape) for tensor in names["decoder"].outputs] == [(None, None, 112), (None, None, None)]
     assert tuple(names["tokens"].shape) == tuple(names["found"].tokens.shape) == (2, 1, 20)
+    assert "models/translator/1: can be served" in capsys.readouterr().out
 
 
 def test_ci_calls_the_readmes_test_command():
