@@ -1,8 +1,9 @@
 """Says how English words are pronounced: "attention" -> AH T EH N SH AH N.
 
-Trains a Transformer on the CMU Pronouncing Dictionary; it saves its place after every epoch and
-goes on there when started again with the same arguments. Then it scores the test words, saves
-the model as `.keras` and exports it for TF Serving, a word in and phonemes out. A fresh process
+Trains a Transformer (or, with `--model rnn`, a recurrent encoder-decoder) on the CMU Pronouncing
+Dictionary; it saves its place after every epoch and goes on there when started again with the
+same arguments. Then it scores the test words, saves the model as `.keras` and exports it for TF
+Serving, a word in and phonemes out. A fresh process
 checks the export, loads both again, compares them, reads ten test words aloud and draws which
 letters the decoder looked at for each phoneme.
 """
@@ -77,14 +78,16 @@ def main(argv=None):
     ]
     batches = bucketed(pairs, letters, phonemes, arguments.batch_size)
     model.fit(batches, epochs=arguments.epochs, steps_per_epoch=num_steps, callbacks=callbacks, shuffle=False)
+    figures = {"words": len(test), "weights": model.count_params(), "word_error": {}}
     for name, strategy in STRATEGIES.items():
         phoneme_error, word_error = error_rates(pronounce(list(test), strategy), test.values())
         print(f"{len(test):,} test words, {name}: phoneme error {phoneme_error:.2%}, word error {word_error:.2%}")
+        figures["word_error"][name] = word_error
 
     model.save(arguments.out / "model.keras")
     vocabularies = {"source": letters.tokens, "target": phonemes.tokens}
     samples = dict(itertools.islice(test.items(), 10))
-    for name, value in (("vocabularies", vocabularies), ("samples", samples)):
+    for name, value in (("vocabularies", vocabularies), ("samples", samples), ("figures", figures)):
         (arguments.out / f"{name}.json").write_text(json.dumps(value), encoding="utf-8")
     path = serving.export(model, arguments.out, letters, phonemes, BEAMS, max_length=MAX_LENGTH, warmup=DRAWN)
     print(f"exported to {path}")
@@ -96,6 +99,7 @@ def main(argv=None):
 def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--epochs", type=int, default=24, help="rounds through the training words")
+    parser.add_argument("--model", choices=["transformer", "rnn"], default="transformer", help="which recipe")
     parser.add_argument("--layers", type=int, default=4, help="encoder blocks, and as many decoder blocks")
     parser.add_argument("--size", type=int, default=256, help="size of the embeddings and of every block")
     parser.add_argument("--heads", type=int, default=4, help="heads of each attention")
@@ -126,17 +130,20 @@ def entries(split, arguments, count=None):
 
 
 def new_model(num_letters, num_phonemes, num_steps, arguments):
-    """Returns the compiled Transformer."""
-    model = models.Transformer(
-        num_letters,
-        num_phonemes,
-        num_layers=arguments.layers,
-        size=arguments.size,
-        num_heads=arguments.heads,
-        hidden_size=arguments.hidden,
-        dropout=arguments.dropout,
-        residual=PreNorm(),
-    )
+    """Returns the compiled model."""
+    if arguments.model == "rnn":
+        model = models.RNNSeq2Seq(num_letters, num_phonemes, arguments.size, dropout=arguments.dropout)
+    else:
+        model = models.Transformer(
+            num_letters,
+            num_phonemes,
+            num_layers=arguments.layers,
+            size=arguments.size,
+            num_heads=arguments.heads,
+            hidden_size=arguments.hidden,
+            dropout=arguments.dropout,
+            residual=PreNorm(),
+        )
     schedule = training.LinearDecay(arguments.learning_rate, min(arguments.warmup, num_steps), num_steps)
     model.compile(
         optimizer=keras.optimizers.AdamW(schedule, weight_decay=0.01, beta_2=0.98, clipnorm=1.0),
@@ -167,14 +174,18 @@ def teacher_forcing(source, target):
 
 
 class ErrorRates(keras.callbacks.Callback):
-    """Adds the error rates of the validation words to each epoch's figures, and the learning rate."""
+    """Adds the error rates of the validation words to each epoch's figures, the learning rate and the seconds."""
 
     def __init__(self, pronounce, words):
         super().__init__()
         self.pronounce = pronounce
         self.words = words
 
+    def on_epoch_begin(self, epoch, logs=None):
+        self.begin = time.time()
+
     def on_epoch_end(self, epoch, logs=None):
+        logs["seconds"] = time.time() - self.begin
         rates = error_rates(self.pronounce(list(self.words), decoding.Greedy()), self.words.values())
         logs["val_phoneme_error"], logs["val_word_error"] = rates
         logs["learning_rate"] = float(self.model.optimizer.learning_rate)
@@ -246,12 +257,13 @@ def show(out):
 
 
 def draw_attention(model, pronounce, path):
-    """Draws for a few words which letters each phoneme came from: the last block, the mean of its heads."""
+    """Draws for a few words which letters each phoneme came from: in the last block, the mean of its heads."""
     figure, axes = plt.subplots(2, 2, figsize=(12, 9), layout="constrained")
     for axis, word, reading in zip(axes.flat, DRAWN, pronounce(DRAWN), strict=True):
         inputs, _ = teacher_forcing(pronounce.letters.tokenize([word]), pronounce.phonemes.tokenize([reading]))
         spoken = reading.split()
-        scores = np.mean(model.attention_scores(**inputs)[0, -1], axis=0)  # [T, S]
+        scores = np.array(model.attention_scores(**inputs)[0], "float32")
+        scores = scores if scores.ndim == 2 else scores[-1].mean(axis=0)  # [T, S]
         image = axis.imshow(scores, cmap="magma", vmin=0, vmax=1, aspect="auto")
         axis.set_xticks(range(len(word) + 1), [*word, "end"], fontsize=11)
         axis.set_yticks(range(len(spoken) + 1), [*spoken, "end"], fontsize=11)

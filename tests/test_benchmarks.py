@@ -49,3 +49,20 @@ def test_work_counts_half_of_the_products_under_a_causal_mask():
     assert attention.useful_products(100, False, "forward", None) == linear + 4 * 100 * 100 * 512
     assert attention.useful_products(100, True, "both", None) == 3 * (linear + 2 * 100 * 100 * 512)
     assert attention.useful_products(100, True, "forward", 10) == linear + 4 * 100 * 10 * 512
+
+
+@pytest.mark.slow
+def test_the_cmudict_benchmark_trains_what_is_missing_and_prints_the_table(tmp_path):
+    tiny = ["--epochs", "1", "--size", "8", "--limit", "90", "--words", "5", "--batch-size", "16", "--warmup", "2"]
+    folders = ["--out", str(tmp_path / "runs"), "--data-dir", str(tmp_path / "data")]
+    command = [sys.executable, ROOT / "benchmarks" / "cmudict.py", "--runs", "rnn", *tiny, *folders]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    table = output.splitlines()[-4:]
+    assert [line.split("  ")[0] for line in table[1:3]] == [
+        "Phonetisaurus, published",
+        "Transformer, 2 layers of 256 (g2p-seq2seq), published",
+    ]
+    assert "33.9%" in table[1] and "31.0%" in table[2]
+    assert table[3].startswith("rnn, ours") and table[3].count("%") == 2
+    again = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert again.splitlines() == table, "what is trained is only printed"

@@ -165,4 +165,4 @@ def test_a_killed_training_goes_on_where_it_was_and_ends_in_models_that_agree(tm
     assert check_in_loader(out / "1") == 4 + 4
     assert printed.count("  ->  ") == 10
     names = {path.name for path in out.iterdir()}
-    assert names == {"1", "attention.png", "history.csv", "model.keras", "samples.json", "vocabularies.json"}
+    assert names == {"1", "attention.png", "history.csv", "model.keras", "samples.json", "vocabularies.json", "figures.json"}

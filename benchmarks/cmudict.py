@@ -1,0 +1,57 @@
+"""Word error on CMUdict beside published figures: trains each recipe with examples/pronounce.py and prints the table.
+
+    python benchmarks/cmudict.py --out runs/cmudict
+
+The current dictionary, 12,000 held-out words, each scored against the nearest of its
+pronunciations. A run that was interrupted goes on, one that is finished is only printed; the
+training of all three takes hours on two cores.
+"""
+
+import argparse
+import csv
+import json
+import pathlib
+import sys
+
+# In the place of this script's own folder, whose cmudict.py would hide the package of that name.
+sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent / "examples")
+
+import pronounce
+
+PUBLISHED = {"Phonetisaurus": 33.9, "Transformer, 2 layers of 256 (g2p-seq2seq)": 31.0}  # percent, without stress
+RUNS = {
+    "transformer": [],
+    "rnn": ["--model", "rnn", "--size", "256", "--dropout", "0.2", "--epochs", "12", "--policy", "float32"],
+    "transformer-stress": ["--config", "stress"],
+}
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS), help="which rows")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/cmudict"), help="folder of the runs")
+    arguments, more = parser.parse_known_args(argv)  # the rest goes to examples/pronounce.py
+    for name in arguments.runs:
+        if not (arguments.out / name / "figures.json").exists():
+            pronounce.main([*RUNS[name], *more, "--out", str(arguments.out / name)])
+    print(f"{'word error on CMUdict':45} {'greedy':>8} {'4 beams':>8} {'weights':>11} {'minutes':>8}")
+    for name, error in PUBLISHED.items():
+        print(f"{name + ', published':45} {'':8} {error:7.1f}%")
+    for name in arguments.runs:
+        print(row(name, arguments.out / name))
+
+
+def row(name, folder):
+    """Returns the line of a finished run."""
+    figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
+    with (folder / "history.csv").open() as file:
+        seconds = sum(float(epoch["seconds"]) for epoch in csv.DictReader(file))
+    errors = figures["word_error"]
+    return (
+        f"{name + ', ours':45} {errors['greedy']:8.2%} {errors['four beams']:8.2%} "
+        f"{figures['weights']:11,} {seconds / 60:8.0f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
