@@ -30,6 +30,7 @@ class Composite(keras.layers.Layer):
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.supports_masking = True
+        self._quantization = {}
 
     def __call__(self, *args, **kwargs):
         for name in kwargs.keys() & {*self.axes, *self.score_masks}:
@@ -60,9 +61,17 @@ class Composite(keras.layers.Layer):
     def build_child(self, child, *shapes):
         """Builds `child` unless it is built: loading builds children first. What is frozen stays frozen."""
         if not child.built:
+            self._restore_quantization(child)
             child.build(*shapes)
         if not self.trainable:
             child.trainable = False
+
+    def _restore_quantization(self, child):
+        """Gives a child that was quantised before it was saved the same quantisers again."""
+        saved = self._quantization
+        name = next((name for name, value in attributes(self).items() if value is child), None) if saved else None
+        if name in saved:
+            child.quantization_config = deserialize(saved[name])
 
     def policy_of(self, name):
         """Returns the dtype policy for the child `name`: the layer's own unless it was quantised."""
@@ -77,6 +86,13 @@ class Composite(keras.layers.Layer):
             for name, child in attributes(self).items()
             if isinstance(child, keras.layers.Layer) and name not in arguments and is_quantized(child)
         }
+        settings = self._quantization | {  # those of children that are not built yet, and of those that are
+            name: serialize(child.quantization_config)
+            for name, child in attributes(self).items()
+            if name in quantized and getattr(child, "quantization_config", None) is not None
+        }
+        if settings:
+            config["quantization"] = settings
         if quantized:
             policy = self.dtype_policy
             plain = policy.default_policy if isinstance(policy, DTypePolicyMap) else policy
@@ -85,7 +101,11 @@ class Composite(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
-        return cls(**{name: deserialize(value) for name, value in config.items()})
+        config = dict(config)
+        quantization = config.pop("quantization", {})
+        layer = cls(**{name: deserialize(value) for name, value in config.items()})
+        layer._quantization = quantization
+        return layer
 
 
 def serialize(value):

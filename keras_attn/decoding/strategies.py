@@ -61,10 +61,14 @@ class Strategy(Slot):
     Attributes:
         num_beams: Number W of texts that a row follows at a time.
         reads_attention: Whether `advance` wants the attention over the source.
+        draws: Whether the same search may find other texts the next time.
+        temperature: What divides the log probabilities before a draw.
     """
 
     num_beams = 1
     reads_attention = False
+    draws = False
+    temperature = 1.0
 
     def draw_seed(self):
         """Returns the integers `[2]` that stand for chance in one search, or None."""
@@ -182,6 +186,10 @@ class Sample(Picking):
         self.min_p = min_p
         self.seed = seed
 
+    @property
+    def draws(self):
+        return self.seed is None
+
     def draw_seed(self):
         if self.seed is None:
             return fresh_seed()
@@ -194,9 +202,9 @@ class Sample(Picking):
         noise = -ops.log(-ops.log(uniform))
         if problem.temperature is None:
             return ops.argmax(self.cut(log_probs / temperature) + noise, axis=-1)
-        cold = ~(temperature > 0)  # no number is cold too
-        drawn = self.cut(log_probs / ops.where(cold, 1.0, temperature)) + noise
-        return ops.argmax(ops.where(cold, log_probs, drawn), axis=-1)
+        warm = temperature > 0  # false for what is no number
+        drawn = self.cut(log_probs / ops.where(warm, temperature, 1.0)) + noise
+        return ops.argmax(ops.where(warm, drawn, log_probs), axis=-1)
 
     def cut(self, logits):
         """Returns the logits `[B, V]`, minus infinity for tokens that are not to be drawn."""

@@ -24,11 +24,11 @@ def embedding_layers(side, vocabulary_size, size, dropout, added):
     }
 
 
-def embed(layer, side, ids):
-    """Embeds ids `[B, T]` of one side at the positions 0 ... T-1."""
+def embed(layer, side, ids, positions=None):
+    """Embeds ids `[B, T]` of one side at their positions `[B, T]`, by default 0 ... T-1."""
     embedding = layer(f"{side}_embedding")
     embedded = embedding(ids) * embedding.output_dim**0.5  # [B, T, D]
-    return layer(f"{side}_dropout")(layer(f"{side}_position")(embedded))
+    return layer(f"{side}_dropout")(layer(f"{side}_position")(embedded, positions=positions))
 
 
 def embed_one(layer, side, tokens, index):

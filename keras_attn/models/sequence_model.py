@@ -11,6 +11,9 @@ from keras_attn.kernels.backend import compiled, is_concrete
 from keras_attn.slots import register
 from keras_attn.special_ids import END_ID, PADDING_ID, START_ID
 
+PACKING = ("source_segment_ids", "source_positions", "target_segment_ids", "target_positions")
+INPUT_AXES = {name: "BS" if name.startswith("source") else "BT" for name in ("source", "target", *PACKING)}
+
 
 class SequenceModel(keras.Model):
     """A functional model over ids that decodes step by step; leaves `__init__` to Keras, so that it reloads.
@@ -103,10 +106,13 @@ class SequenceModel(keras.Model):
 
     def check_ids(self, name, ids, vocabulary):
         """Raises a `ValueError` if `ids` are no integers, or concrete ones outside of the vocabulary."""
-        if keras.backend.is_float_dtype(keras.backend.standardize_dtype(ids.dtype)):
+        seen = isinstance(ids, np.ndarray) or is_concrete(ids)
+        # Under tf.distribute, Keras traces a model once for the mean of the replicas' ids, in a graph.
+        known = seen or isinstance(ids, keras.KerasTensor)
+        if known and keras.backend.is_float_dtype(keras.backend.standardize_dtype(ids.dtype)):
             raise ValueError(f"`{name}` must hold integer ids. Received: {name}.dtype={ids.dtype}.")
         size = self.get_layer(f"{vocabulary}_embedding").input_dim
-        if not (isinstance(ids, np.ndarray) or is_concrete(ids)) or 0 in ids.shape:
+        if not seen or 0 in ids.shape:
             return
         lowest, highest = int(ops.min(ids)), int(ops.max(ids))
         if lowest < 0 or highest >= size:
@@ -120,11 +126,32 @@ class Seq2SeqModel(SequenceModel):
     """A functional model from `{"source": [B, S], "target": [B, T]}` to logits `[B, T, V]`, made by the recipes."""
 
     def call(self, inputs, training=None, mask=None):
-        named = inputs if isinstance(inputs, dict) else dict(zip(("source", "target"), inputs))
-        check_axes({"source": "BS", "target": "BT"}, named)
+        ids, packing = split_packing(inputs)
+        check_axes(INPUT_AXES, {**ids, **packing})
         for name in ("source", "target"):
-            self.check_ids(name, named[name], name)
-        return super().call(named, training=training, mask=mask)
+            self.check_ids(name, ids[name], name)
+        if not packing:
+            return super().call(ids, training=training, mask=mask)
+        return self.call_packed(ids["source"], ids["target"], packing)
+
+    def compute_output_spec(self, inputs, training=None, mask=None):
+        return super().compute_output_spec(split_packing(inputs)[0], training=training, mask=mask)
+
+    def call_packed(self, source, target, packing):
+        """The call for rows that hold several pairs each.
+
+        Args:
+            source: Ids `[B, S]`.
+            target: Ids `[B, T]`.
+            packing: Segment ids and positions of both sides by name, see `INPUT_AXES`.
+
+        Returns:
+            Logits `[B, T, V]`.
+        """
+        raise ValueError(
+            f"`{self.__class__.__name__}` reads one pair per row: its encoder would carry its state from one pair "
+            f"to the next. Received packed inputs: {sorted(packing)}."
+        )
 
     def attention_scores(self, source, target):
         """Returns the attention of each target position over the source, for ids.
@@ -141,6 +168,19 @@ class Seq2SeqModel(SequenceModel):
     def logits_and_scores(self, source, target):
         """Returns the logits `[B, T, V]` and the attention scores in one pass; arguments as `attention_scores`."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `logits_and_scores(source, target)`.")
+
+
+def split_packing(inputs):
+    """Splits a model's inputs into the ids and what only packed rows have, dictionaries both.
+
+    Raises:
+        ValueError: If only some of what packed rows need is there.
+    """
+    named = inputs if isinstance(inputs, dict) else dict(zip(("source", "target"), inputs))
+    packing = {name: named[name] for name in PACKING if name in named}
+    if packing and len(packing) < len(PACKING):
+        raise ValueError(f"Packed inputs must have all of {PACKING}. Received: {sorted(named)}.")
+    return {name: value for name, value in named.items() if name not in PACKING}, packing
 
 
 def padding_mask(ids):

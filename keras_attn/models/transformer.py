@@ -31,6 +31,19 @@ class TransformerModel(Seq2SeqModel):
         """`[B, T]` ids and the memory -> logits `[B, T, V]`."""
         return decode(self.get_layer, self.read_ids("target", target, "BT", "target"), memory, memory_mask)[0]
 
+    def call_packed(self, source, target, packing):
+        segment_ids = packing["source_segment_ids"]
+        memory, memory_mask = encode(self.get_layer, source, packing["source_positions"], segment_ids)
+        return decode(
+            self.get_layer,
+            target,
+            memory,
+            memory_mask,
+            packing["target_positions"],
+            segment_ids=packing["target_segment_ids"],
+            memory_segment_ids=segment_ids,
+        )[0]
+
     def init_state(self, source, max_length, cache=None):
         """Returns the state before the first target token: empty caches, and the memory's keys and values.
 
@@ -106,9 +119,15 @@ def Transformer(  # noqa: N802 - a recipe is named as what it makes
         output logits `[B, T, V]`, float32. It has `encode(source)` and
         `decode(target, memory, memory_mask)` beside.
 
+    The same model reads rows into which several pairs were packed (`keras_attn.data.Packed`) where
+    the inputs also hold `source_segment_ids` and `source_positions` `[B, S]`,
+    `target_segment_ids` and `target_positions` `[B, T]`: a pair has one segment id, from 1 on, on
+    both sides, segment 0 is padding, and positions count from 0 within a pair. The logits are
+    those of each pair in a row of its own.
+
     Raises:
-        ValueError: For sizes that are not positive or do not divide, and in eager calls for
-            ids outside the vocabularies.
+        ValueError: For sizes that are not positive or do not divide, for packed inputs that are
+            not complete, and in eager calls for ids outside the vocabularies.
 
     Example:
     >>> import numpy as np
@@ -137,20 +156,22 @@ def Transformer(  # noqa: N802 - a recipe is named as what it makes
     return TransformerModel(inputs, logits, name=name)
 
 
-def encode(layer, source):
+def encode(layer, source, positions=None, segment_ids=None):
     """Builds the encoder's half; `layer` returns a layer by name."""
     mask = padding_mask(source)
-    return layer("encoder")(embed(layer, "source", source), mask=mask), mask
+    embedded = embed(layer, "source", source, positions)
+    return layer("encoder")(embedded, mask=mask, segment_ids=segment_ids, positions=positions), mask
 
 
-def decode(layer, target, memory, memory_mask, return_attention_scores=False):
-    """Builds the decoder's half: the logits, and the attention scores or None."""
+def decode(layer, target, memory, memory_mask, positions=None, **named):
+    """Builds the decoder's half: the logits, and the attention scores or None; `named` goes to the decoder."""
     outputs = layer("decoder")(
-        embed(layer, "target", target),
+        embed(layer, "target", target, positions),
         memory,
         inputs_mask=padding_mask(target),
         memory_mask=memory_mask,
-        return_attention_scores=return_attention_scores,
+        positions=positions,
+        **named,
     )
     outputs, scores = with_scores(outputs)
     return project(layer, outputs), scores

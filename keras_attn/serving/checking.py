@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -66,8 +67,9 @@ def check(path, timeout=600):
 def replayed(folder, timeout):
     """Returns the `Finding` of the process that loads and runs the model."""
     command = [sys.executable, "-m", "keras_attn.serving.replay", str(folder)]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}  # a training may hold the GPU
     try:
-        run = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+        run = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment)
     except subprocess.TimeoutExpired:
         return Finding("loads with XLA off and answers its warm-up requests", [f"no answer within {timeout} s"])
     if run.returncode:

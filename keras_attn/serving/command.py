@@ -20,7 +20,7 @@ def main(argv=None):
     arguments = parse_arguments(argv)
     try:
         return arguments.run(arguments)
-    except ValueError as error:
+    except (ValueError, TypeError, OSError, ImportError, tf.errors.OpError) as error:
         print(f"keras-attn: {error}", file=sys.stderr)
         return 2
 
@@ -43,7 +43,7 @@ def parse_arguments(argv=None):
     command.add_argument("--signature", default="serving_default", help="which one to ask")
     command = add(run_bench, "Time serving_default, XLA off, on its warm-up examples or the texts given.")
     command.add_argument("--text", action="append", help="ask this text; may be repeated")
-    command.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 8, 32], help="rows asked together")
+    command.add_argument("--batch-sizes", type=positive, nargs="+", default=[1, 8, 32], help="rows asked together")
     command.add_argument("--seconds", type=float, default=3.0, help="how long to time each batch size")
     return parser.parse_args(argv)
 
@@ -101,6 +101,13 @@ def run_bench(arguments):
         middle, late = np.percentile(seconds, [50, 99])
         print(f"{size:5} {size / np.mean(seconds):10,.1f} {1e3 * middle:10,.1f} {1e3 * late:10,.1f}")
     return 0
+
+
+def positive(text):
+    """Returns a number of rows from the command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 1, not {text!r}")
+    return int(text)
 
 
 def durations(run, budget):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_attn.special_ids import END_ID, PADDING_ID
+from keras_attn.special_ids import END_ID, PADDING_ID, START_ID, UNKNOWN_ID
 
 
 class Endpoint(NamedTuple):
@@ -80,13 +80,11 @@ class ModelEndpoints(Endpoints):
 
     def call(self, *inputs):
         """Tensors in the order of the model's inputs -> its outputs by name, wide enough for JSON."""
-        wanted = self.model.input
+        wanted = structure(self.model)
         if isinstance(wanted, dict):
             inputs = dict(zip(wanted, inputs, strict=True))
         outputs = self.model(inputs if isinstance(wanted, (dict, list, tuple)) else inputs[0], training=False)
-        if not isinstance(outputs, dict):
-            outputs = dict(zip(self.model.output_names, keras.tree.flatten(outputs), strict=True))
-        return {name: wide(tensor) for name, tensor in outputs.items()}
+        return {name: wide(tensor) for name, tensor in named_outputs(self.model, outputs).items()}
 
 
 def text(name):
@@ -105,6 +103,18 @@ def without_tail(tokens):
     return tf.where(ended > 0, PADDING_ID, tokens)
 
 
+def without_starts(prompts):
+    """Returns prompts `[B, S]` with padding for the start ids at their end, all but a first one."""
+    starts = tf.cast(tf.equal(prompts, START_ID), "int32")
+    trailing = tf.math.cumprod(starts, axis=1, reverse=True) > 0
+    return tf.where(trailing & (tf.range(tf.shape(prompts)[1]) > 0), PADDING_ID, prompts)
+
+
+def known(tokens, size):
+    """Returns ids with the unknown id for those outside of a vocabulary: they must not fail the other rows."""
+    return tokens if size is None else tf.where((tokens < 0) | (tokens >= size), UNKNOWN_ID, tokens)
+
+
 def at_least_one(tokens):
     """Returns ids `[B, S]` with S at least 1."""
     return tf.pad(tokens, [[0, 0], [0, tf.maximum(1 - tf.shape(tokens)[1], 0)]])
@@ -115,14 +125,54 @@ def wide(tensor):
     return tf.cast(tensor, "float32") if tensor.dtype in (tf.float16, tf.bfloat16) else tensor
 
 
+def finite(scores):
+    """Returns scores with the lowest number in place of minus infinity, which JSON does not know."""
+    return tf.maximum(scores, scores.dtype.min)
+
+
 def has(model, method):
     """Tells whether a model has a method."""
     return callable(getattr(model, method, None))
 
 
+def structure(model):
+    """Returns a functional model's symbolic inputs: one, a list or a dictionary of them."""
+    return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+
+
 def named_inputs(model):
-    """Returns the symbolic inputs of a functional model by name, in their order."""
-    named = model.input if isinstance(model.input, dict) else {tensor.name: tensor for tensor in model.inputs}
+    """Returns the symbolic inputs of a functional model by name, in their order.
+
+    Raises:
+        ValueError: For nested inputs, or names that no argument can have.
+    """
+    wanted = structure(model)
+    named = wanted if isinstance(wanted, dict) else {tensor.name: tensor for tensor in model.inputs}
     if not all(isinstance(tensor, keras.KerasTensor) for tensor in named.values()):
         raise ValueError(f"`model` must have a flat structure of inputs. Received: {list(named)}, some of them nested.")
+    if len(named) < len(model.inputs) or not all(name.isidentifier() and name != "self" for name in named):
+        raise ValueError(
+            "`model` must have inputs whose names could be those of arguments, each its own: "
+            f"`keras.Input(..., name=...)`. Received: {[tensor.name for tensor in model.inputs]}."
+        )
+    return named
+
+
+def named_outputs(model, outputs):
+    """Returns the outputs of a functional model by name; those of one layer are numbered.
+
+    Raises:
+        ValueError: For nested outputs.
+    """
+    if isinstance(outputs, dict):
+        named = outputs
+    else:
+        names = list(model.output_names)
+        times = [names[:i].count(name) for i, name in enumerate(names)]
+        names = [f"{name}_{time}" if time else name for name, time in zip(names, times, strict=True)]
+        named = dict(zip(names, outputs if isinstance(outputs, (list, tuple)) else [outputs], strict=True))
+    if any(isinstance(part, (dict, list, tuple)) for part in named.values()):
+        raise ValueError(
+            f"`model` must have a flat structure of outputs. Received: {list(named)}, some of them nested."
+        )
     return named

@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_attn import decoding
 from keras_attn.checks import check_slot
 from keras_attn.models.sequence_model import SequenceModel
-from keras_attn.serving.endpoints import ModelEndpoints, has, named_inputs
+from keras_attn.serving.endpoints import ModelEndpoints, has, named_inputs, named_outputs
 from keras_attn.serving.folders import check_version, draft, publish
 from keras_attn.serving.generation import GenerationEndpoints
 from keras_attn.serving.rules import findings
@@ -38,14 +38,18 @@ def export(
     | `serving_default` | `source` | `target`, the best text, and `score` `[B]` |
     | `generate` | `source` ids `[B, S]`, `max_length` `[B]`, `temperature` `[B]` | `tokens` `[B, N, L]`, `lengths`, \
 `scores` `[B, N]`, `texts` `[B, N]` |
-    | `score` | `source`, `target` | `log_probability` `[B]`, `attention_scores`, `source_length`, `target_length` |
-    | `encode` | `source` | `memory` `[B, S, M]`, `mask` `[B, S]` |
+    | `score` | `source`, `target` | `log_probability` `[B]`, `source_length`, `target_length`; of recipes with \
+a source `attention_scores` |
+    | `encode` | `source` | `memory` `[B, S, M]`, `mask` `[B, S]`; recipes with a source |
     | `generate_xla` | as `generate` | the same; only for servers started with XLA |
 
     `source` and `target` are strings `[B]` where there is a tokenizer, else ids int32 `[B, S]`,
-    of which nothing behind an end id is read. `max_length` is taken into 1 ... L; a temperature
-    of 0 takes the most probable token, and only `Sample` reads it. A functional model without
-    steps has `serving_default` alone: its own inputs (or `source`) to its own outputs, by name.
+    of which nothing behind an end id is read, and those outside of a recipe's vocabulary are read
+    as unknown. What is longer than a recipe's learned positions is cut. `max_length` is taken
+    into 1 ... L; a temperature of 0 takes the most probable token, and only `Sample` reads it:
+    its draws, also seeded ones, depend on the row's place in a batch. `texts` wants a tokenizer.
+    A functional model without steps has `serving_default` alone: its own inputs (or `source`) to
+    its own outputs, by name.
 
     The folder is written beside its place and then renamed, so that a server that polls
     `directory` never sees half a model, and an interrupted export leaves nothing behind.
@@ -117,10 +121,19 @@ def save(functions, tracked, folder):
     root.resources = [
         each
         for part in tracked
-        for each in tf.train.TrackableView(part).descendants()
+        for each in tf.train.TrackableView(trackable(part)).descendants()
         if isinstance(each, (tf.saved_model.experimental.TrackableResource, tf.saved_model.Asset))
     ]
     tf.saved_model.save(root, str(folder), signatures=functions)
+
+
+def trackable(part):
+    """Returns what TensorFlow can look through for tables and files: a plain object's attributes stand for it."""
+    if isinstance(part, (tf.Module, keras.layers.Layer)):
+        return part
+    holder = tf.Module()
+    holder.parts = [value for value in vars(part).values() if isinstance(value, (tf.Module, keras.layers.Layer))]
+    return holder
 
 
 def endpoints_of(model, request, source_text, target_text, generate_xla):
@@ -174,6 +187,7 @@ def check_vocabularies(model, source_text, target_text):
 def check_inputs(model, source_text):
     """Raises a `ValueError` for inputs whose batch is not free, or that a tokenizer cannot fill."""
     inputs = named_inputs(model)
+    named_outputs(model, model.outputs if isinstance(model, keras.Sequential) else model.output)
     fixed = [name for name, tensor in inputs.items() if not tensor.shape or tensor.shape[0] is not None]
     if fixed:
         raise ValueError(f"`model` must have inputs with a free first axis. Received: fixed ones for {fixed}.")
@@ -182,7 +196,10 @@ def check_inputs(model, source_text):
     wanted = [tensor for tensor in inputs.values() if len(tensor.shape) == 2 and not is_float(tensor)]
     if len(inputs) != 1 or not wanted:
         shapes = {name: (tensor.dtype, tensor.shape) for name, tensor in inputs.items()}
-        raise ValueError(f"`source_text` wants a model with one input of ids, [B, S]. Received: inputs {shapes}.")
+        raise ValueError(
+            '`source_text` wants a model with one input of ids, [B, S], `keras.Input((None,), dtype="int32")`. '
+            f"Received: inputs {shapes}."
+        )
 
 
 def is_float(tensor):

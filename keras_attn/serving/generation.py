@@ -3,8 +3,21 @@
 import tensorflow as tf
 
 from keras_attn import decoding
-from keras_attn.models.sequence_model import Seq2SeqModel
-from keras_attn.serving.endpoints import Endpoint, Endpoints, at_least_one, has, ids, text, wide, without_tail
+from keras_attn.models.sequence_model import Seq2SeqModel, SequenceModel
+from keras_attn.positions import Learned
+from keras_attn.serving.endpoints import (
+    Endpoint,
+    Endpoints,
+    at_least_one,
+    finite,
+    has,
+    ids,
+    known,
+    text,
+    wide,
+    without_starts,
+    without_tail,
+)
 from keras_attn.special_ids import PADDING_ID, START_ID
 
 
@@ -23,6 +36,8 @@ class GenerationEndpoints(Endpoints):
         self.source_text, self.target_text = source_text, target_text
         self.compiled_twin = compiled_twin
         self.reads_prompts = has(model, "first_tokens")  # which the text goes on from
+        self.source_size, self.target_size = sizes_of(model)
+        self.source_limit, self.target_limit = limits_of(model, request.max_length)
         # Traced once, and called by several signatures.
         self.search = tf.function(self.run_search, autograph=False)
         self.search_xla = tf.function(self.run_search, autograph=False, jit_compile=True)
@@ -36,7 +51,7 @@ class GenerationEndpoints(Endpoints):
     @property
     def draws(self):
         """Whether the same request may get another answer."""
-        return getattr(self.request.strategy, "seed", 0) is None
+        return self.request.strategy.draws
 
     def all(self):
         """Returns the endpoints."""
@@ -48,7 +63,7 @@ class GenerationEndpoints(Endpoints):
             Endpoint("generate", self.generate, (ids("source"), *rows)),
             Endpoint("score", self.score, (source, target)),
         ]
-        if has(self.model, "encode"):
+        if isinstance(self.model, Seq2SeqModel):
             endpoints.append(Endpoint("encode", self.encode, (source,)))
         if self.compiled_twin:
             endpoints.append(Endpoint("generate_xla", self.generate_xla, (ids("source"), *rows)))
@@ -58,13 +73,13 @@ class GenerationEndpoints(Endpoints):
         """The best text of each row and its score."""
         source = self.read(source)
         rows = tf.shape(source)[0]
-        temperature = getattr(self.request.strategy, "temperature", 1.0)
+        temperature = self.request.strategy.temperature
         limits = tf.fill((rows,), self.request.max_length)
         found = decoding.Generated(*self.search(source, limits, tf.fill((rows,), float(temperature))))
         best = found.tokens[:, 0]
         return {
             "target": best if self.target_text is None else self.target_text.detokenize(best),
-            "score": found.scores[:, 0],
+            "score": finite(found.scores[:, 0]),
         }
 
     def generate(self, source, max_length, temperature):
@@ -92,7 +107,7 @@ class GenerationEndpoints(Endpoints):
         of_target = tf.gather(log_probs, target, batch_dims=2)  # [B, T]
         return outputs | {
             "log_probability": tf.reduce_sum(tf.where(real, of_target, 0.0), axis=-1),
-            "attention_scores": wide(attention),
+            "attention_scores": tf.where(expanded(real, attention), wide(attention), 0.0),
         }
 
     def score_by_steps(self, source, target, lengths):
@@ -114,24 +129,57 @@ class GenerationEndpoints(Endpoints):
         return tuple(decoding.search(self.model, source, None, seed, self.request, limits, temperature))
 
     def read(self, source):
-        """Strings `[B]`, or ids `[B, S]`, -> ids `[B, S]`."""
+        """Strings `[B]`, or ids `[B, S]`, -> ids `[B, S]` that the model can read."""
         if self.source_text is None:
             return self.clean(source)
-        return at_least_one(
-            self.source_text.prompt(source) if self.reads_prompts else self.source_text.tokenize(source)
-        )
-
-    def read_target(self, target):
-        """Strings `[B]`, or ids `[B, T]`, -> ids `[B, T]`."""
-        return at_least_one(without_tail(target) if self.target_text is None else self.target_text.tokenize(target))
+        ids = self.source_text.prompt(source) if self.reads_prompts else self.source_text.tokenize(source)
+        return at_least_one(ids[:, : self.source_limit])
 
     def clean(self, source):
-        """Returns source ids `[B, S]` as the model wants them; inside a prompt texts may end."""
-        return at_least_one(source if self.reads_prompts else without_tail(source))
+        """Returns source ids `[B, S]` that the model can read; inside a prompt texts may end."""
+        source = without_starts(source) if self.reads_prompts else without_tail(source)
+        return at_least_one(known(source, self.source_size)[:, : self.source_limit])
+
+    def read_target(self, target):
+        """Strings `[B]`, or ids `[B, T]`, -> ids `[B, T]` that the model can read."""
+        if self.target_text is not None:
+            target = self.target_text.tokenize(target)
+        return at_least_one(known(without_tail(target), self.target_size)[:, : self.target_limit])
 
     def all_of(self, found):
         """Returns all of `Generated`, and the texts if there is a tokenizer."""
         outputs = decoding.Generated(*found)._asdict()
+        outputs["scores"] = finite(outputs["scores"])
         if self.target_text is not None:
             outputs["texts"] = self.target_text.detokenize(outputs["tokens"])
         return outputs
+
+
+def sizes_of(model):
+    """Returns the numbers of ids that a recipe reads on both sides, None for other models."""
+    if not isinstance(model, SequenceModel):
+        return None, None
+    return tuple(model.get_layer(f"{side}_embedding").input_dim for side in (model.source_vocabulary, "target"))
+
+
+def limits_of(model, max_length):
+    """Returns how many ids a recipe can read on both sides, None where positions are unbounded.
+
+    Raises:
+        ValueError: If learned positions leave no room for `max_length` tokens.
+    """
+    bounds = {layer.name: layer.max_length for layer in getattr(model, "layers", ()) if isinstance(layer, Learned)}
+    source, target = bounds.get("source_position"), bounds.get("target_position")
+    prompted = has(model, "first_tokens")
+    if target is not None and max_length > target - prompted:
+        raise ValueError(
+            f"`max_length` must fit the model's {target} learned positions"
+            f"{', a prompt before it' * prompted}. Received: max_length={max_length}."
+        )
+    return (target and target - max_length if prompted else source), target
+
+
+def expanded(real, scores):
+    """Returns which target positions `[B, T]` are real, as broadcasts to scores `[B, ..., T, S]`."""
+    rows, length = tf.unstack(tf.shape(real))
+    return tf.reshape(real, (rows, *(1,) * (scores.shape.rank - 3), length, 1))

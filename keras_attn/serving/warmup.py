@@ -10,7 +10,7 @@ from keras_attn.serving.generation import GenerationEndpoints
 
 FILE = pathlib.Path("assets.extra") / "tf_serving_warmup_requests"
 MOST_REQUESTS = 1000  # more would stop the server from loading the model
-BATCH_SIZE = 8  # of the examples that are asked together
+BATCH_SIZE = 2  # of the examples that are asked together; a server may allow few rows
 
 
 class Request(NamedTuple):
@@ -68,11 +68,12 @@ def checked(value, spec):
     """Returns one input of an example as an array of the specification's type and shape."""
     dtype = object if spec.dtype == tf.string else spec.dtype.as_numpy_dtype
     is_text = isinstance(value, (str, bytes))
-    array = None if is_text != (dtype is object and spec.shape.rank == 1) else np.asarray(value, dtype)
-    if array is None or not spec.shape[1:].is_compatible_with(array.shape):
+    array = None if is_text != (dtype is object and spec.shape.rank == 1) else np.asarray(value)
+    whole = array is None or dtype is object or np.issubdtype(dtype, np.inexact) or array.dtype.kind in "iub"
+    if array is None or (not whole and array.size) or not spec.shape[1:].is_compatible_with(array.shape):
         wanted = "a string" if dtype is object else f"{spec.dtype.name} of the shape {spec.shape[1:].as_list()}"
         raise ValueError(f"An example of `warmup` must hold {wanted} for `{spec.name}`. Received: {value!r}.")
-    return array
+    return array.astype(dtype)
 
 
 def stacked(values):

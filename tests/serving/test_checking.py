@@ -158,11 +158,14 @@ def test_the_command_tells_what_is_wrong(capsys, tmp_path):
         (("predict", folder("rnn"), "x", "--signature", "nope"), "`--signature` must be one of ['encode', "),
         (("predict", folder("ids"), "no json"), "A row must be JSON for the inputs ['source']"),
         (("predict", folder("rnn"), "{}", "--signature", "score"), "must have the inputs ['source', 'target']"),
+        (("predict", folder("ids"), "4"), "keras-attn: "),
+        (("predict", folder("ids"), '["a"]'), "keras-attn: "),
     ):
         status, _, complaint = run(capsys, *arguments)
         assert status == 2 and message in complaint
-    with pytest.raises(SystemExit):
-        command.main([])
+    for arguments in ([], ["bench", str(folder("rnn")), "--batch-sizes", "0"]):
+        with pytest.raises(SystemExit):
+            command.main(arguments)
 
 
 def test_the_command_checks(capsys, tmp_path):

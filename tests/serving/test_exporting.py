@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import ops
+from keras.quantizers import Int8QuantizationConfig
 
 import keras_attn as ka
 from keras_attn import decoding, models, serving, text
@@ -126,6 +127,23 @@ def test_causal_models_have_one_language(tmp_path):
     assert "encode" not in signatures
 
 
+def learned():
+    """A model that reads and writes 16 positions at most."""
+    sizes = {"num_layers": 1, "size": 8, "num_heads": 2, "hidden_size": 8}
+    return models.Transformer(letters.vocabulary_size, 20, position=ka.Learned(16), **sizes)
+
+
+def named(name):
+    inputs = keras.Input((3,), name=name)
+    return keras.Model({name: inputs}, keras.layers.Dense(2)(inputs))
+
+
+def nested_outputs():
+    inputs = keras.Input((3,), name="x")
+    outputs = keras.layers.Dense(2)(inputs)
+    return keras.Model(inputs, {"a": outputs, "b": [outputs, outputs]})
+
+
 UNBUILT = keras.Sequential([keras.layers.Dense(2)])
 BAD = [
     (lambda d: serving.export(object(), d), "must have `init_state` and `step`.*or be a functional keras.Model"),
@@ -143,6 +161,11 @@ BAD = [
     (lambda d: serving.export(model("ids"), d, warmup=["text"]), r"must hold int32 of the shape \[None\] for `source`"),
     (lambda d: serving.export(model("ids"), d, letters, letters), "`target_text` must have at most the model's 11 ids"),
     (lambda d: serving.export(model("rnn"), d, text.Words()), "`Words` has no vocabulary yet"),
+    (lambda d: serving.export(model("ids"), d, warmup=[[4.5]]), r"must hold int32 of the shape \[None\] for `source`"),
+    (lambda d: serving.export(learned(), d, max_length=17), "must fit the model's 16 learned positions"),
+    (lambda d: serving.export(named("a b"), d), r"names could be those of arguments.*Received: \['a b'\]"),
+    (lambda d: serving.export(named("self"), d), r"names could be those of arguments.*Received: \['self'\]"),
+    (lambda d: serving.export(nested_outputs(), d), r"flat structure of outputs. Received: \['a', 'b'\]"),
     (lambda d: serving.export(model("rnn"), d, max_length=0), "`max_length` must be an integer of at least 1"),
     (lambda d: serving.export(model("rnn"), d, strategy="beam"), "`strategy` must be a Strategy"),
 ]
@@ -190,11 +213,16 @@ def test_models_reloaded_from_keras_files_answer_the_same(tmp_path):
     assert [text.decode() for text in found["target"].numpy()] == ask("rnn", source=TEXTS)["target"].tolist()
 
 
-def test_models_of_integers_answer_the_same(tmp_path):
-    """After `quantize`: what is exported is what the quantised model says."""
+@pytest.mark.parametrize("settings", [None, Int8QuantizationConfig(activation_quantizer=None)], ids=["all", "weights"])
+def test_models_of_integers_answer_the_same(tmp_path, settings):
+    """After `quantize`: what is exported, and what a `.keras` file holds, is what the quantised model says."""
     quantised = models.Transformer(20, 11, num_layers=1, size=16, num_heads=2, hidden_size=16, residual=ka.PreNorm())
-    quantised.quantize("int8")
-    path = serving.export(quantised, tmp_path, max_length=L, warmup=[[5, 6, 2]])
+    quantised.quantize("int8", config=settings)
+    quantised.save(tmp_path / "model.keras")
+    inputs = {"source": np.array([[5, 6, 2]]), "target": np.array([[1, 4]])}
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(again(inputs), quantised(inputs))
+    path = serving.export(quantised, tmp_path / "served", max_length=L, warmup=[[5, 6, 2]])
     source = np.array([[5, 6, 7, 2], [9, 2, 0, 0]], "int32")
     found = tf.saved_model.load(str(path)).signatures["serving_default"](source=tf.constant(source))
     wanted = quantised.generate(source, max_length=L)
@@ -252,3 +280,63 @@ def test_what_is_written_can_be_read_as_json():
     for signature in ("serving_default", "encode"):
         for array in ask("rnn", signature, source=TEXTS[:2]).values():
             assert json.loads(json.dumps(array.tolist())) == array.tolist()
+
+
+def test_outputs_of_one_layer_are_numbered(tmp_path):
+    inputs = keras.Input((None, 8), name="x")
+    outputs = ka.MultiHeadSelfAttention(2, name="att")(inputs, return_attention_scores=True)
+    path = serving.export(keras.Model(inputs, list(outputs)), tmp_path)
+    found = tf.saved_model.load(str(path)).signatures["serving_default"](x=tf.ones((3, 5, 8)))
+    assert found["att"].shape == (3, 5, 8) and found["att_1"].shape == (3, 2, 5, 5)
+
+
+def test_sequential_models_are_functional_too(tmp_path):
+    chain = keras.Sequential([keras.Input((None,), dtype="int32", name="ids"), keras.layers.Embedding(20, 3, name="e")])
+    for number, (source_text, fed) in enumerate([(None, {"ids": [[4, 2]]}), (letters, {"source": ["a"]})], start=1):
+        path = serving.export(chain, tmp_path, source_text)
+        found = tf.saved_model.load(str(path)).signatures["serving_default"](
+            **{name: tf.constant(value) for name, value in fed.items()}
+        )
+        assert path.name == str(number)
+        np.testing.assert_allclose(found["e"], chain(np.array([[4, 2]])))
+
+
+class PlainSteps:
+    """A user's model that is no Keras model: it holds layers and a table, and has an `encode` of its own."""
+
+    def __init__(self):
+        self.embedding = keras.layers.Embedding(9, 9, embeddings_initializer="random_normal")
+        self.lookup = keras.layers.StringLookup(vocabulary=["a", "b"])
+        self.note = "not trackable"
+
+    def encode(self, anything):
+        return self.embedding(anything)
+
+    def init_state(self, source, max_length):
+        return {"first": self.lookup(tf.strings.as_string(source[:, 0]))}
+
+    def step(self, tokens, state, index):
+        return 9 * self.embedding(tokens) + ops.cast(state["first"], "float32")[:, None], state
+
+
+def test_plain_objects_with_steps_are_exported(tmp_path):
+    steps = PlainSteps()
+    path = serving.export(steps, tmp_path, max_length=4)
+    signatures = tf.saved_model.load(str(path)).signatures
+    assert "encode" not in signatures, "what it takes and gives is the user's own affair"
+    found = signatures["serving_default"](source=tf.constant([[5, 2]]))
+    wanted = decoding.generate(steps, tf.constant([[5, 2]]), max_length=4)
+    np.testing.assert_array_equal(found["target"], wanted.tokens[:, 0])
+
+
+def test_learned_positions_bound_what_is_read(tmp_path):
+    """A text beyond them is cut, and its neighbours get their answers."""
+    bounded = learned()
+    path = serving.export(bounded, tmp_path, letters, max_length=16)
+    signatures = tf.saved_model.load(str(path)).signatures
+    texts = ["abc", "abcdefghij" * 9]
+    found = signatures["serving_default"](source=tf.constant(texts))["target"]
+    cut = letters.tokenize(texts)[:, :16]
+    np.testing.assert_array_equal(found, bounded.generate(cut, max_length=16).tokens[:, 0])
+    scored = signatures["score"](source=tf.constant(texts), target=tf.fill((2, 40), 5))
+    assert scored["target_length"].numpy().tolist() == [16, 16]

@@ -69,6 +69,49 @@ def test_what_stands_behind_an_end_is_padding():
     assert empty["tokens"].shape == (1, 1, L)
 
 
+def test_ids_beyond_the_vocabulary_are_unknown():
+    """They must not fail the rows beside them."""
+    rows = {"max_length": np.full(3, L, "int32"), "temperature": np.zeros(3, "float32")}
+    source = np.array([[4, 5, 2], [4, 99, 2], [4, -7, 2]], "int32")
+    found = ask("ids", "generate", source=source, **rows)
+    wanted = ask("ids", "generate", source=np.where((source < 0) | (source > 19), 3, source), **rows)
+    np.testing.assert_array_equal(found["tokens"], wanted["tokens"])
+    scores = [ask("ids", "score", source=source, target=[[4, t, 2]] * 3)["log_probability"] for t in (3, 50, -1)]
+    np.testing.assert_array_equal(scores[0], scores[1])
+    np.testing.assert_array_equal(scores[0], scores[2])
+
+
+def test_prompts_that_a_server_filled_are_read_as_they_were():
+    """It fills shorter rows with their first element: of a prompt, the start id."""
+    rows = {"max_length": np.full(1, L, "int32"), "temperature": np.zeros(1, "float32")}
+    plain = ask("causal", "generate", source=[[1, 4, 5]], **rows)
+    for tail in ([1, 1], [0, 0]):
+        filled = ask("causal", "generate", source=[[1, 4, 5, *tail]], **rows)
+        np.testing.assert_array_equal(filled["tokens"], plain["tokens"])
+
+
+def test_every_temperature_gets_an_answer():
+    """Also one that is no number: as if it were 0."""
+    temperature = np.array([np.nan, -1, 0, 1e-38, np.inf], "float32")
+    rows = {"source": np.tile([[1, 4, 5]], (5, 1)), "max_length": np.full(5, L, "int32")}
+    tokens = ask("causal", "generate", temperature=temperature, **rows)["tokens"]
+    for row in range(4):
+        np.testing.assert_array_equal(tokens[row], tokens[2])
+
+
+def test_places_without_a_text_have_finite_scores(tmp_path):
+    """JSON knows no infinity."""
+    strategy = decoding.Beam(4, num_return_sequences=4)
+    banned = [decoding.BannedTokens([0, 1, 3, 4, 5, 6, 7, 8])]
+    path = serving.export(model("ids"), tmp_path, strategy=strategy, max_length=1, processors=banned)
+    signatures = tf.saved_model.load(str(path)).signatures
+    found = signatures["generate"](
+        source=tf.constant([[4, 2]]), max_length=tf.constant([1]), temperature=tf.constant([0.0])
+    )
+    assert np.all(np.isfinite(found["scores"])) and np.any(found["scores"].numpy() < -1e38)
+    assert np.any(found["lengths"].numpy() == 0)
+
+
 def test_a_temperature_of_zero_draws_the_most_probable_token():
     ids = letters.prompt(["abc"] * 40).numpy()
     rows = {"source": ids, "max_length": np.full(40, L, "int32")}
@@ -101,7 +144,9 @@ def test_scores_are_those_of_a_whole_call(name):
     log_probs = tf.nn.log_softmax(model(name)(inputs)).numpy()
     wanted = [sum(log_probs[row, t, token] for t, token in enumerate(ids) if token) for row, ids in enumerate(target)]
     np.testing.assert_allclose(answer["log_probability"], wanted, rtol=1e-5)
-    np.testing.assert_allclose(answer["attention_scores"], model(name).attention_scores(**inputs), atol=1e-6)
+    scores = ops.convert_to_numpy(model(name).attention_scores(**inputs))
+    real = (target > 0).reshape(5, *(1,) * (scores.ndim - 3), -1, 1)
+    np.testing.assert_allclose(answer["attention_scores"], np.where(real, scores, 0), atol=1e-6)
     np.testing.assert_array_equal(answer["source_length"], np.sum(source > 0, axis=1))
     np.testing.assert_array_equal(answer["target_length"], np.sum(target > 0, axis=1))
 
@@ -164,4 +209,13 @@ def test_the_names_are_stable(name):
     for signature, (inputs, outputs) in wanted.items():
         assert set(signatures[signature].structured_input_signature[1]) == inputs
         assert set(signatures[signature].structured_outputs) == outputs
+    if "classifier" not in name:
+        rows = {"source", "max_length", "temperature"}
+        assert set(signatures["generate"].structured_input_signature[1]) == rows
+        texts = set() if name == "ids" else {"texts"}
+        assert set(signatures["generate"].structured_outputs) == {"tokens", "lengths", "scores"} | texts
+        assert set(signatures["score"].structured_input_signature[1]) == {"source", "target"}
+        named = {"log_probability", "source_length", "target_length"}
+        named |= set() if name in ("causal", "steps") else {"attention_scores"}
+        assert set(signatures["score"].structured_outputs) == named
     assert folder(name).name == "1"

@@ -1,0 +1,41 @@
+"""Where buckets end: the lengths that leave the least padding."""
+
+import numpy as np
+
+from keras_attn.checks import check_positive
+
+
+def boundaries(pairs, num_buckets):
+    """Returns the boundaries of so many buckets, rising, that leave the least padding.
+
+    Args:
+        pairs: The `Pairs`.
+        num_buckets: Number of buckets at most.
+
+    Raises:
+        ValueError: If `num_buckets` is no positive integer.
+
+    Example:
+    >>> from keras_attn import data
+    >>> lengths = [1, 2, 2, 3, 8, 9]
+    >>> pairs = data.encode([([5] * n, [5]) for n in lengths], data.Ids(9), data.Ids(9))
+    >>> data.boundaries(pairs, 2)  # the end id counts
+    (4, 10)
+    """
+    check_positive("num_buckets", num_buckets)
+    lengths, counts = np.unique(pairs.lengths.max(axis=1), return_counts=True)
+    below = np.append(0, np.cumsum(counts))
+    cost = lengths * (below[1:] - below[:-1, None])  # [first length, last length] of a bucket: its positions
+    cost = np.where(np.tri(len(lengths), k=-1, dtype=bool), np.inf, cost)
+    best, choices = cost[0], []  # least positions of all pairs up to each length
+    for _ in range(min(num_buckets, len(lengths)) - 1):
+        total = np.append(0, best)[:-1, None] + cost  # [first length of the last bucket, last length]
+        choices.append(total.argmin(axis=0))
+        best = total.min(axis=0)
+    last, found = len(lengths) - 1, []
+    for firsts in [*reversed(choices), None]:
+        found.append(int(lengths[last]))
+        last = -1 if firsts is None else int(firsts[last]) - 1
+        if last < 0:
+            break
+    return tuple(reversed(found))

@@ -1,0 +1,143 @@
+"""Texts to ids, in parallel and once: what cannot be trained on is counted and left out."""
+
+import itertools
+
+import numpy as np
+import tensorflow as tf
+
+from keras_attn.data.limits import DropLonger, Limit
+from keras_attn.data.pairs import Pairs, Ragged, ranges
+from keras_attn.data.readers import SIDES, Ids, numbered_chunks
+from keras_attn.data.report import Report
+from keras_attn.special_ids import END_ID, UNKNOWN_ID
+from keras_attn.text.tokenizer import Tokenizer
+
+CHUNK = 2048  # pairs that are tokenised at a time
+
+
+def encode(dataset, source, target, limit=DropLonger(), verbose=1):  # noqa: B008 - slots never change
+    """Returns the pairs of a data set as ids in memory, and a report of those left out.
+
+    Args:
+        dataset: A `tf.data.Dataset` of pairs or of `{"source": ..., "target": ...}`, a `Tsv` file,
+            or an iterable of such Python pairs. Texts are strings; ids are integers `[None]`.
+        source, target: What reads each side: a tokenizer of `keras_attn.text`, or `Ids`.
+        limit: What becomes of long pairs: `DropLonger(...)` or `CutLonger(...)`.
+        verbose: 1 prints the report where anything was left out or cut, 0 never does.
+
+    Returns:
+        `Pairs`, in the order of the data set.
+
+    Pairs that are broken, have an empty side, hold ids outside the vocabulary or are too long are
+    counted in `pairs.report`, the first of each kind with their number and text.
+
+    Raises:
+        ValueError: If `dataset` is none of these, or has no pair that can be trained on.
+
+    Example:
+    >>> from keras_attn import data, text
+    >>> letters, words = text.Characters("abc"), text.Words(["one", "two"])
+    >>> pairs = data.encode([("abc", "one two"), ("ab", "two"), ("c", "")], letters, words)
+    3 pairs read, 2 kept, 1 left out:
+             1  empty target
+    pair 3, empty target: 'c' -> ''
+    >>> [ids.tolist() for ids in pairs[0]]
+    [[4, 5, 6, 2], [4, 5, 2]]
+    """
+    readers = source, target
+    for side, reader in zip(SIDES, readers):
+        if not isinstance(reader, (Tokenizer, Ids)):
+            raise ValueError(f"`{side}` must be a tokenizer or `Ids`. Received: {side}={reader!r}.")
+    if not isinstance(limit, Limit):
+        raise ValueError(f"`limit` must be `DropLonger(...)` or `CutLonger(...)`. Received: limit={limit!r}.")
+    report = Report()
+    chunks = numbered_chunks(dataset, readers, report, CHUNK)
+    chunks = chunks.map(lambda *chunk: tokenize(chunk, readers), num_parallel_calls=tf.data.AUTOTUNE)
+    kept = [Chunk(*arrays, readers, limit, report).kept() for arrays in chunks.prefetch(2).as_numpy_iterator()]
+    report.num_read = report.num_dropped + report.num_kept
+    if not report.num_kept:
+        raise ValueError(f"`dataset` must hold at least one pair that can be trained on. Received: {report}")
+    if verbose and (report.dropped or report.num_cut):
+        print(report)
+    numbers, *arrays = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+    return Pairs(numbers, Ragged(*arrays[:2]), Ragged(*arrays[2:]), report)
+
+
+def tokenize(chunk, readers):
+    """Returns the numbers `[n]`, and of each side the flat ids, their lengths `[n]` and the strings, if any."""
+    number, *sides = chunk
+    encoded = []
+    for side, reader in zip(sides, readers, strict=True):
+        side = side if isinstance(reader, Tokenizer) else as_ragged(side)
+        ids = reader.pieces(side)
+        texts = side if isinstance(reader, Tokenizer) else tf.zeros([0], "string")
+        encoded.append((ids.flat_values, ids.row_lengths(), texts))
+    return number, *encoded
+
+
+def as_ragged(ids):
+    """Returns ids `[n, None]` as a ragged tensor: those of one static length come as a dense one."""
+    return ids if isinstance(ids, tf.RaggedTensor) else tf.RaggedTensor.from_tensor(ids)
+
+
+class Chunk:
+    """Some pairs on their way into memory.
+
+    Args:
+        number: Numbers of the pairs `[n]`.
+        source, target: Flat ids, lengths `[n]`, and strings `[n]` or none.
+        readers: The tokenizer or `Ids` of each side.
+        limit: The `Limit`.
+        report: The `Report` that counts what is left out.
+    """
+
+    def __init__(self, number, source, target, readers, limit, report):
+        self.number = number
+        self.sides = dict(zip(SIDES, (source, target), strict=True))
+        self.readers = dict(zip(SIDES, readers, strict=True))
+        self.limit = limit
+        self.report = report
+
+    def kept(self):
+        """Returns the numbers of the pairs that are kept, and each side's flat ids and lengths, end ids added."""
+        good = np.ones(len(self.number), bool)
+        lengths = {}
+        for side, (values, counts, _) in self.sides.items():
+            good = self._leave_out(good, counts == 0, f"empty {side}")
+            size = self.readers[side].vocabulary_size
+            owner = np.repeat(np.arange(len(counts)), counts)
+            strange = np.bincount(owner[(values < UNKNOWN_ID) | (values >= size)], minlength=len(counts)) > 0
+            good = self._leave_out(good, strange, f"{side} ids outside {UNKNOWN_ID} ... {size - 1}")
+            lengths[side] = self.limit.cut(side, counts + 1)
+            bound = self.limit.bound(side)
+            good = self._leave_out(good, lengths[side] > bound, f"{side} of more than {bound} positions")
+        cut = [lengths[side] <= counts for side, (_, counts, _) in self.sides.items()]
+        self.report.num_kept += int(good.sum())
+        self.report.num_cut += int((good & np.logical_or(*cut)).sum())
+        arrays = (self._with_ends(side, good, lengths[side][good]) for side in SIDES)
+        return self.number[good], *itertools.chain.from_iterable(arrays)
+
+    def _leave_out(self, good, bad, reason):
+        """Counts the pairs that were good so far and are bad, and returns which remain good."""
+        for i in np.flatnonzero(good & bad):
+            self.report.drop(reason, self.number[i], self._text(i))
+        return good & ~bad
+
+    def _text(self, i):
+        """Returns a pair as a text to show."""
+        shown = []
+        for values, counts, texts in self.sides.values():
+            start = int(counts[:i].sum())
+            ids = [int(value) for value in values[start : start + min(counts[i], 10)]]
+            shown.append(repr(texts[i].decode(errors="replace")) if len(texts) else str(ids))
+        return " -> ".join(shown)
+
+    def _with_ends(self, side, good, lengths):
+        """Returns the flat int32 ids of one side with end ids, and their lengths `[n]`."""
+        values, counts, _ = self.sides[side]
+        starts = (np.cumsum(counts) - counts)[good]
+        ids = np.full(int(lengths.sum()), END_ID, "int32")
+        ends = np.cumsum(lengths)
+        ids[ranges(ends - lengths, lengths - 1)] = values[ranges(starts, lengths - 1)]
+        self.report.num_unknown += int((ids == UNKNOWN_ID).sum())
+        return ids, lengths

@@ -1,0 +1,57 @@
+"""What becomes of pairs that are too long: left out, or cut."""
+
+import numpy as np
+
+from keras_attn.checks import check_positive
+from keras_attn.slots import Slot, register
+
+
+class Limit(Slot):
+    """Bounds the positions of a pair, the end id counted; None for no bound.
+
+    Args:
+        source_length: Positions of a source at most.
+        target_length: Positions of a target at most.
+
+    Raises:
+        ValueError: If a length is neither None nor an integer of at least 1.
+    """
+
+    def __init__(self, source_length=None, target_length=None):
+        for name, length in (("source_length", source_length), ("target_length", target_length)):
+            if length is not None:
+                check_positive(name, length)
+        self.source_length = source_length
+        self.target_length = target_length
+
+    def bound(self, side):
+        """Returns the length that a side may have, or infinity."""
+        length = getattr(self, f"{side}_length")
+        return np.inf if length is None else length
+
+    def cut(self, side, lengths):
+        """Returns the lengths `[P]` that a side of the pairs is cut to."""
+        return lengths
+
+
+@register
+class DropLonger(Limit):
+    """Leaves out, and counts, pairs with more positions than these; arguments as `Limit`.
+
+    Example:
+    >>> from keras_attn.data import DropLonger
+    >>> limit = DropLonger(source_length=64, target_length=64)
+    """
+
+
+@register
+class CutLonger(Limit):
+    """Cuts the ends of longer texts, and counts them, so that their end id is the last position; as `Limit`.
+
+    Example:
+    >>> from keras_attn.data import CutLonger
+    >>> limit = CutLonger(source_length=64)
+    """
+
+    def cut(self, side, lengths):
+        return np.minimum(lengths, self.bound(side)).astype(lengths.dtype)

@@ -1,0 +1,130 @@
+"""How long the texts are, and how much of the batches is padding."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_attn.data.batches import Batches
+from keras_attn.data.pairs import Pairs
+from keras_attn.special_ids import PADDING_ID
+
+
+class Lengths(NamedTuple):
+    """Lengths of one side's texts, the end id counted."""
+
+    minimum: int
+    median: float
+    mean: float
+    percentile_99: float
+    maximum: int
+
+
+class Stats(NamedTuple):
+    """What `stats` returns.
+
+    Attributes:
+        num_pairs, num_batches: How many there are; `num_batches` is None for `Pairs`.
+        source, target: The `Lengths` of each side.
+        source_padding, target_padding: Shares of the positions that are padding, None for `Pairs`.
+        padding: That of both sides together.
+        num_shapes: Number of different shapes, None for `Pairs`.
+    """
+
+    num_pairs: int
+    source: Lengths
+    target: Lengths
+    num_batches: int | None = None
+    num_shapes: int | None = None
+    source_padding: float | None = None
+    target_padding: float | None = None
+    padding: float | None = None
+
+    def __str__(self):
+        heads = "".join(f"{name:>9}" for name in ("least", "median", "mean", "99%", "most"))
+        lines = [f"{self.num_pairs:,} pairs{heads}"]
+        width = len(lines[0]) - len(heads)
+        for name, lengths, padding in (
+            ("source", self.source, self.source_padding),
+            ("target", self.target, self.target_padding),
+        ):
+            figures = f"{name:<{width}}" + "".join(f"{figure:9.4g}" for figure in lengths)
+            lines.append(figures if padding is None else f"{figures}   {padding:.1%} padding")
+        if self.num_batches is not None:
+            lines.append(f"{self.num_batches:,} batches of {self.num_shapes} shapes, {self.padding:.1%} padding")
+        return "\n".join(lines)
+
+
+def stats(batches):
+    """Prints and returns how long texts are, and what share of the batches is padding.
+
+    Args:
+        batches: `Pairs`; `Batches`, of which the first epoch counts; or any finite iterable of
+            `(inputs, labels)` like theirs, for instance a `tf.data.Dataset`.
+
+    Returns:
+        `Stats`.
+
+    Raises:
+        ValueError: If there are no pairs.
+
+    Example:
+    >>> from keras_attn import data
+    >>> pairs = data.encode([([5, 6], [7]), ([8], [5, 4])], data.Ids(9), data.Ids(9))
+    >>> figures = data.stats(data.Batches(pairs, data.Packed(8, 8, batch_size=1)))
+    2 pairs    least   median     mean      99%     most
+    source         2      2.5      2.5     2.99        3   37.5% padding
+    target         2      2.5      2.5     2.99        3   37.5% padding
+    1 batches of 1 shapes, 37.5% padding
+    >>> figures.padding
+    0.375
+    """
+    found = of_pairs(batches) if isinstance(batches, Pairs) else of_batches(batches)
+    print(found)
+    return found
+
+
+def of_pairs(pairs):
+    """Returns the `Stats` of `Pairs`."""
+    return Stats(len(pairs), summary(pairs.source.lengths), summary(pairs.target.lengths))
+
+
+def of_batches(batches):
+    """Returns the `Stats` of batches."""
+    lengths, positions, shapes, num_batches = {"source": [], "target": []}, {"source": 0, "target": 0}, set(), 0
+    for inputs, _ in batches.arrays(0) if isinstance(batches, Batches) else batches:
+        num_batches += 1
+        shapes.add(tuple(tuple(inputs[side].shape) for side in lengths))
+        for side, found in lengths.items():
+            ids = np.asarray(inputs[side])
+            positions[side] += ids.size
+            segments = inputs.get(f"{side}_segment_ids")
+            found.append(text_lengths(ids, None if segments is None else np.asarray(segments)))
+    joined = {side: np.concatenate([np.zeros(0, "int64"), *found]) for side, found in lengths.items()}
+    if not len(joined["source"]):
+        raise ValueError("`batches` must hold at least one pair. Received: none.")
+    empty = {side: 1 - float(joined[side].sum()) / positions[side] for side in joined}
+    together = 1 - float(sum(each.sum() for each in joined.values())) / sum(positions.values())
+    return Stats(
+        len(joined["source"]),
+        *(summary(each) for each in joined.values()),
+        num_batches,
+        len(shapes),
+        *empty.values(),
+        together,
+    )
+
+
+def text_lengths(ids, segments):
+    """Returns the lengths of the texts of one batch, `[n]`; rows of padding alone hold none."""
+    if segments is None:
+        lengths = (ids != PADDING_ID).sum(axis=1)
+    else:
+        most = segments.max(initial=0) + 1
+        lengths = np.bincount((np.arange(len(ids))[:, None] * most + segments)[segments > 0])
+    return lengths[lengths > 0]
+
+
+def summary(lengths):
+    """Returns the `Lengths`."""
+    median, percentile_99 = np.quantile(lengths, (0.5, 0.99))
+    return Lengths(int(lengths.min()), float(median), float(lengths.mean()), float(percentile_99), int(lengths.max()))
