@@ -167,7 +167,7 @@ def named_outputs(model, outputs):
     if isinstance(outputs, dict):
         named = outputs
     else:
-        names = list(model.output_names)
+        names = [model.layers[-1].name] if isinstance(model, keras.Sequential) else list(model.output_names)
         times = [names[:i].count(name) for i, name in enumerate(names)]
         names = [f"{name}_{time}" if time else name for name, time in zip(names, times, strict=True)]
         named = dict(zip(names, outputs if isinstance(outputs, (list, tuple)) else [outputs], strict=True))

@@ -55,8 +55,8 @@ a source `attention_scores` |
     `directory` never sees half a model, and an interrupted export leaves nothing behind.
 
     Args:
-        model: A recipe of `keras_attn.models`, a built model with `init_state` and `step`
-            (see `keras_attn.decoding.generate`), or a functional `keras.Model`.
+        model: A recipe of `keras_attn.models`, any object with `init_state` and `step` (see
+            `keras_attn.decoding.generate`), or a functional `keras.Model`.
         directory: Folder of the versions; its name is usually the name of the model.
         source_text, target_text: Tokenizers of `keras_attn.text`, or None for ids. A model that
             goes on from its prompt uses the first for both.
@@ -118,10 +118,11 @@ def save(functions, tracked, folder):
     root = tf.Module()
     variables = [variable for each in functions.values() for variable in each.get_concrete_function().variables]
     root.kept = list({id(variable): variable for variable in variables}.values())
+    parts = [trackable(part) for part in tracked]  # a view holds its root weakly
     root.resources = [
         each
-        for part in tracked
-        for each in tf.train.TrackableView(trackable(part)).descendants()
+        for part in parts
+        for each in tf.train.TrackableView(part).descendants()
         if isinstance(each, (tf.saved_model.experimental.TrackableResource, tf.saved_model.Asset))
     ]
     tf.saved_model.save(root, str(folder), signatures=functions)

@@ -93,7 +93,7 @@ def test_prompts_that_a_server_filled_are_read_as_they_were():
 def test_every_temperature_gets_an_answer():
     """Also one that is no number: as if it were 0."""
     temperature = np.array([np.nan, -1, 0, 1e-38, np.inf], "float32")
-    rows = {"source": np.tile([[1, 4, 5]], (5, 1)), "max_length": np.full(5, L, "int32")}
+    rows = {"source": np.tile(np.array([[1, 4, 5]], "int32"), (5, 1)), "max_length": np.full(5, L, "int32")}
     tokens = ask("causal", "generate", temperature=temperature, **rows)["tokens"]
     for row in range(4):
         np.testing.assert_array_equal(tokens[row], tokens[2])
