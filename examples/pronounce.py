@@ -27,6 +27,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
 from cmudict_dataset import load
+from keras.quantizers import Int8QuantizationConfig
 
 from keras_attn import PreNorm, decoding, models, serving, training
 from keras_attn.special_ids import START_ID
@@ -65,7 +66,8 @@ def main(argv=None):
 
     pairs = [(word, text) for word, known in train.items() for text in known]
     num_steps = math.ceil(len(pairs) / arguments.batch_size)
-    model = new_model(letters.vocabulary_size, phonemes.vocabulary_size, num_steps * arguments.epochs, arguments)
+    sizes = letters.vocabulary_size, phonemes.vocabulary_size
+    model = compiled(new_model(*sizes, arguments), num_steps * arguments.epochs, arguments)
     print(
         f"{len(train):,} words to train on, {len(phonemes.tokens)} phonemes, {model.count_params():,} weights, "
         f"ready after {time.time() - begin:.0f} s"
@@ -78,6 +80,7 @@ def main(argv=None):
     ]
     batches = bucketed(pairs, letters, phonemes, arguments.batch_size)
     model.fit(batches, epochs=arguments.epochs, steps_per_epoch=num_steps, callbacks=callbacks, shuffle=False)
+    model = pronounce.model = to_serve(model, *sizes, arguments)
     figures = {"words": len(test), "weights": model.count_params(), "word_error": {}}
     for name, strategy in STRATEGIES.items():
         phoneme_error, word_error = error_rates(pronounce(list(test), strategy), test.values())
@@ -129,21 +132,36 @@ def entries(split, arguments, count=None):
     return words
 
 
-def new_model(num_letters, num_phonemes, num_steps, arguments):
-    """Returns the compiled model."""
+def new_model(num_letters, num_phonemes, arguments):
+    """Returns the untrained model."""
     if arguments.model == "rnn":
-        model = models.RNNSeq2Seq(num_letters, num_phonemes, arguments.size, dropout=arguments.dropout)
-    else:
-        model = models.Transformer(
-            num_letters,
-            num_phonemes,
-            num_layers=arguments.layers,
-            size=arguments.size,
-            num_heads=arguments.heads,
-            hidden_size=arguments.hidden,
-            dropout=arguments.dropout,
-            residual=PreNorm(),
-        )
+        return models.RNNSeq2Seq(num_letters, num_phonemes, arguments.size, dropout=arguments.dropout)
+    return models.Transformer(
+        num_letters,
+        num_phonemes,
+        num_layers=arguments.layers,
+        size=arguments.size,
+        num_heads=arguments.heads,
+        hidden_size=arguments.hidden,
+        dropout=arguments.dropout,
+        residual=PreNorm(),
+    )
+
+
+def to_serve(model, num_letters, num_phonemes, arguments):
+    """Returns the trained model as it ships: in float32, its matrices kept as 8-bit integers.
+
+    In half precision an answer would depend, in its last digits, on the texts it was batched with.
+    """
+    keras.config.set_dtype_policy("float32")
+    served = new_model(num_letters, num_phonemes, arguments)
+    served.set_weights(model.get_weights())
+    served.quantize("int8", config=Int8QuantizationConfig(activation_quantizer=None))
+    return served
+
+
+def compiled(model, num_steps, arguments):
+    """Returns the model, ready for so many steps of training."""
     schedule = training.LinearDecay(arguments.learning_rate, min(arguments.warmup, num_steps), num_steps)
     model.compile(
         optimizer=keras.optimizers.AdamW(schedule, weight_decay=0.01, beta_2=0.98, clipnorm=1.0),
@@ -245,7 +263,7 @@ def show(out):
         json.loads((out / f"{name}.json").read_text(encoding="utf-8")) for name in ("vocabularies", "samples")
     )
     model = keras.models.load_model(out / "model.keras")
-    pronounce = Pronouncer(model, Characters(vocabularies["source"]), Words(vocabularies["target"]))
+    pronounce = Pronouncer(model, Characters(vocabularies["source"], lowercase=True), Words(vocabularies["target"]))
     readings = pronounce(list(samples))
     served = tf.saved_model.load(str(report.folder)).signatures["serving_default"](source=tf.constant(list(samples)))
     same = [text.decode() for text in served["target"].numpy()] == readings

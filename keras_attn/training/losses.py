@@ -123,7 +123,9 @@ def checked(labels, logits):
 def checked_ids(name, ids):
     """Returns ids as an int32 tensor, after checking that they are integers."""
     ids = ids if keras.utils.is_keras_tensor(ids) or ops.is_tensor(ids) else np.asarray(ids)
-    if not keras.backend.is_int_dtype(keras.backend.standardize_dtype(ids.dtype)):
+    # Under tf.distribute, Keras traces a training once for the mean of the replicas' labels, in a graph.
+    known = isinstance(ids, (np.ndarray, keras.KerasTensor)) or is_concrete(ids)
+    if known and not keras.backend.is_int_dtype(keras.backend.standardize_dtype(ids.dtype)):
         raise ValueError(f"`{name}` must hold integer ids. Received: {name}.dtype={ids.dtype}.")
     return ops.cast(ids, "int32")
 

@@ -7,7 +7,7 @@ SCRIPT = """
 import keras
 import numpy as np
 import tensorflow as tf
-from keras_attn import data, models
+from keras_attn import data, models, training
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -24,8 +24,8 @@ assert not set(firsts[0]) & set(firsts[1])
 assert sorted(firsts[0] + firsts[1]) == list(range(4, 24)), firsts
 with strategy.scope():
     model = models.Transformer(40, 40, 1, 8, 2, 8)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0)
-    model.compile(keras.optimizers.Adam(0.03), loss)
+    loss, metrics = training.MaskedCrossentropy(label_smoothing=0.1), [training.TokenAccuracy()]
+    model.compile(keras.optimizers.Adam(0.03), loss, weighted_metrics=metrics)
 follow = data.FollowEpochs(batches)
 losses = model.fit(follow.dataset, epochs=3, callbacks=[follow], shuffle=False, verbose=0).history["loss"]
 assert losses[-1] < losses[0], losses

@@ -127,9 +127,7 @@ def model(rng):
 
 
 def test_pronunciations_come_in_the_order_of_the_words(model):
-    pronouncing = pronounce.Pronouncer(
-        model, Characters("abcdefg"), Words(list("ABCDEFGHI"))
-    )
+    pronouncing = pronounce.Pronouncer(model, Characters("abcdefg"), Words(list("ABCDEFGHI")))
     words = ["gabfd", "a", "bag", "", "fade", "be"]
     for strategy in (pronounce.BEAMS, pronounce.STRATEGIES["greedy"]):
         one_by_one = [pronouncing([word], strategy)[0] for word in words]
@@ -165,4 +163,12 @@ def test_a_killed_training_goes_on_where_it_was_and_ends_in_models_that_agree(tm
     assert check_in_loader(out / "1") == 4 + 4
     assert printed.count("  ->  ") == 10
     names = {path.name for path in out.iterdir()}
-    assert names == {"1", "attention.png", "history.csv", "model.keras", "samples.json", "vocabularies.json", "figures.json"}
+    assert names == {
+        "1",
+        "attention.png",
+        "history.csv",
+        "model.keras",
+        "samples.json",
+        "vocabularies.json",
+        "figures.json",
+    }

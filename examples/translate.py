@@ -1,0 +1,383 @@
+"""Translates: trains a Transformer on pairs of texts, on one device, on several, or on several machines.
+
+The pairs are a translation set of TensorFlow Datasets, downloaded the first time, or lines of a file, source and
+target parted by a tab. What cannot be trained on is left out, counted and shown. Started again with the same
+arguments, the training goes on after the last whole epoch, with the losses that it would have had. Then the mean of
+the last checkpoints translates the validation texts with beams for their BLEU, is saved as `.keras`, and is exported
+for TF Serving, text in and text out; a fresh process checks the export and compares both.
+
+Several machines: the same command on each, with its own `TF_CONFIG` and one `--out` that all of them see.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from keras_attn import PreNorm, data, decoding, models, serving, training
+from keras_attn.text import SentencePiece
+
+HELD_OUT = 50  # of a file without another for validation, every fiftieth line is not trained on
+NUM_SAMPLES = 5
+# What a training that goes on may have anew.
+NOT_OF_TRAINING = {"epochs", "average", "beams", "bleu_every", "bleu_pairs", "bleu_tokenize", "devices", "data_dir"}
+NOT_OF_TRAINING |= {"out", "show"}
+DEFAULT_OUT = pathlib.Path(__file__).parent.parent / "savedmodels" / "translate"
+
+
+def main(argv=None):
+    arguments = parse_arguments(argv)
+    if arguments.show:
+        return show(arguments.out)
+    num_workers, worker = place_among_workers()
+    strategy = new_strategy(
+        arguments.devices, num_workers
+    )  # first of all: workers meet before TensorFlow does anything
+    keras.utils.set_random_seed(arguments.seed)
+    keras.config.set_dtype_policy(arguments.policy)
+    if arguments.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    if worker == 0:
+        keep_arguments(arguments)
+    pairs, held_out = pairs_of(arguments)
+    tokenizers = kept_tokenizers(arguments.out, lambda: texts_of(pairs), arguments, makes=worker == 0)
+    batches, validation = (
+        new_batches(each, tokenizers, arguments, strategy.num_replicas_in_sync, verbose=worker == 0)
+        for each in (pairs, held_out)
+    )
+    with strategy.scope():
+        model = new_model(tokenizers, arguments)
+    checkpoints = Checkpoints(arguments.out / "checkpoints", arguments.average)
+    first_epoch = checkpoints.restore(model)
+    callbacks = []
+    if worker == 0:
+        data.stats(batches)
+        print(f"{model.count_params():,} weights, {strategy.num_replicas_in_sync} replicas, {first_epoch} epochs done")
+        texts = [side[: arguments.bleu_pairs] for side in texts_of(held_out)]
+        figures = Figures(lambda: bleu(model, tokenizers, texts, arguments).score, arguments.bleu_every)
+        history = keras.callbacks.CSVLogger(arguments.out / "history.csv", append=first_epoch > 0)
+        callbacks = [figures, history, checkpoints]  # figures, what writes them, and last the place to go on from
+    shares = (each.shard(num_workers, worker) for each in (batches, validation))
+    fit(model, *shares, strategy, callbacks, first_epoch, arguments.epochs)
+    if worker == 0:
+        finish(checkpoints.files()[-arguments.average :], tokenizers, texts, arguments)
+
+
+def positive(text):
+    """Returns the integer that a text of the command line says, if it is at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 1. Received: {text!r}")
+    return int(text)
+
+
+def parse_arguments(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    add = parser.add_argument
+    add("--dataset", default="ted_hrlr_translate/pt_to_en", help="a translation set of TensorFlow Datasets")
+    add("--validation-split", default="validation", help="the split of it that is not trained on")
+    add("--tsv", type=pathlib.Path, help="file of pairs in the place of --dataset")
+    add("--validation-tsv", type=pathlib.Path, help=f"pairs not to train on; else every {HELD_OUT}th of --tsv")
+    add("--vocabulary", type=positive, default=8000, help="subwords of each language at most")
+    add("--max-length", type=positive, default=128, help="subwords of a text at most, its end counted")
+    add("--layout", choices=["packed", "bucketed"], default="packed", help="several pairs in a row, or one")
+    add("--row", type=positive, default=256, help="positions of a packed row on each side, about")
+    add("--buckets", type=positive, default=8, help="different lengths of bucketed rows")
+    add("--tokens", type=positive, default=8192, help="positions of a batch on each side, of all replicas together")
+    add("--epochs", type=positive, default=20, help="rounds through the pairs")
+    add("--layers", type=positive, default=4, help="encoder blocks, and as many decoder blocks")
+    add("--size", type=positive, default=256, help="size of the embeddings and of every block")
+    add("--heads", type=positive, default=4, help="heads of each attention")
+    add("--hidden", type=positive, default=1024, help="inner size of the feed-forward layers")
+    add("--dropout", type=float, default=0.1, help="share of the values dropped in training")
+    add("--learning-rate", type=float, default=1e-3, help="highest learning rate, after the warm-up")
+    add("--warmup", type=positive, default=2000, help="batches over which the learning rate rises")
+    add("--policy", default="mixed_bfloat16", help="dtype policy of the layers")
+    add(
+        "--average",
+        type=positive,
+        default=5,
+        help="checkpoints of the last epochs that are kept, and averaged at the end",
+    )
+    add("--beams", type=positive, default=4, help="beams of translations")
+    add("--bleu-every", type=int, default=0, help="epochs from one BLEU to the next in training; 0 for the end only")
+    add("--bleu-pairs", type=positive, default=2000, help="validation pairs that BLEU is taken of")
+    add("--bleu-tokenize", help="sacrebleu's tokeniser for the target language, such as zh")
+    add("--devices", nargs="+", help="devices to train on, such as GPU:0 GPU:1; all GPUs by default")
+    add("--deterministic", action="store_true", help="the same losses to the last bit on GPUs too, but slower")
+    add("--seed", type=int, default=0, help="of the weights and the order of the data")
+    add("--out", type=pathlib.Path, default=DEFAULT_OUT, help="folder for checkpoints, vocabularies and models")
+    add("--data-dir", default=None, help="folder for the data; TFDS' own by default")
+    add("--show", action="store_true", help="train nothing: check and compare what --out holds")
+    return parser.parse_args(argv)
+
+
+def place_among_workers():
+    """Returns how many workers `TF_CONFIG` names, and which of them this is; number 0 writes and reports."""
+    config = json.loads(os.environ.get("TF_CONFIG", "{}"))
+    chiefs, workers = (len(config.get("cluster", {}).get(kind, ())) for kind in ("chief", "worker"))
+    task = config.get("task", {"type": "worker", "index": 0})
+    return max(1, chiefs + workers), int(task["index"]) + (chiefs if task["type"] == "worker" else 0)
+
+
+def new_strategy(devices, num_workers):
+    """Returns how to train: on several machines, on several devices of one, or plainly."""
+    if num_workers > 1:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    gpus = [f"GPU:{i}" for i in range(len(tf.config.list_physical_devices("GPU")))]
+    devices = devices or (gpus if len(gpus) > 1 else None)
+    return tf.distribute.MirroredStrategy(devices) if devices else tf.distribute.get_strategy()
+
+
+def keep_arguments(arguments):
+    """Writes the arguments into the folder; raises a `ValueError` if it holds a training with others."""
+    path = arguments.out / "arguments.json"
+    given = {name: str(value) if isinstance(value, pathlib.Path) else value for name, value in vars(arguments).items()}
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else given
+    for name in given.keys() - NOT_OF_TRAINING:
+        if given[name] != known.get(name):
+            raise ValueError(
+                f"{arguments.out} holds a training with {name}={known.get(name)!r}; remove it to start anew. "
+                f"Received: {name}={given[name]!r}."
+            )
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(given, indent=1), encoding="utf-8")
+
+
+class Lines(data.Tsv):
+    """A file of pairs: every so many-th of its lines, or all the others."""
+
+    def __init__(self, path, held_out):
+        super().__init__(path)
+        self.held_out = held_out
+
+    def read(self, report):
+        report = data.Report() if self.held_out else report  # broken lines are told once
+        return (pair for pair in super().read(report) if (pair[0] % HELD_OUT == 0) == self.held_out)
+
+
+def pairs_of(arguments):
+    """Returns the pairs to train on and those to validate on, as `data.encode` takes them."""
+    if arguments.tsv is None:
+        load = {"as_supervised": True, "data_dir": arguments.data_dir}
+        return [tfds.load(arguments.dataset, split=split, **load) for split in ("train", arguments.validation_split)]
+    if arguments.validation_tsv is None:
+        return [Lines(arguments.tsv, held_out) for held_out in (False, True)]
+    return data.Tsv(arguments.tsv), data.Tsv(arguments.validation_tsv)
+
+
+def texts_of(pairs):
+    """Returns the sources and the targets of the pairs that are whole, two lists of strings."""
+    report = data.Report("line")
+    if isinstance(pairs, data.Tsv):
+        texts = [sides for _, *sides in pairs.read(report)]
+    else:
+        texts = [[side.decode() for side in sides] for sides in pairs.as_numpy_iterator()]
+    whole = [sides for sides in texts if all(side.strip() for side in sides)]
+    if not whole:
+        report.num_read = report.num_dropped + len(texts)
+        raise ValueError(f"There must be at least one pair of two texts in each part of the data. Received: {report}")
+    return [list(side) for side in zip(*whole, strict=True)]
+
+
+def kept_tokenizers(out, texts, arguments, makes):
+    """Returns the tokenizers of both sides that a folder holds; one worker makes them if there are none yet."""
+    folders = [out / "source", out / "target"]
+    if makes and not all(folder.exists() for folder in folders):
+        for folder, side in zip(folders, texts(), strict=True):
+            if not folder.exists():
+                tokenizer = SentencePiece()
+                tokenizer.adapt(side, arguments.vocabulary, verbose=0)
+                draft = folder.with_suffix(".draft")
+                draft.mkdir(exist_ok=True)
+                tokenizer.save_assets(draft)
+                draft.replace(folder)
+    while not all(folder.exists() for folder in folders):
+        time.sleep(1)
+    return [SentencePiece(folder / SentencePiece.asset_name, arguments.max_length) for folder in folders]
+
+
+def new_batches(pairs, tokenizers, arguments, num_replicas, verbose):
+    """Returns the batches of some pairs in the layout asked for, their rows a multiple of the replicas."""
+    limit = data.DropLonger(arguments.max_length, arguments.max_length)
+    pairs = data.encode(pairs, *tokenizers, limit, int(verbose))
+    if arguments.layout == "packed":
+        num_rows = max(1, arguments.tokens // arguments.row // num_replicas) * num_replicas
+        layout = data.Packed.balanced(pairs, 2 * arguments.row, num_rows)
+    else:
+        layout = data.Bucketed(data.boundaries(pairs, arguments.buckets), arguments.tokens, num_replicas)
+    return data.Batches(pairs, layout, arguments.seed, int(verbose))
+
+
+def new_model(tokenizers, arguments):
+    """Returns the compiled Transformer."""
+    model = models.Transformer(
+        *(tokenizer.vocabulary_size for tokenizer in tokenizers),
+        num_layers=arguments.layers,
+        size=arguments.size,
+        num_heads=arguments.heads,
+        hidden_size=arguments.hidden,
+        dropout=arguments.dropout,
+        residual=PreNorm(),
+    )
+    # It need not know the last batch, so that a training can be prolonged.
+    schedule = training.InverseSquareRoot(arguments.learning_rate, arguments.warmup)
+    model.compile(
+        optimizer=keras.optimizers.AdamW(schedule, weight_decay=0.01, beta_2=0.98, clipnorm=1.0),
+        loss=training.MaskedCrossentropy(label_smoothing=0.1),
+    )
+    model.optimizer.build(model.trainable_variables)  # so that checkpoints find its state
+    return model
+
+
+def fit(model, batches, validation, strategy, callbacks, first_epoch, epochs):
+    """Trains a model on its worker's share of the batches."""
+    follow = data.FollowEpochs(batches)
+    datasets = follow.dataset, validation.epoch(0)
+    if strategy.num_replicas_in_sync > 1:
+        # Keras would read a batch before the first epoch, and fail to take the mean of its ids, to build what is built.
+        model._maybe_symbolic_build = lambda *_, **__: None
+    if batches.num_shards > 1:
+        mend_for_workers(model)
+        datasets = [dealt(each, strategy, strategy.num_replicas_in_sync // batches.num_shards) for each in datasets]
+    model.fit(
+        datasets[0],
+        validation_data=datasets[1],
+        initial_epoch=first_epoch,
+        epochs=epochs,
+        callbacks=[follow, *callbacks],
+        shuffle=False,
+        verbose="auto" if batches.shard_index == 0 else 0,
+    )
+
+
+def dealt(dataset, strategy, num_replicas):
+    """Returns a worker's batches with their rows dealt to its replicas; TensorFlow would share them among workers."""
+
+    def deal(*batch):
+        return tf.nest.map_structure(lambda rows: tf.stack(tf.split(rows, num_replicas)), batch)
+
+    parts = dataset.map(deal).unbatch()
+    parts = parts.apply(tf.data.experimental.assert_cardinality(dataset.cardinality() * num_replicas))
+    return strategy.distribute_datasets_from_function(lambda context: parts)
+
+
+def mend_for_workers(model):
+    """Makes `fit` run on several workers, where Keras 3 fails: https://github.com/keras-team/keras/issues/20585.
+
+    It averages the figures of the replicas over a first axis, so they get one.
+    """
+    for name in ("train_step", "test_step"):
+        step = getattr(model, name)
+        setattr(model, name, lambda batch, step=step: {key: value[None] for key, value in step(batch).items()})
+
+
+class Checkpoints(keras.callbacks.Callback):
+    """Keeps weights and optimizer after each of the last epochs, in files that are whole or not there."""
+
+    def __init__(self, folder, number):
+        super().__init__()
+        self.folder = folder
+        self.number = number
+
+    def files(self):
+        """Returns the paths, the last epoch's last."""
+        return sorted(self.folder.glob("[0-9]*.weights.h5"))
+
+    def restore(self, model):
+        """Gives a model the last epoch's state, if there is one; returns how many epochs were done."""
+        if not self.files():
+            return 0
+        model.load_weights(self.files()[-1])
+        return int(self.files()[-1].name.split(".")[0])
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.folder.mkdir(exist_ok=True)
+        draft = self.folder / "draft.weights.h5"
+        self.model.save_weights(draft)
+        draft.replace(self.folder / f"{epoch + 1:05}.weights.h5")
+        for old in self.files()[: -self.number]:
+            old.unlink()
+
+
+class Figures(keras.callbacks.Callback):
+    """Adds the learning rate to each epoch's figures, and every so many epochs the BLEU of the validation texts."""
+
+    def __init__(self, bleu, bleu_every):
+        super().__init__()
+        self.bleu = bleu
+        self.bleu_every = bleu_every
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["learning_rate"] = float(self.model.optimizer.learning_rate)
+        if self.bleu_every:
+            logs["val_bleu"] = float("nan") if (epoch + 1) % self.bleu_every else self.bleu()
+
+
+def translate(model, tokenizers, texts, arguments, batch_size=64):
+    """Returns the translations of texts."""
+    source, target = tokenizers
+    # By length, so that short texts need not wait for long ones.
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    batches = [order[start : start + batch_size] for start in range(0, len(texts), batch_size)]
+    batches = [source.tokenize([texts[i] for i in batch]) for batch in batches]
+    options = {"strategy": beams(arguments), "max_length": arguments.max_length}
+    found = decoding.generate_batches(model, batches, **options)
+    written = [text.decode() for each in found for text in target.detokenize(each.tokens[:, 0]).numpy()]
+    return [text for _, text in sorted(zip(order, written, strict=True))]
+
+
+def beams(arguments):
+    return decoding.Beam(arguments.beams, length_penalty=0.6)
+
+
+def bleu(model, tokenizers, texts, arguments):
+    """Returns the BLEU of the translations of sources, for their references."""
+    sources, references = texts
+    translations = translate(model, tokenizers, sources, arguments)
+    return training.bleu(translations, references, tokenize=arguments.bleu_tokenize)
+
+
+def finish(checkpoints, tokenizers, texts, arguments):
+    """Averages the checkpoints, scores the mean, saves and exports it, and has a fresh process look at it."""
+    model = new_model(tokenizers, arguments)  # outside of any strategy
+    training.average_weights(model, checkpoints)
+    found = bleu(model, tokenizers, texts, arguments)
+    print(f"{len(checkpoints)} checkpoints averaged: BLEU {found.score:.2f} of {len(texts[0]):,} texts")
+    print(found.signature)
+    model.save(arguments.out / "model.keras")
+    samples = list(zip(*(side[:NUM_SAMPLES] for side in texts), strict=True))
+    (arguments.out / "samples.json").write_text(json.dumps(samples, ensure_ascii=False), encoding="utf-8")
+    warmup = [source for source, _ in samples]
+    path = serving.export(model, arguments.out, *tokenizers, beams(arguments), arguments.max_length, warmup)
+    print(f"exported to {path}")
+    subprocess.run([sys.executable, __file__, "--show", "--out", str(arguments.out)], check=True)
+
+
+def show(out):
+    """Checks the export, loads both saved forms, compares them and prints a few translations."""
+    report = serving.check(out)
+    print(report)
+    arguments, samples = (
+        json.loads((out / f"{name}.json").read_text(encoding="utf-8")) for name in ("arguments", "samples")
+    )
+    arguments, sources = argparse.Namespace(**arguments), [source for source, _ in samples]
+    tokenizers = kept_tokenizers(out, None, arguments, makes=False)
+    translations = translate(keras.models.load_model(out / "model.keras"), tokenizers, sources, arguments)
+    signature = tf.saved_model.load(str(report.folder)).signatures["serving_default"]
+    served = [text.decode() for text in signature(source=tf.constant(sources))["target"].numpy()]
+    print(f"reloaded .keras and SavedModel {'agree' if served == translations else 'DISAGREE'} on all texts")
+    for (source, reference), translation in zip(samples, translations, strict=True):
+        print(f"{source}\n  ->  {translation}\n      {reference}")
+
+
+if __name__ == "__main__":
+    main()
