@@ -1,9 +1,12 @@
 // Loads a SavedModel with the loader that TF Serving uses, XLA switched off as in the server, and answers requests.
 //
-//   loader MODEL REQUESTS REPLIES
+//   loader MODEL REQUESTS REPLIES [LIBRARY...]
 //
+// The libraries hold ops that the server links besides TensorFlow's: TF Text's.
 // Both files are TFRecords of NamedTensorProto. A request is a record named "signature" (a string), a record per
 // input, and an empty record. A reply is a record per output, or one named "error", and an empty record.
+
+#include <dlfcn.h>
 
 #include <cstdio>
 #include <map>
@@ -70,8 +73,14 @@ static absl::Status Answer(const tensorflow::SavedModelBundle& bundle, Named req
 }
 
 int main(int argc, char** argv) {
-  if (argc != 4) return 2;
+  if (argc < 4) return 2;
   tensorflow::DisableXlaCompilation();
+  for (int i = 4; i < argc; ++i) {
+    if (dlopen(argv[i], RTLD_NOW | RTLD_GLOBAL) == nullptr) {
+      std::fprintf(stderr, "%s\n", dlerror());
+      return 1;
+    }
+  }
   tensorflow::SavedModelBundle bundle;
   Check(tensorflow::LoadSavedModel({}, {}, argv[1], {"serve"}, &bundle));
   std::unique_ptr<tensorflow::RandomAccessFile> requests;

@@ -1,6 +1,7 @@
 """Builds and runs `loader.cc`: the SavedModel loader of TF Serving, outside of Python."""
 
 import hashlib
+import importlib.util
 import os
 import pathlib
 import shutil
@@ -36,6 +37,13 @@ def loader():
     return program
 
 
+def text_libraries():
+    """Returns the libraries of TF Text's ops, which TF Serving links, where they are installed."""
+    found = importlib.util.find_spec("tensorflow_text")
+    folder = pathlib.Path(found.origin).parent / "python" / "ops" if found else pathlib.Path()
+    return sorted(map(str, folder.glob("*.so"))) if found else []
+
+
 def ask(model, requests):
     """Returns the answer of each `Request`: arrays by name, or `{"error": message}`."""
     with tempfile.TemporaryDirectory() as folder:
@@ -46,7 +54,8 @@ def ask(model, requests):
                     named = NamedTensorProto(name=name, tensor=tf.make_tensor_proto(value))
                     writer.write(named.SerializeToString())
                 writer.write(b"")
-        run = subprocess.run([loader(), str(model), asked, answered], capture_output=True, text=True)
+        command = [loader(), str(model), asked, answered, *text_libraries()]
+        run = subprocess.run(command, capture_output=True, text=True)
         if run.returncode:
             raise AssertionError(run.stderr[-2000:])
         return list(read(answered))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_attn import serving
+from keras_attn import models, serving, text
 from keras_attn.serving import command
 from keras_attn.serving.warmup import FILE, Request, log_of, read_warmup
 from tests.serving.exports import ARGUMENTS, TEXTS, ask, folder
@@ -175,3 +175,16 @@ def test_the_command_checks(capsys, tmp_path):
     shutil.rmtree(tmp_path / "1" / "assets")
     status, printed, _ = run(capsys, "check", tmp_path)
     assert status == 1 and "CANNOT be served" in printed
+
+
+def test_subwords_are_read_by_the_loader_of_tf_serving(tmp_path):
+    """With the ops of TF Text, which the server links."""
+    pytest.importorskip("tensorflow_text")
+    pytest.importorskip("sentencepiece")
+    subwords = text.SentencePiece()
+    subwords.adapt(["the cat sat on the mat", "a cat and a rat", "that is that"] * 9, vocabulary_size=30)
+    size = subwords.vocabulary_size
+    model = models.RNNSeq2Seq(size, size, size=8)
+    path = serving.export(model, tmp_path, subwords, subwords, max_length=5, warmup=["a cat", "", "cat?"])
+    assert serving.check(path).ok
+    assert check_in_loader(path) == 3 + 4
