@@ -29,6 +29,7 @@ import pronounce
 
 class Killed(pronounce.ErrorRates):
     def on_epoch_begin(self, epoch, logs=None):
+        super().on_epoch_begin(epoch, logs)
         self.epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):

@@ -27,7 +27,7 @@ def test_other_answers_than_at_the_export_are_found(tmp_path):
     path = shutil.copytree(folder("rnn"), tmp_path / "1")
     answers = list(read_warmup(path))
     answers[0][1]["target"][0] += b"!"
-    answers[5][1]["score"][2] += 0.01
+    answers[5][1]["score"][1] += 0.01
     with tf.io.TFRecordWriter(str(path / FILE)) as writer:
         for request, answer in answers:
             writer.write(log_of("rnn", request, answer).SerializeToString())
