@@ -93,7 +93,9 @@ def test_positions_where_there_are_no_tokens(scores):
 
 def test_low_precision_scores(scores):
     tensor = ops.cast(ops.convert_to_tensor(scores), "bfloat16")
-    draw(plot.heat_map(tensor))
+    draw(figure := plot.heat_map(tensor))
+    drawn = panels(figure)[0].images[0].get_array()
+    np.testing.assert_allclose(drawn, scores[0], atol=1e-2)
     draw(plot.alignment(tensor[0], list("abcde"), list("xyz")))
 
 
