@@ -17,17 +17,13 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
-import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
 from dates_dataset import load
 
-from keras_attn import decoding, models, serving
-from keras_attn.special_ids import START_ID
+from keras_attn import data, decoding, models, plot, serving
 from keras_attn.text import Characters
 
-matplotlib.use("Agg")
 MAX_LENGTH = 11  # ten characters of a date and the end
 BUCKETS = [14, 18, 22, 26, 32]  # source lengths, so that batches hold little padding
 DRAWN = ["jeudi 12 mars 1987", "Dienstag, 3. September 2041", "среда, 9 мая 1945 г.", "Tuesday, July 4, 1876"]
@@ -120,15 +116,9 @@ def bucketed(pairs, characters, digits, batch_size):
         [batch_size] * (len(BUCKETS) + 1),
     )
     return dataset.map(
-        lambda written, date: teacher_forcing(characters.tokenize(written), digits.tokenize(date)), tf.data.AUTOTUNE
+        lambda written, date: data.teacher_forcing(characters.tokenize(written), digits.tokenize(date)),
+        tf.data.AUTOTUNE,
     ).prefetch(tf.data.AUTOTUNE)
-
-
-def teacher_forcing(source, target):
-    """Returns inputs and labels of ids: each target token is read before the next is asked for."""
-    starts = tf.ones_like(target[:, :1]) * START_ID
-    read = tf.where(target > 0, tf.concat([starts, target[:, :-1]], axis=1), 0)
-    return {"source": source, "target": read}, target
 
 
 class DateReader:
@@ -172,24 +162,17 @@ def show(out):
     print(f"reloaded .keras and SavedModel {'agree' if same else 'DISAGREE'} on all texts")
     for (text, date), reading in zip(samples.items(), readings, strict=True):
         print(f"{text:>40}  ->  {reading}  {'' if reading == date else f'(should be {date})'}")
-    draw_attention(reader, out / "attention.png")
+    draw_attention(reader, out)
 
 
-def draw_attention(reader, path):
+def draw_attention(reader, out):
     """Draws for a few dates which written characters each character of the reading came from."""
-    figure, axes = plt.subplots(2, 2, figsize=(12, 8), layout="constrained")
-    for axis, text, reading in zip(axes.flat, DRAWN, reader.read(DRAWN), strict=True):
-        inputs, _ = teacher_forcing(reader.characters.tokenize([text]), reader.digits.tokenize([reading]))
-        scores = np.array(reader.model.attention_scores(inputs["source"], inputs["target"])[0])
-        image = axis.imshow(scores[: len(reading), : len(text)], cmap="magma", vmin=0, vmax=1, aspect="auto")
-        axis.set_xticks(range(len(text)), list(text), fontsize=11)
-        axis.set_yticks(range(len(reading)), list(reading), fontsize=11)
-        axis.set_title(f"{text}  →  {reading}")
-        axis.set_xlabel("written")
-        axis.set_ylabel("read")
-    figure.colorbar(image, ax=axes, label="attention score", shrink=0.6)
-    figure.savefig(path, dpi=120)
-    print(f"where the decoder looked: {path}")
+    for number, (text, reading) in enumerate(zip(DRAWN, reader.read(DRAWN), strict=True), start=1):
+        inputs, _ = data.teacher_forcing(reader.characters.tokenize([text]), reader.digits.tokenize([reading]))
+        scores = reader.model.attention_scores(**inputs)[0]  # [T, S]
+        figure = plot.heat_map(scores, [*text, "end"], [*reading, "end"], f"{text}: {reading}")
+        figure.savefig(out / f"attention-{number}.png", dpi=120)
+    print(f"where the decoder looked: {out / 'attention-*.png'}")
 
 
 if __name__ == "__main__":

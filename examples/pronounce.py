@@ -11,7 +11,6 @@ letters the decoder looked at for each phoneme.
 import argparse
 import itertools
 import json
-import math
 import os
 import pathlib
 import shutil
@@ -22,20 +21,15 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
-import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
 from cmudict_dataset import load
 from keras.quantizers import Int8QuantizationConfig
 
-from keras_attn import PreNorm, decoding, models, serving, training
-from keras_attn.special_ids import START_ID
+from keras_attn import PreNorm, data, decoding, models, plot, serving, training
 from keras_attn.text import Characters, Words
 
-matplotlib.use("Agg")
 MAX_LENGTH = 30  # the longest pronunciation has 28 phonemes
-BUCKETS = [6, 7, 8, 9, 10, 11, 12, 14, 17]  # lengths of the longer side, so that batches hold little padding
 DRAWN = ["attention", "transformer", "knowledge", "through"]
 BEAMS = decoding.Beam(width=4)
 STRATEGIES = {
@@ -64,22 +58,23 @@ def main(argv=None):
     letters, phonemes = Characters(sorted(set("".join(train))), lowercase=True), Words()
     phonemes.adapt([text for known in train.values() for text in known], verbose=0)
 
-    pairs = [(word, text) for word, known in train.items() for text in known]
-    num_steps = math.ceil(len(pairs) / arguments.batch_size)
+    pairs = data.encode([(word, text) for word, known in train.items() for text in known], letters, phonemes)
+    batches = data.Batches(pairs, data.Bucketed(data.boundaries(pairs, 10), arguments.tokens), arguments.seed)
     sizes = letters.vocabulary_size, phonemes.vocabulary_size
-    model = compiled(new_model(*sizes, arguments), num_steps * arguments.epochs, arguments)
+    model = compiled(new_model(*sizes, arguments), len(batches) * arguments.epochs, arguments)
     print(
         f"{len(train):,} words to train on, {len(phonemes.tokens)} phonemes, {model.count_params():,} weights, "
         f"ready after {time.time() - begin:.0f} s"
     )
     pronounce = Pronouncer(model, letters, phonemes)
+    follow = data.FollowEpochs(batches)
     callbacks = [  # in this order: figures, what writes them, and last the place to go on from
+        follow,
         ErrorRates(pronounce, validation),
         keras.callbacks.CSVLogger(arguments.out / "history.csv", append=goes_on),
         keras.callbacks.BackupAndRestore(backup / "last", double_checkpoint=True, delete_checkpoint=False),
     ]
-    batches = bucketed(pairs, letters, phonemes, arguments.batch_size)
-    model.fit(batches, epochs=arguments.epochs, steps_per_epoch=num_steps, callbacks=callbacks, shuffle=False)
+    model.fit(follow.dataset, epochs=arguments.epochs, callbacks=callbacks, shuffle=False)
     model = pronounce.model = to_serve(model, *sizes, arguments)
     figures = {"words": len(test), "weights": model.count_params(), "word_error": {}}
     for name, strategy in STRATEGIES.items():
@@ -108,7 +103,7 @@ def parse_arguments(argv=None):
     parser.add_argument("--heads", type=int, default=4, help="heads of each attention")
     parser.add_argument("--hidden", type=int, default=768, help="inner size of the feed-forward layers")
     parser.add_argument("--dropout", type=float, default=0.15, help="share of the values dropped in training")
-    parser.add_argument("--batch-size", type=int, default=256, help="pronunciations in a batch")
+    parser.add_argument("--tokens", type=int, default=2560, help="positions of a batch on each side")
     parser.add_argument("--learning-rate", type=float, default=1.2e-3, help="highest learning rate, after the warm-up")
     parser.add_argument("--warmup", type=int, default=1000, help="batches over which the learning rate rises")
     parser.add_argument("--policy", default="mixed_bfloat16", help="dtype policy of the layers")
@@ -171,26 +166,6 @@ def compiled(model, num_steps, arguments):
     return model
 
 
-def bucketed(pairs, letters, phonemes, batch_size):
-    """Returns endless shuffled batches of similar lengths, padded to their longest."""
-    lengths = [max(len(word), len(text.split())) for word, text in pairs]
-    dataset = tf.data.Dataset.from_tensor_slices((*map(list, zip(*pairs, strict=True)), lengths))
-    dataset = dataset.shuffle(len(pairs)).repeat()
-    dataset = dataset.bucket_by_sequence_length(
-        lambda word, text, length: length + 1, BUCKETS, [batch_size] * (len(BUCKETS) + 1)
-    )
-    return dataset.map(
-        lambda word, text, length: teacher_forcing(letters.tokenize(word), phonemes.tokenize(text)), tf.data.AUTOTUNE
-    ).prefetch(tf.data.AUTOTUNE)
-
-
-def teacher_forcing(source, target):
-    """Returns inputs and labels of ids: each target token is read before the next is asked for."""
-    starts = tf.ones_like(target[:, :1]) * START_ID
-    read = tf.where(target > 0, tf.concat([starts, target[:, :-1]], axis=1), 0)
-    return {"source": source, "target": read}, target
-
-
 class ErrorRates(keras.callbacks.Callback):
     """Adds the error rates of the validation words to each epoch's figures, the learning rate and the seconds."""
 
@@ -216,25 +191,14 @@ def error_rates(predictions, references):
     shorter of two equally near ones; the edits of all words are divided by the phonemes of
     these pronunciations. A word is right if it needs no edit.
     """
-    num_edits = num_phonemes = num_wrong = 0
-    for prediction, known in zip(predictions, references, strict=True):
-        edits, length = min(
-            (edit_distance(prediction.split(), reference.split()), len(reference.split())) for reference in known
-        )
-        num_edits, num_phonemes, num_wrong = num_edits + edits, num_phonemes + length, num_wrong + (edits > 0)
-    return num_edits / num_phonemes, num_wrong / len(predictions)
-
-
-def edit_distance(tokens, reference):
-    """Returns the least number of insertions, deletions and substitutions that turn one sequence into the other."""
-    distances = list(range(len(reference) + 1))  # of no tokens to each beginning of the reference
-    for num_tokens, token in enumerate(tokens, start=1):
-        diagonal, distances[0] = distances[0], num_tokens
-        for i, wanted in enumerate(reference, start=1):
-            substituted = diagonal + (token != wanted)
-            diagonal = distances[i]
-            distances[i] = min(substituted, distances[i] + 1, distances[i - 1] + 1)
-    return distances[-1]
+    words = np.repeat(range(len(predictions)), [len(known) for known in references])
+    spoken = tf.strings.split([predictions[word] for word in words])
+    known = tf.strings.split(list(itertools.chain.from_iterable(references)))
+    edits = tf.edit_distance(spoken.to_sparse(), known.to_sparse(), normalize=False).numpy()
+    lengths = known.row_lengths().numpy()
+    order = np.lexsort((lengths, edits, words))  # by word, the nearest pronunciation first
+    nearest = order[np.unique(words[order], return_index=True)[1]]
+    return edits[nearest].sum() / lengths[nearest].sum(), np.mean(edits[nearest] > 0)
 
 
 class Pronouncer:
@@ -271,26 +235,19 @@ def show(out):
     for (word, known), reading in zip(samples.items(), readings, strict=True):
         wanted = " or ".join(known)
         print(f"{word:>20}  ->  {reading}  {'' if reading in known else f'(should be {wanted})'}")
-    draw_attention(model, pronounce, out / "attention.png")
+    draw_attention(model, pronounce, out)
 
 
-def draw_attention(model, pronounce, path):
+def draw_attention(model, pronounce, out):
     """Draws for a few words which letters each phoneme came from: in the last block, the mean of its heads."""
-    figure, axes = plt.subplots(2, 2, figsize=(12, 9), layout="constrained")
-    for axis, word, reading in zip(axes.flat, DRAWN, pronounce(DRAWN), strict=True):
-        inputs, _ = teacher_forcing(pronounce.letters.tokenize([word]), pronounce.phonemes.tokenize([reading]))
-        spoken = reading.split()
-        scores = np.array(model.attention_scores(**inputs)[0], "float32")
-        scores = scores if scores.ndim == 2 else scores[-1].mean(axis=0)  # [T, S]
-        image = axis.imshow(scores, cmap="magma", vmin=0, vmax=1, aspect="auto")
-        axis.set_xticks(range(len(word) + 1), [*word, "end"], fontsize=11)
-        axis.set_yticks(range(len(spoken) + 1), [*spoken, "end"], fontsize=11)
-        axis.set_title(f"{word}  →  {reading}")
-        axis.set_xlabel("written")
-        axis.set_ylabel("spoken")
-    figure.colorbar(image, ax=axes, label="attention score", shrink=0.6)
-    figure.savefig(path, dpi=120)
-    print(f"where the decoder looked: {path}")
+    for word, reading in zip(DRAWN, pronounce(DRAWN), strict=True):
+        source, target = pronounce.letters.tokenize([word]), pronounce.phonemes.tokenize([reading])
+        inputs, _ = data.teacher_forcing(source, target)
+        scores = model.attention_scores(**inputs)[0]  # [L, H, T, S], of an RNN [T, S]
+        scores = scores if scores.ndim == 2 else keras.ops.mean(scores[-1], axis=0)
+        figure = plot.heat_map(scores, [*word, "end"], [*reading.split(), "end"], f"{word}: {reading}")
+        figure.savefig(out / f"attention-{word}.png", dpi=120)
+    print(f"where the decoder looked: {out / 'attention-*.png'}")
 
 
 if __name__ == "__main__":

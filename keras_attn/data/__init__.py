@@ -10,6 +10,7 @@ from keras_attn.data.pairs import Pairs
 from keras_attn.data.readers import Ids, Tsv
 from keras_attn.data.report import Report
 from keras_attn.data.statistics import Stats, stats
+from keras_attn.data.teacher_forcing import teacher_forcing
 
 __all__ = [
     "Batches",
@@ -28,4 +29,5 @@ __all__ = [
     "boundaries",
     "encode",
     "stats",
+    "teacher_forcing",
 ]

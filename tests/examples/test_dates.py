@@ -52,8 +52,8 @@ def test_the_whole_command(tmp_path):
     assert check_in_loader(tmp_path / "out" / "1") == 4 + 4
     assert len(re.findall(r"^.+  ->  .*\(should be \d{4}-\d\d-\d\d\)$", output, re.MULTILINE)) == 10
     written = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*")}
-    assert {"model.keras", "1/saved_model.pb", "attention.png", "vocabularies.json"} <= written
-    assert (tmp_path / "out" / "attention.png").read_bytes().startswith(b"\x89PNG")
+    assert {"model.keras", "1/saved_model.pb", "attention-4.png", "vocabularies.json"} <= written
+    assert (tmp_path / "out" / "attention-1.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_help_is_worth_reading():

@@ -1,0 +1,35 @@
+"""What a decoder reads while it learns: its own answer, one token late."""
+
+import tensorflow as tf
+
+from keras_attn.special_ids import PADDING_ID, START_ID
+
+
+def teacher_forcing(source, target):
+    """Returns inputs and labels for `fit`: each token of the target is read before the next is asked for.
+
+    For a `tf.data` pipeline of one's own; `Batches` does so itself.
+
+    Args:
+        source: Ids `[B, S]`, as a tokenizer's `tokenize` returns them: the end id last, then padding.
+        target: Ids `[B, T]`, likewise.
+
+    Returns:
+        `({"source": [B, S], "target": [B, T]}, labels [B, T])`: the labels are `target`, and the
+        decoder's input is the start id followed by `target` without its last id.
+
+    Example:
+    >>> from keras_attn import data, text
+    >>> letters, words = text.Characters("abc"), text.Words(["one", "two"])
+    >>> source, target = letters.tokenize(["ab", "c"]), words.tokenize(["one two", "two"])
+    >>> inputs, labels = data.teacher_forcing(source, target)
+    >>> inputs["target"].numpy().tolist(), labels.numpy().tolist()
+    ([[1, 4, 5], [1, 5, 0]], [[4, 5, 2], [5, 2, 0]])
+
+    References:
+        Williams and Zipser 1989, A Learning Algorithm for Continually Running Fully Recurrent
+        Neural Networks.
+    """
+    starts = tf.fill([tf.shape(target)[0], 1], tf.cast(START_ID, target.dtype))
+    read = tf.concat([starts, target[:, :-1]], axis=1)
+    return {"source": source, "target": tf.where(target == PADDING_ID, tf.cast(PADDING_ID, target.dtype), read)}, target
