@@ -19,6 +19,7 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import devices
 import keras
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -38,10 +39,9 @@ def main(argv=None):
     arguments = parse_arguments(argv)
     if arguments.show:
         return show(arguments.out)
-    num_workers, worker = place_among_workers()
-    strategy = new_strategy(
-        arguments.devices, num_workers
-    )  # first of all: workers meet before TensorFlow does anything
+    num_workers, worker = devices.place_among_workers()
+    # First of all: workers meet before TensorFlow does anything.
+    strategy = devices.new_strategy(arguments.devices, num_workers)
     keras.utils.set_random_seed(arguments.seed)
     keras.config.set_dtype_policy(arguments.policy)
     if arguments.deterministic:
@@ -56,7 +56,7 @@ def main(argv=None):
     )
     with strategy.scope():
         model = new_model(tokenizers, arguments)
-    checkpoints = Checkpoints(arguments.out / "checkpoints", arguments.average)
+    checkpoints = training.Checkpoints(arguments.out / "checkpoints", arguments.average)
     first_epoch = checkpoints.restore(model)
     callbacks = []
     if worker == 0:
@@ -67,9 +67,9 @@ def main(argv=None):
         history = keras.callbacks.CSVLogger(arguments.out / "history.csv", append=first_epoch > 0)
         callbacks = [figures, history, checkpoints]  # figures, what writes them, and last the place to go on from
     shares = (each.shard(num_workers, worker) for each in (batches, validation))
-    fit(model, *shares, strategy, callbacks, first_epoch, arguments.epochs)
+    devices.fit(model, strategy, *shares, callbacks, initial_epoch=first_epoch, epochs=arguments.epochs)
     if worker == 0:
-        finish(checkpoints.files()[-arguments.average :], tokenizers, texts, arguments)
+        finish(checkpoints.files[-arguments.average :], tokenizers, texts, arguments)
 
 
 def positive(text):
@@ -118,23 +118,6 @@ def parse_arguments(argv=None):
     add("--data-dir", default=None, help="folder for the data; TFDS' own by default")
     add("--show", action="store_true", help="train nothing: check and compare what --out holds")
     return parser.parse_args(argv)
-
-
-def place_among_workers():
-    """Returns how many workers `TF_CONFIG` names, and which of them this is; number 0 writes and reports."""
-    config = json.loads(os.environ.get("TF_CONFIG", "{}"))
-    chiefs, workers = (len(config.get("cluster", {}).get(kind, ())) for kind in ("chief", "worker"))
-    task = config.get("task", {"type": "worker", "index": 0})
-    return max(1, chiefs + workers), int(task["index"]) + (chiefs if task["type"] == "worker" else 0)
-
-
-def new_strategy(devices, num_workers):
-    """Returns how to train: on several machines, on several devices of one, or plainly."""
-    if num_workers > 1:
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    gpus = [f"GPU:{i}" for i in range(len(tf.config.list_physical_devices("GPU")))]
-    devices = devices or (gpus if len(gpus) > 1 else None)
-    return tf.distribute.MirroredStrategy(devices) if devices else tf.distribute.get_strategy()
 
 
 def keep_arguments(arguments):
@@ -234,78 +217,8 @@ def new_model(tokenizers, arguments):
         optimizer=keras.optimizers.AdamW(schedule, weight_decay=0.01, beta_2=0.98, clipnorm=1.0),
         loss=training.MaskedCrossentropy(label_smoothing=0.1),
     )
-    model.optimizer.build(model.trainable_variables)  # so that checkpoints find its state
+    model.optimizer.build(model.trainable_variables)  # in the strategy's scope, for the checkpoints
     return model
-
-
-def fit(model, batches, validation, strategy, callbacks, first_epoch, epochs):
-    """Trains a model on its worker's share of the batches."""
-    follow = data.FollowEpochs(batches)
-    datasets = follow.dataset, validation.epoch(0)
-    if strategy.num_replicas_in_sync > 1:
-        # Keras would read a batch before the first epoch, and fail to take the mean of its ids, to build what is built.
-        model._maybe_symbolic_build = lambda *_, **__: None
-    if batches.num_shards > 1:
-        mend_for_workers(model)
-        datasets = [dealt(each, strategy, strategy.num_replicas_in_sync // batches.num_shards) for each in datasets]
-    model.fit(
-        datasets[0],
-        validation_data=datasets[1],
-        initial_epoch=first_epoch,
-        epochs=epochs,
-        callbacks=[follow, *callbacks],
-        shuffle=False,
-        verbose="auto" if batches.shard_index == 0 else 0,
-    )
-
-
-def dealt(dataset, strategy, num_replicas):
-    """Returns a worker's batches with their rows dealt to its replicas; TensorFlow would share them among workers."""
-
-    def deal(*batch):
-        return tf.nest.map_structure(lambda rows: tf.stack(tf.split(rows, num_replicas)), batch)
-
-    parts = dataset.map(deal).unbatch()
-    parts = parts.apply(tf.data.experimental.assert_cardinality(dataset.cardinality() * num_replicas))
-    return strategy.distribute_datasets_from_function(lambda context: parts)
-
-
-def mend_for_workers(model):
-    """Makes `fit` run on several workers, where Keras 3 fails: https://github.com/keras-team/keras/issues/20585.
-
-    It averages the figures of the replicas over a first axis, so they get one.
-    """
-    for name in ("train_step", "test_step"):
-        step = getattr(model, name)
-        setattr(model, name, lambda batch, step=step: {key: value[None] for key, value in step(batch).items()})
-
-
-class Checkpoints(keras.callbacks.Callback):
-    """Keeps weights and optimizer after each of the last epochs, in files that are whole or not there."""
-
-    def __init__(self, folder, number):
-        super().__init__()
-        self.folder = folder
-        self.number = number
-
-    def files(self):
-        """Returns the paths, the last epoch's last."""
-        return sorted(self.folder.glob("[0-9]*.weights.h5"))
-
-    def restore(self, model):
-        """Gives a model the last epoch's state, if there is one; returns how many epochs were done."""
-        if not self.files():
-            return 0
-        model.load_weights(self.files()[-1])
-        return int(self.files()[-1].name.split(".")[0])
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.folder.mkdir(exist_ok=True)
-        draft = self.folder / "draft.weights.h5"
-        self.model.save_weights(draft)
-        draft.replace(self.folder / f"{epoch + 1:05}.weights.h5")
-        for old in self.files()[: -self.number]:
-            old.unlink()
 
 
 class Figures(keras.callbacks.Callback):

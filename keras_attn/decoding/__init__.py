@@ -1,7 +1,8 @@
 """Generation: one loop over a model's steps, strategies that choose tokens, processors that change logits."""
 
+from keras_attn.decoding.batched import generate_batches
 from keras_attn.decoding.beam import Beam
-from keras_attn.decoding.loop import Request, generate, generate_batches, search
+from keras_attn.decoding.loop import Request, generate, search
 from keras_attn.decoding.processors import BannedTokens, MinLength, Processor, RepetitionPenalty
 from keras_attn.decoding.strategies import Generated, Greedy, Picking, Problem, Sample, Strategy
 

@@ -1,6 +1,7 @@
-"""What Keras lacks to train sequence models: a loss, metrics, schedules, averaged checkpoints, word dropout."""
+"""What Keras lacks to train sequence models: a loss, metrics, schedules, checkpoints and their mean, word dropout."""
 
 from keras_attn.training.averaging import average_weights
+from keras_attn.training.checkpoints import Checkpoints
 from keras_attn.training.losses import MaskedCrossentropy
 from keras_attn.training.metrics import EditDistance, Perplexity, SequenceAccuracy, TokenAccuracy
 from keras_attn.training.schedules import InverseSquareRoot, LinearDecay, LinearWarmup
@@ -9,6 +10,7 @@ from keras_attn.training.word_dropout import WordDropout
 
 __all__ = [
     "BleuScore",
+    "Checkpoints",
     "EditDistance",
     "InverseSquareRoot",
     "LinearDecay",

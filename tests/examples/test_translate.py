@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 
+import devices
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -210,9 +211,9 @@ def test_two_workers_train_on_disjoint_rows(tmp_path, tsv, environment):
 def test_tf_config_says_which_worker_this_is_and_how_to_train(monkeypatch, config, place):
     monkeypatch.setenv("TF_CONFIG", config)
     monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda: "several workers")
-    assert translate.place_among_workers() == place
+    assert devices.place_among_workers() == place
     several = place[0] > 1
-    strategy = translate.new_strategy(None, place[0])
+    strategy = devices.new_strategy(None, place[0])
     assert strategy == "several workers" if several else strategy is tf.distribute.get_strategy()
 
 
@@ -273,7 +274,7 @@ def test_a_workers_rows_are_dealt_to_its_replicas():
     batches = tf.data.Dataset.from_tensor_slices(
         ({"source": np.arange(24).reshape(3, 4, 2)}, np.arange(12).reshape(3, 4, 1))
     )
-    parts = translate.dealt(batches, Workers(), num_replicas=2)
+    parts = devices.dealt(batches, Workers(), num_replicas=2)
     assert parts.cardinality() == 6
     parts = list(parts.as_numpy_iterator())
     assert all(inputs["source"].shape == (2, 2) and labels.shape == (2, 1) for inputs, labels in parts)

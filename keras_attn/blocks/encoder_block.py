@@ -1,0 +1,122 @@
+"""The Transformer's encoder block: self-attention and feed-forward in a residual stream."""
+
+import functools
+
+from keras import ops
+
+from keras_attn import masks
+from keras_attn.residual import PostNorm
+from keras_attn.self_attention import MultiHeadSelfAttention
+from keras_attn.slots import register
+from keras_attn.sublayers import Aside, Block, stepwise, with_scores
+
+
+@register
+class EncoderBlock(Block):
+    """Self-attention and feed-forward, each wired into the residual stream.
+
+    With `residual=PostNorm()`: `h = Norm(x + SelfAttention(x))`, `y = Norm(h + FeedForward(h))`.
+    With `mask=Causal()` this is the decoder-only (GPT) block.
+
+    Args:
+        num_heads: Number of heads of the default attention.
+        hidden_size: Inner size of the default feed-forward layer.
+        dropout: Rate at which each sublayer's outputs are dropped in training.
+        mask: Static pattern of the self-attention, for instance `masks.Window(128)`.
+        position: For instance `Rotary()`.
+        residual: `PostNorm()`, `PreNorm()`, `InnerNorm()` or your own wiring.
+        feed_forward: A layer `[B, T, D] -> [B, T, D]` in place of `FeedForward(hidden_size)`.
+        attention: A layer in place of `MultiHeadSelfAttention(num_heads, ...)`.
+
+    Call arguments:
+        inputs: `[B, T, D]`.
+        mask, inputs_mask, attention_mask, segment_ids, positions, return_attention_scores: As
+            for `MultiHeadSelfAttention`.
+
+    Returns:
+        `[B, T, D]`, or that and the scores `[B, H, T, T]`.
+
+    Masks as for `MultiHeadSelfAttention`; padded inputs count as zeros.
+
+    Raises:
+        ValueError: For shapes or slots that do not fit, or a slot of another dtype policy.
+
+    Example:
+    >>> import numpy as np
+    >>> from keras_attn import EncoderBlock
+    >>> EncoderBlock(num_heads=4, hidden_size=64)(np.ones((2, 5, 16), "float32")).shape.as_list()
+    [2, 5, 16]
+
+    References:
+        Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762, section 3.1.
+    """
+
+    axes = MultiHeadSelfAttention.axes
+    score_masks = MultiHeadSelfAttention.score_masks
+    num_sublayers = 2
+
+    def __init__(
+        self,
+        num_heads,
+        hidden_size,
+        dropout=0.1,
+        mask=None,
+        position=None,
+        residual=PostNorm(),  # noqa: B008 - slots never change
+        feed_forward=None,
+        attention=None,
+        **kwargs,
+    ):
+        super().__init__(num_heads, hidden_size, dropout, mask, position, residual, feed_forward, attention, **kwargs)
+
+    def build(self, inputs_shape):
+        self._build_around(inputs_shape)
+
+    def call(
+        self,
+        inputs,
+        mask=None,
+        inputs_mask=None,
+        attention_mask=None,
+        segment_ids=None,
+        positions=None,
+        return_attention_scores=False,
+        training=None,
+    ):
+        padding = masks.real_positions(masks.first_given(mask, inputs_mask), segment_ids)
+        named = {"mask": padding, "attention_mask": attention_mask, "segment_ids": segment_ids, "positions": positions}
+        named |= {"return_attention_scores": return_attention_scores, "training": training}
+        attend = Aside(lambda x: with_scores(self.attention(x, **named)))
+        feed = functools.partial(self._feed, training=training)
+        y = self._wire(masks.hide(inputs, padding), attend, feed, training=training)
+        return (y, attend.kept) if return_attention_scores else y
+
+    def init_state(self, batch_size=1, max_length=None, cache=None):
+        """Returns the state before the first step, as `MultiHeadSelfAttention.init_state` does."""
+        return stepwise("attention", self.attention).init_state(batch_size, max_length, cache)
+
+    def step(self, inputs, state, index, return_attention_scores=False):
+        """One position of the call; arguments and returns as `MultiHeadSelfAttention.step`."""
+
+        def step(x):
+            outputs, new_state = self.attention.step(x, state, index, return_attention_scores=return_attention_scores)
+            y, scores = with_scores(outputs)
+            return y, (scores, new_state)
+
+        attend = Aside(step)
+        y = self._wire(ops.cast(inputs, self.compute_dtype), attend, self._feed_one)
+        scores, state = attend.kept
+        return ((y, scores) if return_attention_scores else y), state
+
+    def prefill(self, inputs, lengths, max_length, cache=None):
+        """The call for the first positions, and the state after; as `MultiHeadSelfAttention.prefill`."""
+        padding = ops.arange(ops.shape(inputs)[1])[None] < ops.cast(lengths, "int32")[:, None]
+        attend = Aside(lambda x: self.attention.prefill(x, lengths, max_length, cache))
+        y = self._wire(masks.hide(ops.cast(inputs, self.compute_dtype), padding), attend, self._feed)
+        return y, attend.kept
+
+    def compute_output_shape(self, inputs_shape):
+        return tuple(inputs_shape)
+
+    def compute_output_spec(self, inputs, *args, return_attention_scores=False, **kwargs):
+        return self.attention.compute_output_spec(inputs, return_attention_scores=return_attention_scores)
