@@ -17,10 +17,9 @@ import itertools
 import json
 import os
 import pathlib
-import resource
-import subprocess
 import sys
-import time
+
+from measuring import best_of, peak_megabytes, product_rate, run
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 HEADS, HEAD_SIZE = 8, 64
@@ -65,7 +64,7 @@ def main():
 
 def compare(arguments):
     """Measures all that was asked for and prints it as a table."""
-    rate = run(who="roof", length=2048)["rate"]
+    rate = run(__file__, who="roof", length=2048)["rate"]
     print(f"matrix products of this machine: {rate / 1e9:.0f} GFLOP/s in float32")
     print(
         f"{'work':8} {'causal':6} {'mode':5} {'length':>6} {'who':>10} "
@@ -82,7 +81,7 @@ def compare(arguments):
                 print(f"{work:8} {causal:6} {mode:5} {length:6} {who:>10}  left out: its scores would not fit")
                 continue
             case = {"who": who, "length": length, "work": work, "causal": causal == "yes", "mode": mode}
-            row = {**case, **run(**case, window=arguments.window, free=arguments.free)}
+            row = {**case, **run(__file__, **case, window=arguments.window, free=arguments.free)}
             peer = row["seconds"] if who == "keras" else peer
             row["ratio"] = row["seconds"] / peer if peer else None
             row["rate"] = useful_products(length, causal == "yes", work, arguments.window) / row["seconds"] / rate
@@ -103,34 +102,17 @@ def useful_products(length, causal, work, window):
     return (8 * length * SIZE**2 + 4 * seen * SIZE) * (3 if work == "both" else 1)
 
 
-def run(**case):
-    """Runs one case in a process of its own and returns its figures."""
-    command = [sys.executable, __file__, "--one", json.dumps(case)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{case} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
 def measure(who, length, work="both", causal=True, mode=None, window=None, free=False, repeats=5):
     """Returns the least seconds of a few calls and the peak memory they took beyond what stood before."""
     if who == "roof":
-        return {"rate": matrix_product_rate(length)}
+        return {"rate": product_rate(length)}
     if who == "torch":
         call = torch_call(length, work, causal)
     else:
         call = CALLS[BACKEND](keras_layer(who, length, causal, window), length, work, mode or MODES[0], free)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    call()
-    seconds, begin = [], time.perf_counter()
-    while len(seconds) < repeats or (time.perf_counter() - begin < 1 and len(seconds) < 200):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return {
-        "seconds": min(seconds),
-        "megabytes": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024,
-    }
+    before = peak_megabytes()
+    seconds = best_of(call, repeats, seconds=1)
+    return {"seconds": seconds, "megabytes": peak_megabytes() - before}
 
 
 def keras_layer(who, length, causal, window):
@@ -222,21 +204,6 @@ def torch_call(length, work, causal):
     return call
 
 
-def matrix_product_rate(size):
-    """Floating-point operations a second of a large product."""
-    import tensorflow as tf
-
-    matrix = tf.random.normal((size, size))
-    product = tf.function(lambda m: tf.matmul(m, m)[0, 0])
-    product(matrix)
-    best = 1e9
-    for _ in range(10):
-        start = time.perf_counter()
-        product(matrix).numpy()
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
-
-
 def tune():
     """Finds from where on blockwise, and the backend's own kernel, are the faster in a training step."""
     sys.path.insert(0, str(MEASURED.parent))
@@ -263,7 +230,7 @@ def shortest(who, lengths, case):
     """Returns the shortest of the lengths from which on a kernel is no slower than the dense one, or None."""
     found = None
     for length in reversed(lengths):
-        seconds = {each: run(who=each, length=length, **case)["seconds"] for each in ("dense", who)}
+        seconds = {each: run(__file__, who=each, length=length, **case)["seconds"] for each in ("dense", who)}
         ratio = seconds[who] / seconds["dense"]
         print(f"{BACKEND} {case} length {length}: {who} takes {ratio:.2f} of dense", flush=True)
         if ratio > 1:

@@ -22,7 +22,7 @@ PUBLISHED = {"Phonetisaurus": 33.9, "Transformer, 2 layers of 256 (g2p-seq2seq)"
 RUNS = {
     "transformer": [],
     "rnn": ["--model", "rnn", "--size", "256", "--dropout", "0.2", "--epochs", "12", "--policy", "float32"],
-    "transformer-stress": ["--config", "stress", "--epochs", "10"],
+    "transformer-stress": ["--config", "stress", "--epochs", "8"],
 }
 
 

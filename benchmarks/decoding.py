@@ -17,11 +17,9 @@ import itertools
 import json
 import os
 import pathlib
-import resource
-import subprocess
-import sys
 import tempfile
-import time
+
+from measuring import best_of, peak_megabytes, product_rate, run, stream_rate
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 WORDS, SIZE, HIDDEN, HEADS, LAYERS, SOURCE_LENGTH = 8000, 512, 2048, 8, 6, 25
@@ -58,7 +56,7 @@ def main():
 
 def compare(arguments):
     """Measures all that was asked for and prints it as a table."""
-    roof = run(who="roof", batch=0, beams=0, length=0)
+    roof = run(__file__, who="roof", batch=0, beams=0, length=0)
     print(f"this machine: {roof['products'] / 1e9:.0f} GFLOP/s in float32, {roof['stream'] / 1e9:.1f} GB/s from memory")
     print(f"{'batch':>5} {'beams':>5} {'length':>6} {'who':>18} {'tokens/s':>9} {'ratio':>6} {'MB':>6} {'roof':>5}")
     rows = []
@@ -69,7 +67,7 @@ def compare(arguments):
             if importlib.util.find_spec(PEERS.get(who, "keras")) is None:
                 print(f"{batch:5} {beams:5} {length:6} {who:>18}  left out: {PEERS[who]} is not installed")
                 continue
-            row = {**case, **run(**case)}
+            row = {**case, **run(__file__, **case)}
             peer = row["rate"] if who == "keras-hub-xla" else peer
             row["ratio"] = row["rate"] / peer if peer else None
             # A token costs two operations per weight, and a step reads each weight once.
@@ -90,18 +88,10 @@ def cache_cost():
     rows = []
     for who in ("graph", "xla", "graph-int8-cache"):
         for capacity in (32, 128, 512, 2048):
-            row = run(who=who, batch=8, beams=1, length=25, capacity=capacity)
+            row = run(__file__, who=who, batch=8, beams=1, length=25, capacity=capacity)
             rows.append({"who": who, "capacity": capacity, **row})
             print(f"{who:>18}: cache of {capacity:5} positions, {8e3 / row['rate']:6.2f} ms a step", flush=True)
     return rows
-
-
-def run(**case):
-    """Runs one case in a process of its own and returns its figures."""
-    done = subprocess.run([sys.executable, __file__, "--one", json.dumps(case)], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{case} failed:\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def measure(who, batch, beams, length, capacity=None):
@@ -110,15 +100,9 @@ def measure(who, batch, beams, length, capacity=None):
         return {"products": product_rate(), "stream": stream_rate()}
     makers = {"keras_hub": hub_call, "ctranslate2": ctranslate2_call}
     call = makers.get(PEERS.get(who), our_call)(who, batch, beams, length, *([] if capacity is None else [capacity]))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    call()
-    seconds, begin = [], time.perf_counter()
-    while len(seconds) < 3 or (time.perf_counter() - begin < 2 and len(seconds) < 50):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    return {"rate": batch * length / min(seconds), "megabytes": peak / 1024}
+    before = peak_megabytes()
+    seconds = best_of(call, repeats=3, seconds=2)
+    return {"rate": batch * length / seconds, "megabytes": peak_megabytes() - before}
 
 
 def sources(batch):
@@ -257,35 +241,6 @@ def ctranslate2_call(who, batch, beams, length):
     return lambda: translator.translate_batch(
         texts, beam_size=beams, min_decoding_length=length, max_decoding_length=length, max_batch_size=batch
     )
-
-
-def product_rate(size=2048):
-    """Floating-point operations a second of a large matrix product."""
-    import tensorflow as tf
-
-    matrix = tf.random.normal((size, size))
-    product = tf.function(lambda m: tf.matmul(m, m)[0, 0])
-    return 2 * size**3 / best_of(lambda: product(matrix).numpy())
-
-
-def stream_rate(megabytes=256):
-    """Bytes a second that a sum over a large array reads."""
-    import tensorflow as tf
-
-    array = tf.zeros((megabytes * 2**18,))
-    total = tf.function(tf.reduce_sum)
-    return megabytes * 2**20 / best_of(lambda: total(array).numpy())
-
-
-def best_of(call, repeats=10):
-    """Returns the least seconds of some calls, after one to warm up."""
-    call()
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
 
 
 def StopAfter(length):  # noqa: N802 - makes a strategy

@@ -96,7 +96,7 @@ def main(argv=None):
 
 def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=24, help="rounds through the training words")
+    parser.add_argument("--epochs", type=int, default=20, help="rounds through the training words")
     parser.add_argument("--model", choices=["transformer", "rnn"], default="transformer", help="which recipe")
     parser.add_argument("--layers", type=int, default=4, help="encoder blocks, and as many decoder blocks")
     parser.add_argument("--size", type=int, default=256, help="size of the embeddings and of every block")

@@ -53,7 +53,7 @@ def test_work_counts_half_of_the_products_under_a_causal_mask():
 
 @pytest.mark.slow
 def test_the_cmudict_benchmark_trains_what_is_missing_and_prints_the_table(tmp_path):
-    tiny = ["--epochs", "1", "--size", "8", "--limit", "90", "--words", "5", "--batch-size", "16", "--warmup", "2"]
+    tiny = ["--epochs", "1", "--size", "8", "--limit", "90", "--words", "5", "--tokens", "160", "--warmup", "2"]
     folders = ["--out", str(tmp_path / "runs"), "--data-dir", str(tmp_path / "data")]
     command = [sys.executable, ROOT / "benchmarks" / "cmudict.py", "--runs", "rnn", *tiny, *folders]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -1,9 +1,10 @@
 """Dense attention: builds all scores `[B, H, T, S]`. The definition that other kernels must meet."""
 
+import keras
 from keras import ops
 
 from keras_attn.kernels.dropout import kept
-from keras_attn.kernels.softmax import masked_softmax, score_operands, softmax_of_visible, wide
+from keras_attn.kernels.softmax import masked_softmax, softmax_of_visible, wide
 
 
 def dense_attention(query, key, value, visible, bias, sinks, scale, softcap, dropout, seed, return_scores):
@@ -57,3 +58,10 @@ def _unfold_groups(tensor, groups, length):
         return tensor
     batch, heads, folded, size = ops.shape(tensor)
     return ops.reshape(tensor, (batch, heads * groups, folded // groups if length is None else length, size))
+
+
+def score_operands(query, key):
+    """Returns queries and keys in a dtype whose range holds their products: float16's does not."""
+    if keras.backend.standardize_dtype(query.dtype) == "float16":
+        return ops.cast(query, "float32"), ops.cast(key, "float32")
+    return query, key

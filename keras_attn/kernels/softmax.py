@@ -32,13 +32,6 @@ def softmax_of_visible(scores, visible=None):
     return ops.softmax(scores if visible is None else ops.where(visible, scores, LOWEST), axis=-1)
 
 
-def score_operands(query, key):
-    """Returns queries and keys in a dtype whose range holds their products: float16's does not."""
-    if keras.backend.standardize_dtype(query.dtype) == "float16":
-        return ops.cast(query, "float32"), ops.cast(key, "float32")
-    return query, key
-
-
 def wide(dtype):
     """Returns the dtype in which softmax, positions and norms run: float32, or float64 for float64."""
     return "float64" if keras.backend.standardize_dtype(dtype) == "float64" else "float32"
