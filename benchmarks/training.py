@@ -39,11 +39,16 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lengths", nargs="+", default=[*LENGTHS], choices=[*LENGTHS], help="whose lengths")
     parser.add_argument("--pairs", type=int, default=20_000, help="pairs in the data set")
-    parser.add_argument("--tokens", type=int, default=4096, help="useful tokens in a batch, both sides together")
-    parser.add_argument("--positions", type=int, default=128, help="positions of a packed row, both sides together")
+    parser.add_argument("--tokens", type=int, default=8192, help="useful tokens in a batch, both sides together")
+    parser.add_argument(
+        "--positions",
+        type=int,
+        default=64,
+        help="positions of a packed row, both sides together; room for the longest text in any case",
+    )
     parser.add_argument("--buckets", type=int, default=8, help="number of buckets")
     parser.add_argument(
-        "--steps", type=int, default=20, help="training steps of each layout in a round, at most an epoch"
+        "--steps", type=int, default=10, help="training steps of each layout in a round, at most an epoch"
     )
     parser.add_argument("--rounds", type=int, default=3, help="rounds, of which the best counts")
     parser.add_argument("--layers", type=int, default=4, help="encoder blocks, and as many decoder blocks")

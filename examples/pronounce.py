@@ -96,13 +96,13 @@ def main(argv=None):
 
 def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=20, help="rounds through the training words")
+    parser.add_argument("--epochs", type=int, default=16, help="rounds through the training words")
     parser.add_argument("--model", choices=["transformer", "rnn"], default="transformer", help="which recipe")
     parser.add_argument("--layers", type=int, default=4, help="encoder blocks, and as many decoder blocks")
     parser.add_argument("--size", type=int, default=256, help="size of the embeddings and of every block")
     parser.add_argument("--heads", type=int, default=4, help="heads of each attention")
     parser.add_argument("--hidden", type=int, default=768, help="inner size of the feed-forward layers")
-    parser.add_argument("--dropout", type=float, default=0.15, help="share of the values dropped in training")
+    parser.add_argument("--dropout", type=float, default=0.1, help="share of the values dropped in training")
     parser.add_argument("--tokens", type=int, default=2560, help="positions of a batch on each side")
     parser.add_argument("--learning-rate", type=float, default=1.2e-3, help="highest learning rate, after the warm-up")
     parser.add_argument("--warmup", type=int, default=1000, help="batches over which the learning rate rises")
