@@ -17,6 +17,7 @@ import sys
 sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent / "examples")
 
 import pronounce  # noqa: E402 - found only now
+import run_folder  # noqa: E402
 
 PUBLISHED = {"Phonetisaurus": 33.9, "Transformer, 2 layers of 256 (g2p-seq2seq)": 31.0}  # percent, without stress
 RUNS = {
@@ -32,8 +33,11 @@ def main(argv=None):
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/cmudict"), help="folder of the runs")
     arguments, more = parser.parse_known_args(argv)  # the rest goes to examples/pronounce.py
     for name in arguments.runs:
-        if not (arguments.out / name / "figures.json").exists():
-            pronounce.main([*RUNS[name], *more, "--out", str(arguments.out / name)])
+        options = [*RUNS[name], *more, "--out", str(arguments.out / name)]
+        if (arguments.out / name / "figures.json").exists():
+            run_folder.check_arguments(arguments.out / name, pronounce.parse_arguments(options), pronounce.MAY_CHANGE)
+        else:
+            pronounce.main(options)
     print(f"{'word error on CMUdict':45} {'greedy':>8} {'4 beams':>8} {'weights':>11} {'minutes':>8}")
     for name, error in PUBLISHED.items():
         print(f"{name + ', published':45} {'':8} {error:7.1f}%")
@@ -45,7 +49,8 @@ def row(name, folder):
     """Returns the line of a finished run."""
     figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
     with (folder / "history.csv").open() as file:
-        seconds = sum(float(epoch["seconds"]) for epoch in csv.DictReader(file))
+        # An epoch that was interrupted stands there twice.
+        seconds = sum({epoch["epoch"]: float(epoch["seconds"]) for epoch in csv.DictReader(file)}.values())
     errors = figures["word_error"]
     return (
         f"{name + ', ours':45} {errors['greedy']:8.2%} {errors['four beams']:8.2%} "

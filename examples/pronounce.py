@@ -22,6 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+import run_folder
 import tensorflow as tf
 from cmudict_dataset import load
 from keras.quantizers import Int8QuantizationConfig
@@ -38,6 +39,7 @@ STRATEGIES = {
     "four beams": BEAMS,
     "four beams, length penalty 0.6": decoding.Beam(width=4, length_penalty=0.6),
 }
+MAY_CHANGE = {"words", "out", "data_dir", "show"}  # where a training goes on
 DEFAULT_OUT = pathlib.Path(__file__).parent.parent / "savedmodels" / "pronounce"
 
 
@@ -51,8 +53,8 @@ def main(argv=None):
     backup = arguments.out / "backup"
     goes_on = (backup / "last").exists()
     if goes_on:
+        run_folder.check_arguments(arguments.out, arguments, MAY_CHANGE)
         print(f"goes on with the training kept in {backup}; remove that folder to start anew")
-    backup.mkdir(parents=True, exist_ok=True)
     train, validation = entries("train", arguments, arguments.limit), entries("validation", arguments, arguments.words)
     test = entries("test", arguments, arguments.limit and max(10, arguments.limit // 9))  # a ninth of the train split
     letters, phonemes = Characters(sorted(set("".join(train))), lowercase=True), Words()
@@ -66,6 +68,8 @@ def main(argv=None):
         f"{len(train):,} words to train on, {len(phonemes.tokens)} phonemes, {model.count_params():,} weights, "
         f"ready after {time.time() - begin:.0f} s"
     )
+    backup.mkdir(parents=True, exist_ok=True)
+    run_folder.keep_arguments(arguments.out, arguments)
     pronounce = Pronouncer(model, letters, phonemes)
     follow = data.FollowEpochs(batches)
     callbacks = [  # in this order: figures, what writes them, and last the place to go on from

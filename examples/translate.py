@@ -21,6 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import devices
 import keras
+import run_folder
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
@@ -29,6 +30,7 @@ from keras_attn.text import SentencePiece
 
 HELD_OUT = 50  # of a file without another for validation, every fiftieth line is not trained on
 NUM_SAMPLES = 5
+WAIT = 3600  # seconds that the other workers wait for the tokenizers
 # What a training that goes on may have anew.
 NOT_OF_TRAINING = {"epochs", "average", "beams", "bleu_every", "bleu_pairs", "bleu_tokenize", "devices", "data_dir"}
 NOT_OF_TRAINING |= {"out", "show"}
@@ -46,8 +48,7 @@ def main(argv=None):
     keras.config.set_dtype_policy(arguments.policy)
     if arguments.deterministic:
         tf.config.experimental.enable_op_determinism()
-    if worker == 0:
-        keep_arguments(arguments)
+    run_folder.check_arguments(arguments.out, arguments, NOT_OF_TRAINING)
     pairs, held_out = pairs_of(arguments)
     tokenizers = kept_tokenizers(arguments.out, lambda: texts_of(pairs), arguments, makes=worker == 0)
     batches, validation = (
@@ -60,6 +61,7 @@ def main(argv=None):
     first_epoch = checkpoints.restore(model)
     callbacks = []
     if worker == 0:
+        run_folder.keep_arguments(arguments.out, arguments)
         data.stats(batches)
         print(f"{model.count_params():,} weights, {strategy.num_replicas_in_sync} replicas, {first_epoch} epochs done")
         texts = [side[: arguments.bleu_pairs] for side in texts_of(held_out)]
@@ -77,6 +79,13 @@ def positive(text):
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be an integer of at least 1. Received: {text!r}")
     return int(text)
+
+
+def share(text):
+    """Returns the number that a text of the command line says, if it is in [0, 1)."""
+    if not 0 <= float(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a number in [0, 1). Received: {text!r}")
+    return float(text)
 
 
 def parse_arguments(argv=None):
@@ -97,7 +106,7 @@ def parse_arguments(argv=None):
     add("--size", type=positive, default=256, help="size of the embeddings and of every block")
     add("--heads", type=positive, default=4, help="heads of each attention")
     add("--hidden", type=positive, default=1024, help="inner size of the feed-forward layers")
-    add("--dropout", type=float, default=0.1, help="share of the values dropped in training")
+    add("--dropout", type=share, default=0.1, help="share of the values dropped in training")
     add("--learning-rate", type=float, default=1e-3, help="highest learning rate, after the warm-up")
     add("--warmup", type=positive, default=2000, help="batches over which the learning rate rises")
     add("--policy", default="mixed_bfloat16", help="dtype policy of the layers")
@@ -120,21 +129,6 @@ def parse_arguments(argv=None):
     return parser.parse_args(argv)
 
 
-def keep_arguments(arguments):
-    """Writes the arguments into the folder; raises a `ValueError` if it holds a training with others."""
-    path = arguments.out / "arguments.json"
-    given = {name: str(value) if isinstance(value, pathlib.Path) else value for name, value in vars(arguments).items()}
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else given
-    for name in given.keys() - NOT_OF_TRAINING:
-        if given[name] != known.get(name):
-            raise ValueError(
-                f"{arguments.out} holds a training with {name}={known.get(name)!r}; remove it to start anew. "
-                f"Received: {name}={given[name]!r}."
-            )
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(given, indent=1), encoding="utf-8")
-
-
 class Lines(data.Tsv):
     """A file of pairs: every so many-th of its lines, or all the others."""
 
@@ -153,7 +147,13 @@ def pairs_of(arguments):
         load = {"as_supervised": True, "data_dir": arguments.data_dir}
         return [tfds.load(arguments.dataset, split=split, **load) for split in ("train", arguments.validation_split)]
     if arguments.validation_tsv is None:
-        return [Lines(arguments.tsv, held_out) for held_out in (False, True)]
+        pairs, held_out = (Lines(arguments.tsv, held_out) for held_out in (False, True))
+        if not any(True for _ in held_out.read(data.Report())):
+            raise ValueError(
+                f"Every {HELD_OUT}th line of --tsv is for validation, so there must be as many; "
+                f"or give --validation-tsv. Received: {arguments.tsv}."
+            )
+        return pairs, held_out
     return data.Tsv(arguments.tsv), data.Tsv(arguments.validation_tsv)
 
 
@@ -175,7 +175,9 @@ def kept_tokenizers(out, texts, arguments, makes):
     """Returns the tokenizers of both sides that a folder holds; one worker makes them if there are none yet."""
     folders = [out / "source", out / "target"]
     if makes and not all(folder.exists() for folder in folders):
-        for folder, side in zip(folders, texts(), strict=True):
+        sides = texts()
+        run_folder.keep_arguments(out, arguments)  # not before the data could be read
+        for folder, side in zip(folders, sides, strict=True):
             if not folder.exists():
                 tokenizer = SentencePiece()
                 tokenizer.adapt(side, arguments.vocabulary, verbose=0)
@@ -183,7 +185,10 @@ def kept_tokenizers(out, texts, arguments, makes):
                 draft.mkdir(exist_ok=True)
                 tokenizer.save_assets(draft)
                 draft.replace(folder)
+    give_up = time.time() + WAIT
     while not all(folder.exists() for folder in folders):
+        if time.time() > give_up:
+            raise TimeoutError(f"The first worker has made no tokenizers in {out} within {WAIT} s.")
         time.sleep(1)
     return [SentencePiece(folder / SentencePiece.asset_name, arguments.max_length) for folder in folders]
 

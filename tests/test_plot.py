@@ -261,6 +261,9 @@ def test_what_a_callback_refuses():
             (SOURCE, TARGET, None, [["a"]]),
             r"`target_tokens` must be lists of \[3, 2\] tokens. Received: lists of \[1\]",
         ),
+        (([[5, 2], [0, 0]], TARGET), "`source` must hold integer ids, in each row one that is not padding"),
+        ((SOURCE, TARGET + 0.5), "`target` must hold integer ids.* Received: target.dtype=float64"),
+        (([[5, 2], [5]], TARGET), r"`source` must have rows of one length. Received: rows of \[2, 1\]"),
     ]:
         with pytest.raises(ValueError, match=message):
             plot.AttentionMaps("logs", *arguments)
@@ -270,3 +273,30 @@ def test_what_a_callback_refuses():
         ValueError, match=r"`model` must have `attention_scores\(source, target\)`. Received: a Sequential"
     ):
         plot.AttentionMaps("logs", SOURCE, TARGET).set_model(keras.Sequential())
+
+
+def test_ids_that_a_model_does_not_know_are_refused_before_the_training(tmp_path):
+    model = models.RNNSeq2Seq(5, 5, size=4)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    ids = np.ones((1, 2), "int32")
+    with pytest.raises(ValueError, match="ids"):
+        callbacks = [plot.AttentionMaps(tmp_path, ids + 6, ids)]
+        model.fit({"source": ids, "target": ids}, ids, callbacks=callbacks, verbose=0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_tokens_as_tokenizers_give_them_back(scores):
+    tokens = ["é", "b", "c", "d", "e"]
+    for given in ([token.encode() for token in tokens], np.array([token.encode() for token in tokens], object)):
+        (panel,) = panels(plot.heat_map(scores[0], given))
+        assert [label.get_text() for label in panel.get_xticklabels()] == tokens
+
+
+def test_a_title_may_have_lines(scores):
+    figure = plot.heat_map(scores[0], title="one\ntwo")
+    assert figure.get_suptitle() == "one\ntwo"
+
+
+def test_an_alignment_needs_tokens(scores):
+    with pytest.raises(ValueError, match="`target_tokens` must be tokens. Received: None"):
+        plot.alignment(scores[0], list("abcde"), None)

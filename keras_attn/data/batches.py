@@ -12,6 +12,7 @@ from keras_attn.data.layouts import Layout
 from keras_attn.data.order import Order
 from keras_attn.data.pairs import Pairs
 from keras_attn.data.rows import Place, lay_out
+from keras_attn.special_ids import UNKNOWN_ID
 
 
 class Batches:
@@ -77,12 +78,15 @@ class Batches:
         for index in np.flatnonzero(~fits):
             source, target = lengths[index]
             self.report.drop("no room in the layout", self.pairs.numbers[index], f"{source} -> {target} positions")
-        self.report.num_kept = int(fits.sum())
+        kept = np.flatnonzero(fits)
+        self.report.num_kept, self.report.num_cut = len(kept), int(self.pairs.cut[kept].sum())
+        sides = self.pairs.source, self.pairs.target
+        self.report.num_unknown = sum(int((side.take(kept) == UNKNOWN_ID).sum()) for side in sides)
         if not self.report.num_kept:
             raise ValueError(f"`layout` must have room for at least one pair. Received: {self.layout}, {self.report}")
         if verbose and not fits.all():
             print(self.report)
-        return np.flatnonzero(fits)
+        return kept
 
     def __len__(self):
         """Number of batches of every epoch."""
@@ -109,6 +113,9 @@ class Batches:
     def shard(self, num_shards, index):
         """Returns one worker's share: every n-th row of each batch, so that shapes and steps stay in line.
 
+        TensorFlow leaves the datasets of a share as they are, also where it would share others
+        among the workers of a `tf.distribute` strategy.
+
         Args:
             num_shards: Number of workers n, a divisor of every batch's rows.
             index: Which of them, from 0.
@@ -117,7 +124,8 @@ class Batches:
             ValueError: If the batches cannot be shared so.
         """
         check_positive("num_shards", num_shards)
-        if not 0 <= index < num_shards:
+        check_count("index", index)
+        if index >= num_shards:
             raise ValueError(f"`index` must be in 0 ... {num_shards - 1}. Received: index={index!r}.")
         sizes = [shape.num_rows for shape in self.shapes]
         if self.num_shards > 1 or any(size % num_shards for size in sizes):
@@ -160,7 +168,8 @@ class Batches:
         inputs = {f"source{part}": tf.TensorSpec((rows, source), "int32") for part in parts}
         inputs |= {f"target{part}": labels for part in parts}
         options = tf.data.Options()
-        options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
+        policies = tf.data.experimental.AutoShardPolicy
+        options.experimental_distribute.auto_shard_policy = policies.OFF if self.num_shards > 1 else policies.DATA
         dataset = tf.data.Dataset.from_generator(arrays, output_signature=(inputs, labels))
         return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
 

@@ -3,6 +3,9 @@
 import numpy as np
 
 from keras_attn.checks import check_positive
+from keras_attn.data.pairs import Pairs
+
+CANDIDATES = 512  # boundaries to choose from: the search takes their square in memory
 
 
 def boundaries(pairs, num_buckets):
@@ -13,7 +16,7 @@ def boundaries(pairs, num_buckets):
         num_buckets: Number of buckets at most.
 
     Raises:
-        ValueError: If `num_buckets` is no positive integer.
+        ValueError: If `pairs` are none, or `num_buckets` is no positive integer.
 
     Example:
     >>> from keras_attn import data
@@ -22,8 +25,10 @@ def boundaries(pairs, num_buckets):
     >>> data.boundaries(pairs, 2)  # the end id counts
     (4, 10)
     """
+    if not isinstance(pairs, Pairs):
+        raise ValueError(f"`pairs` must be `Pairs`, see `encode`. Received: {pairs.__class__.__name__}.")
     check_positive("num_buckets", num_buckets)
-    lengths, counts = np.unique(pairs.lengths.max(axis=1), return_counts=True)
+    lengths, counts = np.unique(rounded_up(pairs.lengths.max(axis=1)), return_counts=True)
     below = np.append(0, np.cumsum(counts))
     cost = lengths * (below[1:] - below[:-1, None])  # [first length, last length] of a bucket: its positions
     cost = np.where(np.tri(len(lengths), k=-1, dtype=bool), np.inf, cost)
@@ -39,3 +44,12 @@ def boundaries(pairs, num_buckets):
         if last < 0:
             break
     return tuple(reversed(found))
+
+
+def rounded_up(lengths):
+    """Returns lengths `[P]`, of many different ones each up to the next of `CANDIDATES` as frequent ones."""
+    different = np.unique(lengths)
+    if len(different) <= CANDIDATES:
+        return lengths
+    kept = np.unique(np.quantile(lengths, np.linspace(0, 1, CANDIDATES), method="higher"))
+    return kept[np.searchsorted(kept, lengths)]

@@ -1,6 +1,7 @@
 """Texts to ids, in parallel and once: what cannot be trained on is counted and left out."""
 
 import itertools
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -10,6 +11,7 @@ from keras_attn.data.pairs import Pairs, Ragged, ranges
 from keras_attn.data.readers import SIDES, Ids, numbered_chunks
 from keras_attn.data.report import Report
 from keras_attn.special_ids import END_ID, UNKNOWN_ID
+from keras_attn.text.lookup import WHITESPACE
 from keras_attn.text.tokenizer import Tokenizer
 
 CHUNK = 2048  # pairs that are tokenised at a time
@@ -23,13 +25,14 @@ def encode(dataset, source, target, limit=DropLonger(), verbose=1):  # noqa: B00
             or an iterable of such Python pairs. Texts are strings; ids are integers `[None]`.
         source, target: What reads each side: a tokenizer of `keras_attn.text`, or `Ids`.
         limit: What becomes of long pairs: `DropLonger(...)` or `CutLonger(...)`.
-        verbose: 1 prints the report where anything was left out or cut, 0 never does.
+        verbose: 1 prints the report where anything was left out, cut or unknown, 0 never does.
 
     Returns:
         `Pairs`, in the order of the data set.
 
-    Pairs that are broken, have an empty side, hold ids outside the vocabulary or are too long are
-    counted in `pairs.report`, the first of each kind with their number and text.
+    Pairs that are broken, not UTF-8, have a side without anything but whitespace, hold ids outside
+    the vocabulary or are too long are counted in `pairs.report`, the first of each kind with their
+    number and text. What a tokenizer's `max_length` would cut in serving is too long here too.
 
     Raises:
         ValueError: If `dataset` is none of these, or has no pair that can be trained on.
@@ -57,21 +60,43 @@ def encode(dataset, source, target, limit=DropLonger(), verbose=1):  # noqa: B00
     report.num_read = report.num_dropped + report.num_kept
     if not report.num_kept:
         raise ValueError(f"`dataset` must hold at least one pair that can be trained on. Received: {report}")
-    if verbose and (report.dropped or report.num_cut):
+    if verbose and (report.dropped or report.num_cut or report.num_unknown):
         print(report)
-    numbers, *arrays = (np.concatenate(parts) for parts in zip(*kept, strict=True))
-    return Pairs(numbers, Ragged(*arrays[:2]), Ragged(*arrays[2:]), report)
+    numbers, cut, *arrays = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+    return Pairs(numbers, Ragged(*arrays[:2]), Ragged(*arrays[2:]), cut, report)
+
+
+class Side(NamedTuple):
+    """One side of `n` pairs, as it comes from its tokenizer.
+
+    Attributes:
+        values: Flat ids.
+        counts: How many of them each text has, `[n]`.
+        texts: The strings `[n]`, or none where texts are ids.
+        broken: Which strings are not UTF-8, boolean `[n]`.
+        blank: Which strings are whitespace alone, boolean `[n]`.
+    """
+
+    values: Any
+    counts: Any
+    texts: Any
+    broken: Any
+    blank: Any
 
 
 def tokenize(chunk, readers):
-    """Returns the numbers `[n]`, and of each side the flat ids, their lengths `[n]` and the strings, if any."""
+    """Returns the numbers `[n]`, and each `Side` as tensors."""
     number, *sides = chunk
     encoded = []
     for side, reader in zip(sides, readers, strict=True):
-        side = side if isinstance(reader, Tokenizer) else as_ragged(side)
-        ids = reader.pieces(side)
-        texts = side if isinstance(reader, Tokenizer) else tf.zeros([0], "string")
-        encoded.append((ids.flat_values, ids.row_lengths(), texts))
+        if isinstance(reader, Tokenizer):
+            ids = reader.pieces(side)
+            broken = tf.strings.unicode_transcode(side, "UTF-8", "UTF-8", errors="replace") != side
+            marks = side, broken, tf.strings.regex_full_match(side, f"(?:{WHITESPACE})*")
+        else:
+            ids = reader.pieces(as_ragged(side))
+            marks = tf.zeros([0], "string"), *2 * [tf.zeros([ids.nrows()], "bool")]
+        encoded.append(Side(ids.flat_values, ids.row_lengths(), *marks))
     return number, *encoded
 
 
@@ -85,7 +110,7 @@ class Chunk:
 
     Args:
         number: Numbers of the pairs `[n]`.
-        source, target: Flat ids, lengths `[n]`, and strings `[n]` or none.
+        source, target: The `Side`s, arrays.
         readers: The tokenizer or `Ids` of each side.
         limit: The `Limit`.
         report: The `Report` that counts what is left out.
@@ -99,23 +124,27 @@ class Chunk:
         self.report = report
 
     def kept(self):
-        """Returns the numbers of the pairs that are kept, and each side's flat ids and lengths, end ids added."""
+        """Returns, of the pairs that are kept, the numbers, which were cut, and each side's ids and lengths.
+
+        Ids are flat, end ids added.
+        """
         good = np.ones(len(self.number), bool)
         lengths = {}
-        for side, (values, counts, _) in self.sides.items():
-            good = self._leave_out(good, counts == 0, f"empty {side}")
+        for side, (values, counts, _, broken, blank) in self.sides.items():
+            good = self._leave_out(good, broken, f"{side} not UTF-8")
+            good = self._leave_out(good, blank | (counts == 0), f"empty {side}")
             size = self.readers[side].vocabulary_size
             owner = np.repeat(np.arange(len(counts)), counts)
             strange = np.bincount(owner[(values < UNKNOWN_ID) | (values >= size)], minlength=len(counts)) > 0
             good = self._leave_out(good, strange, f"{side} ids outside {UNKNOWN_ID} ... {size - 1}")
-            lengths[side] = self.limit.cut(side, counts + 1)
-            bound = self.limit.bound(side)
+            bound = min(self.limit.bound(side), self.readers[side].max_length or np.inf)
+            lengths[side] = self.limit.cut(counts + 1, bound)
             good = self._leave_out(good, lengths[side] > bound, f"{side} of more than {bound} positions")
-        cut = [lengths[side] <= counts for side, (_, counts, _) in self.sides.items()]
+        cut = np.logical_or(*(lengths[name] <= side.counts for name, side in self.sides.items()))[good]
         self.report.num_kept += int(good.sum())
-        self.report.num_cut += int((good & np.logical_or(*cut)).sum())
+        self.report.num_cut += int(cut.sum())
         arrays = (self._with_ends(side, good, lengths[side][good]) for side in SIDES)
-        return self.number[good], *itertools.chain.from_iterable(arrays)
+        return self.number[good], cut, *itertools.chain.from_iterable(arrays)
 
     def _leave_out(self, good, bad, reason):
         """Counts the pairs that were good so far and are bad, and returns which remain good."""
@@ -126,7 +155,7 @@ class Chunk:
     def _text(self, i):
         """Returns a pair as a text to show."""
         shown = []
-        for values, counts, texts in self.sides.values():
+        for values, counts, texts, *_ in self.sides.values():
             start = int(counts[:i].sum())
             ids = [int(value) for value in values[start : start + min(counts[i], 10)]]
             shown.append(repr(texts[i].decode(errors="replace")) if len(texts) else str(ids))
@@ -134,7 +163,7 @@ class Chunk:
 
     def _with_ends(self, side, good, lengths):
         """Returns the flat int32 ids of one side with end ids, and their lengths `[n]`."""
-        values, counts, _ = self.sides[side]
+        values, counts, *_ = self.sides[side]
         starts = (np.cumsum(counts) - counts)[good]
         ids = np.full(int(lengths.sum()), END_ID, "int32")
         ends = np.cumsum(lengths)

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_attn.data.batches import Batches
+
 DRAWS_PER_EPOCH = 2**20  # what a layer draws in an epoch, or so
 
 
@@ -14,10 +16,15 @@ class FollowEpochs(keras.callbacks.Callback):
     this callback's `dataset` follows it. Hand both to `fit`: the dataset raises an error where the
     callback was left out. What Keras' layers draw by chance (dropout) becomes a function of their
     seeds and the epoch's number too, for Keras keeps no state of it in its backups: after
-    `keras.utils.set_random_seed`, a resumed training has the losses of one that was never killed.
+    `keras.utils.set_random_seed`, a training resumed after a whole epoch has the losses of one that
+    was never killed. (With `BackupAndRestore(save_freq=<batches>)` Keras goes on with the weights
+    of the middle of an epoch, and trains that epoch once more from its beginning.)
 
     Args:
         batches: The `Batches`.
+
+    Raises:
+        ValueError: If `batches` are none, and in `fit` for a `steps_per_epoch` that ends epochs early.
 
     Attributes:
         dataset: A `tf.data.Dataset` of the batches of the current epoch.
@@ -34,6 +41,8 @@ class FollowEpochs(keras.callbacks.Callback):
 
     def __init__(self, batches):
         super().__init__()
+        if not isinstance(batches, Batches):
+            raise ValueError(f"`batches` must be `Batches`. Received: {batches.__class__.__name__}.")
         self.batches = batches
         self.epoch = 0
         self.finished = False
@@ -41,6 +50,12 @@ class FollowEpochs(keras.callbacks.Callback):
         self.dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
 
     def on_epoch_begin(self, epoch, logs=None):
+        num_steps = self.params.get("steps")
+        if num_steps is not None and num_steps < len(self.batches):
+            raise ValueError(
+                "`fit` must be given no `steps_per_epoch` with a `FollowEpochs`: an epoch has all of its "
+                f"{len(self.batches)} batches. Received: steps_per_epoch={num_steps}."
+            )
         self.epoch = epoch
         self.finished = False
         for variable in self.model.variables:

@@ -14,7 +14,7 @@ class Limit(Slot):
         target_length: Positions of a target at most.
 
     Raises:
-        ValueError: If a length is neither None nor an integer of at least 1.
+        ValueError: If a length is neither None nor an integer of at least 1, or 2 where texts are cut.
     """
 
     def __init__(self, source_length=None, target_length=None):
@@ -29,8 +29,8 @@ class Limit(Slot):
         length = getattr(self, f"{side}_length")
         return np.inf if length is None else length
 
-    def cut(self, side, lengths):
-        """Returns the lengths `[P]` that a side of the pairs is cut to."""
+    def cut(self, lengths, bound):
+        """Returns the lengths `[P]` that texts are cut to where no more than `bound` may be."""
         return lengths
 
 
@@ -53,5 +53,11 @@ class CutLonger(Limit):
     >>> limit = CutLonger(source_length=64)
     """
 
-    def cut(self, side, lengths):
-        return np.minimum(lengths, self.bound(side)).astype(lengths.dtype)
+    def __init__(self, source_length=None, target_length=None):
+        super().__init__(source_length, target_length)
+        for name, length in (("source_length", source_length), ("target_length", target_length)):
+            if length == 1:
+                raise ValueError(f"`{name}` must leave a token beside the end id, at least 2. Received: {name}=1.")
+
+    def cut(self, lengths, bound):
+        return np.minimum(lengths, bound).astype(lengths.dtype)

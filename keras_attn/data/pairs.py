@@ -39,12 +39,14 @@ class Pairs:
     Attributes:
         numbers: Which pair or line each of them was in the data set, from 1, integers `[P]`.
         source, target: The sides: `source[i]` are the ids of a text, the end id 2 behind them.
+        cut: Which of them lost an end, boolean `[P]`.
         report: The `Report` of what was read, cut and left out.
     """
 
     numbers: np.ndarray
     source: Ragged
     target: Ragged
+    cut: np.ndarray
     report: Report
 
     def __len__(self):

@@ -25,7 +25,7 @@ class Ids(Slot):
         vocabulary_size: Number of ids, the special ones counted.
 
     Raises:
-        ValueError: If there is no room for an id beside the special ones.
+        ValueError: If there is no room for an id beside the special ones, or ids would not fit 32 bits.
 
     Example:
     >>> from keras_attn import data
@@ -37,10 +37,13 @@ class Ids(Slot):
     [5, 6, 2]
     """
 
+    max_length = None
+
     def __init__(self, vocabulary_size):
-        if not isinstance(vocabulary_size, numbers.Integral) or vocabulary_size <= UNKNOWN_ID:
+        if not isinstance(vocabulary_size, numbers.Integral) or not UNKNOWN_ID < vocabulary_size <= 2**31:
             raise ValueError(
-                f"`vocabulary_size` must be an integer above {UNKNOWN_ID}. Received: {vocabulary_size=!r}."
+                f"`vocabulary_size` must be an integer above {UNKNOWN_ID}, at most 2**31. "
+                f"Received: {vocabulary_size=!r}."
             )
         self.vocabulary_size = vocabulary_size
 
@@ -62,7 +65,7 @@ class Tsv:
         num_columns: How many columns each line has.
 
     Raises:
-        ValueError: For columns that are not there.
+        ValueError: For columns that are not there, or twice the same.
 
     Example:
     >>> import pathlib, tempfile
@@ -79,8 +82,10 @@ class Tsv:
 
     def __init__(self, path, source_column=0, target_column=1, num_columns=2):
         for name, column in (("source_column", source_column), ("target_column", target_column)):
-            if not 0 <= column < num_columns:
+            if not isinstance(column, numbers.Integral) or not 0 <= column < num_columns:
                 raise ValueError(f"`{name}` must be in 0 ... {num_columns - 1}. Received: {name}={column!r}.")
+        if source_column == target_column:
+            raise ValueError(f"`target_column` must be another than `source_column`. Received: {target_column} twice.")
         self.path = pathlib.Path(path)
         self.source_column = source_column
         self.target_column = target_column
@@ -121,7 +126,7 @@ class Items:
         """Yields the number, source and target of each item; counts what is no pair in the report."""
         for number, item in enumerate(self.items, start=1):
             sides = [item.get(side) for side in SIDES] if isinstance(item, Mapping) else item
-            if isinstance(sides, (list, tuple)) and len(sides) == len(SIDES):
+            if isinstance(sides, (list, tuple, np.ndarray)) and len(sides) == len(SIDES):
                 sides = [as_side(side, reader) for side, reader in zip(sides, self.readers, strict=True)]
                 if all(side is not None for side in sides):
                     yield (number, *sides)
@@ -139,6 +144,8 @@ def as_side(value, reader):
         except ValueError:  # lists of unequal lengths inside
             return None
         return ids.astype("int64") if ids.ndim == 1 and (ids.dtype.kind in "iu" or not ids.size) else None
+    if tf.is_tensor(value) and value.dtype == tf.string and value.shape.rank == 0:
+        value = value.numpy()
     try:
         return value.encode() if isinstance(value, str) else value if isinstance(value, bytes) else None
     except UnicodeEncodeError:  # half a surrogate pair
@@ -190,7 +197,9 @@ def numbered_dataset(dataset, readers):
         sides = [None, None]
     for side, given, reader in zip(SIDES, sides, readers, strict=True):
         text = isinstance(reader, Tokenizer)
-        known = isinstance(given, tf.TensorSpec) and given.shape.rank == (0 if text else 1)
+        # A row of a ragged tensor is a plain one, though its specification is not.
+        known = isinstance(given, tf.TensorSpec) or (isinstance(given, tf.RaggedTensorSpec) and not given.ragged_rank)
+        known = known and given.shape.rank == (0 if text else 1)
         if not known or not (given.dtype == tf.string if text else given.dtype.is_integer):
             wanted = "a string scalar" if text else "integers [None]"
             raise ValueError(

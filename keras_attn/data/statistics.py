@@ -1,5 +1,6 @@
 """How long the texts are, and how much of the batches is padding."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -65,7 +66,7 @@ def stats(batches):
         `Stats`.
 
     Raises:
-        ValueError: If there are no pairs.
+        ValueError: If there are no pairs, or `batches` are none of these.
 
     Example:
     >>> from keras_attn import data
@@ -78,6 +79,8 @@ def stats(batches):
     >>> figures.padding
     0.375
     """
+    if not isinstance(batches, (Pairs, Batches, Iterable)):
+        raise ValueError(f"`batches` must be `Pairs`, `Batches` or batches. Received: {batches.__class__.__name__}.")
     found = of_pairs(batches) if isinstance(batches, Pairs) else of_batches(batches)
     print(found)
     return found

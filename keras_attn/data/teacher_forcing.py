@@ -18,6 +18,9 @@ def teacher_forcing(source, target):
         `({"source": [B, S], "target": [B, T]}, labels [B, T])`: the labels are `target`, and the
         decoder's input is the start id followed by `target` without its last id.
 
+    Raises:
+        ValueError: For anything but integers of two axes.
+
     Example:
     >>> from keras_attn import data, text
     >>> letters, words = text.Characters("abc"), text.Words(["one", "two"])
@@ -30,6 +33,10 @@ def teacher_forcing(source, target):
         Williams and Zipser 1989, A Learning Algorithm for Continually Running Fully Recurrent
         Neural Networks.
     """
+    source, target = tf.convert_to_tensor(source), tf.convert_to_tensor(target)
+    for name, ids in (("source", source), ("target", target)):
+        if ids.shape.rank not in (None, 2) or not ids.dtype.is_integer:
+            raise ValueError(f"`{name}` must be integer ids [B, {name[0].upper()}]. Received: {ids.dtype} {ids.shape}.")
     starts = tf.fill([tf.shape(target)[0], 1], tf.cast(START_ID, target.dtype))
     read = tf.concat([starts, target[:, :-1]], axis=1)
     return {"source": source, "target": tf.where(target == PADDING_ID, tf.cast(PADDING_ID, target.dtype), read)}, target

@@ -28,8 +28,9 @@ class AttentionMaps(keras.callbacks.Callback):
 
     Raises:
         ImportError: Without matplotlib, or without TensorFlow, which writes the files.
-        ValueError: For ids of other shapes, tokens that are not as many as the ids, or a model without
-            attention scores.
+        ValueError: For ids of other shapes, rows of padding alone, tokens that are not as many as the
+            ids; when the training begins, for a model without attention scores or for ids that it does
+            not know.
 
     Example:
     >>> import numpy as np
@@ -42,7 +43,7 @@ class AttentionMaps(keras.callbacks.Callback):
         super().__init__()
         check_positive("every", every)
         self.log_dir = os.fspath(log_dir)
-        self.source, self.target = np.asarray(source), np.asarray(target)
+        self.source, self.target = checked_ids("source", source), checked_ids("target", target)
         check_axes({"source": "BS", "target": "BT"}, {"source": self.source, "target": self.target})
         self.source_tokens = checked_tokens("source_tokens", source_tokens, self.source)
         self.target_tokens = checked_tokens("target_tokens", target_tokens, self.target)
@@ -59,12 +60,13 @@ class AttentionMaps(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         import tensorflow as tf
 
+        self._scores()  # or errors would come after an epoch of work
         self._writer = tf.summary.create_file_writer(self.log_dir)
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self.every:
             return
-        scores = keras.ops.convert_to_numpy(self.model.attention_scores(self.source, self.target))
+        scores = self._scores()
         for row, of_row in enumerate(scores):
             blocks = {"": of_row} if scores.ndim == 3 else {f"/block_{n}": of for n, of in enumerate(of_row, start=1)}
             for name, of_block in blocks.items():
@@ -73,6 +75,10 @@ class AttentionMaps(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self._writer.close()
+
+    def _scores(self):
+        """Returns the model's scores of the texts, an array."""
+        return keras.ops.convert_to_numpy(self.model.attention_scores(self.source, self.target))
 
     def _drawn(self, scores, row, epoch):
         """Returns the heat map of scores `[T, S]` or `[H, T, S]`, a matplotlib figure."""
@@ -91,6 +97,20 @@ class AttentionMaps(keras.callbacks.Callback):
         metadata.plugin_data.plugin_name = "images"
         with self._writer.as_default():
             tf.summary.write(name, tf.constant([width, height, png.getvalue()]), step=epoch, metadata=metadata)
+
+
+def checked_ids(name, ids):
+    """Returns ids as an array, after checking that they are integers, of which each row has one at least."""
+    try:
+        ids = np.asarray(ids)
+    except ValueError:
+        raise ValueError(f"`{name}` must have rows of one length. Received: rows of {list(map(len, ids))}.") from None
+    if ids.dtype.kind not in "iu" or not (ids != PADDING_ID).any(axis=-1).all():
+        raise ValueError(
+            f"`{name}` must hold integer ids, in each row one that is not padding. "
+            f"Received: {name}.dtype={ids.dtype}, {name}.shape={ids.shape}."
+        )
+    return ids
 
 
 def checked_tokens(name, tokens, ids):

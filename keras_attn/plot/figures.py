@@ -22,7 +22,7 @@ def heat_map(scores, source_tokens=None, target_tokens=None, title=None):
 
     Args:
         scores: `[T, S]`, or `[H, T, S]` for H heads; an array or a tensor.
-        source_tokens: S tokens, or None for their positions.
+        source_tokens: S tokens, or None for their positions; strings, or bytes in UTF-8.
         target_tokens: T tokens, or None for their positions.
         title: Of the figure.
 
@@ -93,6 +93,9 @@ def alignment(scores, source_tokens, target_tokens, title=None):
     2
     """
     scores = ops.convert_to_numpy(scores).astype("float32")
+    for name, tokens in (("source_tokens", source_tokens), ("target_tokens", target_tokens)):
+        if tokens is None:
+            raise ValueError(f"`{name}` must be tokens. Received: None.")
     checked(scores, "TS", source_tokens, target_tokens)
     height = min(CELL * max(scores.shape), LARGEST_FIGURE)
     figure = new_figure(6, height + 1)
@@ -165,5 +168,5 @@ def label_axis(axis, tokens, count, inches):
 def set_title(figure, title):
     """Writes a title above the figure, if there is one."""
     if title is not None:
-        script = Script([title], longest=len(title))
-        figure.suptitle(script.texts[0], **script.style)
+        script = Script(title.split("\n"), longest=len(title))
+        figure.suptitle("\n".join(script.texts), **script.style)

@@ -3,6 +3,8 @@
 import functools
 import unicodedata
 
+import numpy as np
+
 LONGEST = 24  # characters of a token are shown
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 PLAIN = {"style": ["normal"], "variant": ["normal"], "stretch": ["normal"], "weight": [400, "normal", "regular"]}
@@ -12,7 +14,7 @@ class Script:
     """What it takes to draw some texts.
 
     Args:
-        texts: The texts.
+        texts: The texts: strings, or bytes in UTF-8.
         longest: How many characters are drawn of each.
 
     Attributes:
@@ -21,12 +23,18 @@ class Script:
     """
 
     def __init__(self, texts, longest=LONGEST):
-        texts = [shortened(str(text), longest) for text in texts]
+        texts = [shortened(text, longest) for text in as_strings(texts)]
         fonts = {character: font_of(character) for character in sorted(set("".join(texts)))}
         self.texts = ["".join(drawable(character, fonts[character]) for character in text) for text in texts]
         others = sorted({font for font in fonts.values() if font} - {default_font()})
         # Dollar signs in tokens begin no formula.
         self.style = {"fontfamily": [default_font(), *others], "parse_math": False}
+
+
+def as_strings(texts):
+    """Returns texts as strings, also those that a tokenizer gave back: bytes in UTF-8, in a tensor or not."""
+    texts = np.asarray(texts, dtype=object).reshape(-1).tolist()
+    return [text.decode(errors="replace") if isinstance(text, bytes) else str(text) for text in texts]
 
 
 def shortened(text, longest):

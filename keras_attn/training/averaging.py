@@ -1,11 +1,15 @@
 """The mean of several checkpoints of one model, which is often better than the last of them."""
 
 import os
+import tempfile
+import zipfile
 
+import h5py
 import keras
 import numpy as np
 
-SUFFIXES = ".weights.h5", ".keras"
+WEIGHTS = ".weights.h5"
+SUFFIXES = WEIGHTS, ".keras"
 
 
 def average_weights(model, paths):
@@ -20,8 +24,9 @@ def average_weights(model, paths):
         paths: Files that `save_weights` (`.weights.h5`) or `save` (`.keras`) wrote for this model.
 
     Raises:
-        ValueError: For no paths, other kinds of files, or weights of other shapes; and for
-            integer weights (a quantised model), which have no mean. The model is then as it was.
+        ValueError: For no paths, other kinds of files, the weights of another model, or numbers that are
+            not finite; and for integer weights (a quantised model), which have no mean. The model is
+            then as it was.
 
     Example:
     >>> import keras, os, tempfile
@@ -40,6 +45,8 @@ def average_weights(model, paths):
         Vaswani et al. 2017, arXiv:1706.03762, section 6.1; Popel and Bojar 2018, Training Tips
         for the Transformer Model, arXiv:1804.00247, section 4.10.
     """
+    if isinstance(paths, (str, os.PathLike)):
+        raise ValueError(f"`paths` must be a list of paths. Received: {os.fspath(paths)!r}.")
     paths = [os.fspath(path) for path in paths]
     if not paths:
         raise ValueError("`paths` must hold at least one checkpoint. Received: paths=[].")
@@ -66,8 +73,39 @@ def average_weights(model, paths):
 def mean_weights(model, paths):
     """Returns the means of the weights as float64 arrays, after loading each of the files into the model."""
     sums = [np.zeros(weight.shape, "float64") for weight in model.weights]
+    with tempfile.TemporaryDirectory() as folder:
+        own = os.path.join(folder, f"own{WEIGHTS}")
+        model.save_weights(own)
+        wanted = shapes_in(own)
     for path in paths:
+        found = shapes_in(path)
+        for place in sorted(wanted.keys() | found.keys()):  # Keras does not mind weights that a model lacks
+            if wanted.get(place) != found.get(place):
+                raise ValueError(
+                    f"`paths` must be checkpoints of `model`, which has {place} of shape {wanted.get(place)}. "
+                    f"Received: {path!r} with shape {found.get(place)}."
+                )
         model.load_weights(path)
         for total, weight in zip(sums, model.weights, strict=True):
-            total += keras.ops.convert_to_numpy(weight).astype("float64")
+            value = keras.ops.convert_to_numpy(weight).astype("float64")
+            if not np.isfinite(value).all():
+                raise ValueError(f"`paths` must hold finite weights. Received: {path!r} with {weight.path}.")
+            total += value
     return [total / len(paths) for total in sums]
+
+
+def shapes_in(path):
+    """Returns the shapes of the weights that a file holds, but for an optimizer's, by their places in it."""
+    shapes = {}
+
+    def visit(place, node):
+        if isinstance(node, h5py.Dataset) and not place.startswith("optimizer/"):
+            shapes[place] = node.shape
+
+    if path.endswith(WEIGHTS):
+        with h5py.File(path) as file:
+            file.visititems(visit)
+    else:
+        with zipfile.ZipFile(path) as archive, archive.open(f"model{WEIGHTS}") as member, h5py.File(member) as file:
+            file.visititems(visit)
+    return shapes

@@ -20,7 +20,8 @@ class Checkpoints(keras.callbacks.Callback):
         number: How many of the last epochs are kept.
 
     Raises:
-        ValueError: If `number` is no positive integer.
+        ValueError: If `number` is no positive integer; and in `fit`, if the folder holds checkpoints of
+            later epochs, those of another training, which would be mixed with the new ones.
 
     Example:
     >>> import keras, numpy as np, tempfile
@@ -54,15 +55,27 @@ class Checkpoints(keras.callbacks.Callback):
 
         Under `tf.distribute`, the model's optimizer must have been built in the strategy's scope.
 
+        Raises:
+            ValueError: If the model is not compiled.
+
         Returns:
             How many epochs were done, to be `fit`'s `initial_epoch`.
         """
+        if not model.compiled:
+            raise ValueError("`model` must be compiled, for its optimizer's state. Received: one that is not.")
         if not self.files:
             return 0
         if not model.optimizer.built:  # or its state would be left out
             model.optimizer.build(model.trainable_variables)
         model.load_weights(self.files[-1])
         return epochs_done(self.files[-1])
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.files and epochs_done(self.files[-1]) > epoch:
+            raise ValueError(
+                f"{self.folder} holds a training of {epochs_done(self.files[-1])} epochs: go on with it, "
+                f"`fit(initial_epoch=checkpoints.restore(model))`, or take another folder. Received: epoch {epoch}."
+            )
 
     def on_epoch_end(self, epoch, logs=None):
         self.folder.mkdir(parents=True, exist_ok=True)

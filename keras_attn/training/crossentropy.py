@@ -14,7 +14,8 @@ def token_crossentropy(labels, logits, label_smoothing=0.0, vocabulary_block=Non
     from the logits, the greatest and the sum.
 
     Args:
-        labels: Ids int32 `[B, T]` in the vocabulary.
+        labels: Ids int32 `[B, T]`. One outside the vocabulary makes its loss and gradient NaN, so
+            that nobody trains on it unawares.
         logits: `[B, T, V]`.
         label_smoothing: The share eps in [0, 1).
         vocabulary_block: How many logits of a token are held in float32 at a time; None for all.
@@ -24,6 +25,8 @@ def token_crossentropy(labels, logits, label_smoothing=0.0, vocabulary_block=Non
         `[B, T]` in float32, or float64 for float64 logits.
     """
     vocabulary = Vocabulary(logits.shape[-1], None if in_xla() else vocabulary_block)
+    known = ops.logical_and(labels >= 0, labels < vocabulary.size)
+    labels = ops.clip(labels, 0, vocabulary.size - 1)
 
     @ops.custom_gradient
     def crossentropy(logits):
@@ -40,7 +43,8 @@ def token_crossentropy(labels, logits, label_smoothing=0.0, vocabulary_block=Non
 
         return behind + ops.log(share), gradient
 
-    return crossentropy(value_of(logits))
+    losses = crossentropy(value_of(logits))
+    return losses * ops.cast(ops.where(known, 1.0, float("nan")), losses.dtype)
 
 
 class Vocabulary:

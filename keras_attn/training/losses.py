@@ -31,7 +31,8 @@ class MaskedCrossentropy(keras.losses.Loss):
         name: Of the loss.
 
     Call arguments:
-        y_true: Ids `[B, T]`, 0 for padding.
+        y_true: Ids `[B, T]`, 0 for padding. In a graph, an id that is no integer or is outside the
+            vocabulary makes the loss and its gradient NaN: `keras.callbacks.TerminateOnNaN` stops there.
         y_pred: Logits `[B, T, V]`; low precision is widened to float32. What stands at padding,
             NaN included, counts for nothing. A padding mask of Keras on the logits is honoured.
         sample_weight: `[B]`, `[B, 1]` or `[B, T]`; the losses are multiplied by it.
@@ -44,8 +45,8 @@ class MaskedCrossentropy(keras.losses.Loss):
     mean over all tokens. `Perplexity` counts tokens over all batches.
 
     Raises:
-        ValueError: For shapes that do not fit, labels that are no integers, and in eager calls
-            for ids outside the vocabulary.
+        ValueError: For shapes that do not fit, and in eager calls for labels that are no integers or
+            outside the vocabulary.
 
     Example:
     >>> import numpy as np
@@ -121,13 +122,15 @@ def checked(labels, logits):
 
 
 def checked_ids(name, ids):
-    """Returns ids as an int32 tensor, after checking that they are integers."""
+    """Returns ids as an int32 tensor, after checking that they are integers; -1 for fractions in a graph."""
     ids = ids if keras.utils.is_keras_tensor(ids) or ops.is_tensor(ids) else np.asarray(ids)
     # Under tf.distribute, Keras traces a training once for the mean of the replicas' labels, in a graph.
     known = isinstance(ids, (np.ndarray, keras.KerasTensor)) or is_concrete(ids)
-    if known and not keras.backend.is_int_dtype(keras.backend.standardize_dtype(ids.dtype)):
+    if keras.backend.is_int_dtype(keras.backend.standardize_dtype(ids.dtype)):
+        return ops.cast(ids, "int32")
+    if known:
         raise ValueError(f"`{name}` must hold integer ids. Received: {name}.dtype={ids.dtype}.")
-    return ops.cast(ids, "int32")
+    return ops.cast(ops.where(ops.equal(ids, ops.floor(ids)), ids, -1), "int32")
 
 
 def token_weights(labels, predictions, sample_weight, dtype):

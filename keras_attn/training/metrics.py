@@ -195,6 +195,11 @@ def paired_ids(labels, predictions):
         check_axes({"y_true": "BT", "y_pred": "BL"}, {"y_true": labels, "y_pred": predictions})
         return labels, checked_ids("y_pred", predictions)
     check_axes({"y_true": "BT", "y_pred": "BTV"}, {"y_true": labels, "y_pred": predictions})
+    if keras.backend.is_int_dtype(keras.backend.standardize_dtype(predictions.dtype)):
+        raise ValueError(
+            "`y_pred` must be ids [B, L], or logits [B, T, V] of a floating dtype. "
+            f"Received: {predictions.dtype} of shape {tuple(predictions.shape)}."
+        )
     ids = ops.cast(ops.argmax(predictions, axis=-1), "int32")
     return labels, ops.where(ops.equal(labels, PADDING_ID), PADDING_ID, ids)
 

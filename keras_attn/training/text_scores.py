@@ -1,5 +1,6 @@
 """Scores of generated texts."""
 
+import itertools
 from typing import NamedTuple
 
 
@@ -35,7 +36,7 @@ def bleu(hypotheses, references, tokenize=None, lowercase=False):
     Raises:
         ImportError: Without sacrebleu.
         ValueError: For a text in place of a list, no hypotheses, another number of references, or
-            a hypothesis without any.
+            a hypothesis without any; for anything but strings, bytes among them.
 
     Example:
     >>> from keras_attn.training import bleu
@@ -47,7 +48,7 @@ def bleu(hypotheses, references, tokenize=None, lowercase=False):
         al. 2002, BLEU: a Method for Automatic Evaluation of Machine Translation.
     """
     for name, texts in (("hypotheses", hypotheses), ("references", references)):
-        if isinstance(texts, str):
+        if isinstance(texts, (str, bytes)):
             raise ValueError(f"`{name}` must be a list of texts. Received: {name}={texts!r}.")
     hypotheses, references = list(hypotheses), list(references)
     if not hypotheses or len(hypotheses) != len(references):
@@ -55,7 +56,10 @@ def bleu(hypotheses, references, tokenize=None, lowercase=False):
             f"`references` must be as many as `hypotheses`, at least one. "
             f"Received: {len(references)} and {len(hypotheses)}."
         )
-    references = [[known] if isinstance(known, str) else list(known) for known in references]
+    references = [list(known) if isinstance(known, (list, tuple)) else [known] for known in references]
+    for text in (*hypotheses, *itertools.chain.from_iterable(references)):
+        if not isinstance(text, str):
+            raise ValueError(f"`hypotheses` and `references` must be strings. Received: {text!r}.")
     if not all(references):
         raise ValueError(
             f"`references` must hold a text for each hypothesis. Received: none for {references.index([])}."

@@ -41,4 +41,4 @@ def pairs_of(lengths):
     report.num_read = report.num_kept = len(lengths)
     sides = ([np.append(ids, 2) for ids in side] for side in zip(*random_pairs(lengths), strict=True))
     sides = (Ragged(np.concatenate(side).astype("int32"), np.array([len(ids) for ids in side])) for side in sides)
-    return data.Pairs(np.arange(1, len(lengths) + 1), *sides, report)
+    return data.Pairs(np.arange(1, len(lengths) + 1), *sides, np.zeros(len(lengths), bool), report)

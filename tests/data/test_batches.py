@@ -196,6 +196,10 @@ def test_what_does_not_fit_is_left_out(pairs, capsys):
         (lambda pairs: data.Batches(pairs, data.Packed(1, 1, 2)), "`layout` must have room for at least one pair"),
         (lambda pairs: data.Batches(pairs, data.Padded(6)).shard(4, 0), r"`num_shards` must divide .* of \[6\] rows"),
         (
+            lambda pairs: data.Batches(pairs, data.Padded(6)).shard(2, 0.5),
+            "`index` must be an integer of at least 0. Received: index=0.5",
+        ),
+        (
             lambda pairs: data.Batches(pairs, data.Padded(6)).shard(2, 2),
             r"`index` must be in 0 ... 1. Received: index=2",
         ),
@@ -205,3 +209,11 @@ def test_what_does_not_fit_is_left_out(pairs, capsys):
 def test_bad_arguments_are_named(make, message, pairs):
     with pytest.raises(ValueError, match=message):
         make(pairs)
+
+
+def test_tensorflow_does_not_share_a_share_again(pairs):
+    policies = tf.data.experimental.AutoShardPolicy
+    batches = data.Batches(pairs, LAYOUTS["packed"])
+    for each, policy in ((batches, policies.DATA), (batches.shard(2, 1), policies.OFF)):
+        for dataset in (each.epoch(0), each.epochs()):
+            assert dataset.options().experimental_distribute.auto_shard_policy == policy

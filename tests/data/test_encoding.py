@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_attn import data, text
 
@@ -81,3 +82,51 @@ def test_bad_limits_are_named():
     with pytest.raises(ValueError, match=r"`limit` must be `DropLonger\(...\)` or `CutLonger\(...\)`. .*limit=7"):
         data.encode(GIVEN, IDS, IDS, limit=7)
     assert data.CutLonger.from_config(data.CutLonger(5).get_config()) == data.CutLonger(5)
+
+
+LETTERS, WORDS = text.Characters("ab"), text.Words(["one", "two"])
+
+
+@pytest.mark.parametrize("kind", ["python", "dataset"])
+def test_broken_and_blank_texts_are_left_out_wherever_they_come_from(kind, capsys):
+    given = [(b"ab", b"one"), (b"a\xff", b"one"), (b"b", b"\xfe"), (b"a", b" \t"), (" \u3000".encode(), b"two")]
+    sides = tuple(list(side) for side in zip(*given, strict=True))
+    pairs = data.encode(given if kind == "python" else tf.data.Dataset.from_tensor_slices(sides), LETTERS, WORDS)
+    assert as_lists(pairs) == [([4, 5, 2], [4, 2])]
+    assert pairs.report.dropped == {
+        "source not UTF-8": 1,
+        "empty source": 1,
+        "target not UTF-8": 1,
+        "empty target": 1,
+    }
+    assert "pair 2, source not UTF-8" in capsys.readouterr().out
+
+
+def test_unknown_ids_are_told(capsys):
+    data.encode([("zzz", "three")], LETTERS, WORDS)
+    assert "4 unknown ids among those kept" in capsys.readouterr().out
+
+
+def test_what_serving_would_cut_is_too_long():
+    short = text.Characters("ab", max_length=4)
+    given = [("aba", "one"), ("abab", "one")]
+    pairs = data.encode(given, short, WORDS, verbose=0)
+    assert pairs.report.dropped == {"source of more than 4 positions": 1} and len(pairs) == 1
+    pairs = data.encode(given, short, WORDS, data.CutLonger(source_length=7), verbose=0)
+    assert pairs.source[1].tolist() == short.tokenize(["abab"])[0].numpy().tolist() == [4, 5, 4, 2]
+    assert pairs.report.num_cut == 1 and pairs.cut.tolist() == [False, True]
+
+
+def test_nothing_is_cut_to_its_end_id_alone():
+    for name in ("source_length", "target_length"):
+        with pytest.raises(ValueError, match=f"`{name}` must leave a token beside the end id, at least 2. Received"):
+            data.CutLonger(**{name: 1})
+
+
+def test_the_report_of_batches_is_of_what_they_hold(capsys):
+    given = [([4], [5]), ([4] * 7, [5]), ([3, 3, 3], [5])]
+    pairs = data.encode(given, IDS, IDS, data.CutLonger(source_length=5), verbose=0)
+    assert (pairs.report.num_kept, pairs.report.num_cut, pairs.report.num_unknown) == (3, 1, 3)
+    report = data.Batches(pairs, data.Packed(3, 3, 1)).report
+    assert (report.num_kept, report.num_cut, report.num_unknown) == (1, 0, 0)
+    assert "1 kept" in capsys.readouterr().out

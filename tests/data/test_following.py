@@ -67,3 +67,17 @@ def test_a_forgotten_callback_is_an_error():
     assert sum(1 for _ in follow.dataset) == len(follow.batches)
     with pytest.raises(Exception, match="The batches of epoch 0 are read a second time: hand the `FollowEpochs`"):
         list(follow.dataset)
+
+
+def test_epochs_are_whole():
+    follow = data.FollowEpochs(new_batches())
+    steps = len(follow.batches)
+    options = {"callbacks": [follow], "shuffle": False, "verbose": 0}
+    new_model().fit(follow.dataset, steps_per_epoch=steps, **options)
+    with pytest.raises(ValueError, match=rf"an epoch has all of its {steps} batches. Received: steps_per_epoch=2"):
+        new_model().fit(follow.dataset, steps_per_epoch=2, **options)
+
+
+def test_batches_are_wanted():
+    with pytest.raises(ValueError, match="`batches` must be `Batches`. Received: "):
+        data.FollowEpochs(new_batches().epoch(0))

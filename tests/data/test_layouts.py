@@ -82,3 +82,18 @@ def test_a_balanced_packing_has_room_for_the_longest_and_the_datas_proportions()
 def test_bad_arguments_are_named(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_many_different_lengths_are_rounded_before_the_search():
+    pairs = pairs_of(np.stack([np.arange(1, 5001)] * 2, axis=1))
+    found = data.boundaries(pairs, 4)
+    assert len(found) == 4 and found[-1] == pairs.lengths.max()
+    wanted = np.array([1250, 2500, 3750, 5000])  # what is best for equally frequent lengths
+    np.testing.assert_allclose(found, wanted, atol=2 * 5000 / 512)
+
+
+def test_boundaries_and_stats_want_pairs():
+    with pytest.raises(ValueError, match="`pairs` must be `Pairs`, see `encode`. Received: list"):
+        data.boundaries([1, 2], 2)
+    with pytest.raises(ValueError, match="`batches` must be `Pairs`, `Batches` or batches. Received: int"):
+        data.stats(5)

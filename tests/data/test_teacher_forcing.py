@@ -1,5 +1,6 @@
 """Teacher forcing in a `tf.data` pipeline of one's own."""
 
+import pytest
 import tensorflow as tf
 
 from keras_attn import data
@@ -31,3 +32,12 @@ def test_of_free_sizes_in_a_pipeline():
     dataset = tf.data.Dataset.from_tensor_slices(([[5, 2]], tf.constant([[7, 2]], "int64"))).batch(3)
     inputs, labels = next(iter(dataset.map(data.teacher_forcing)))
     assert inputs["target"].numpy().tolist() == [[1, 7]] and labels.dtype == inputs["target"].dtype == "int64"
+
+
+def test_lists_will_do_and_other_things_are_named():
+    inputs, _ = data.teacher_forcing([[5, 2]], [[6, 2]])
+    assert inputs["target"].numpy().tolist() == [[1, 6]]
+    with pytest.raises(ValueError, match=r"`target` must be integer ids \[B, T\]. Received: .*float32.* \(1, 1\)"):
+        data.teacher_forcing([[5]], [[0.5]])
+    with pytest.raises(ValueError, match=r"`source` must be integer ids \[B, S\]"):
+        data.teacher_forcing([5], [[5]])

@@ -126,6 +126,7 @@ def test_a_killed_training_goes_on_where_it_was_and_ends_in_models_that_agree(tm
     names = {path.name for path in out.iterdir()}
     assert names == {
         "1",
+        "arguments.json",
         *(f"attention-{word}.png" for word in pronounce.DRAWN),
         "history.csv",
         "model.keras",

@@ -13,6 +13,7 @@ import sys
 import devices
 import numpy as np
 import pytest
+import run_folder
 import tensorflow as tf
 import tensorflow_datasets as tfds
 import translate
@@ -236,6 +237,26 @@ def test_data_without_a_pair_are_refused_with_their_lines(tmp_path):
         translate.texts_of(data.Tsv(path))
 
 
+def test_a_small_file_needs_another_one_for_validation(tmp_path):
+    path = tmp_path / "pairs.tsv"
+    path.write_text("a\tb\n" * 49)
+    with pytest.raises(ValueError, match="Every 50th line of --tsv is for validation.* give --validation-tsv"):
+        translate.pairs_of(translate.parse_arguments(["--tsv", str(path)]))
+
+
+def test_a_start_that_failed_does_not_hold_the_folder(tmp_path, tsv, environment):
+    out = ["--out", str(tmp_path / "out")]
+    with pytest.raises(FileNotFoundError):
+        translate.main([*TINY, "--tsv", str(tmp_path / "typo.tsv"), *tsv[2:], *out])
+    assert not (tmp_path / "out" / "arguments.json").exists()
+    arguments = translate.parse_arguments([*TINY, *tsv, *out])
+    run_folder.check_arguments(arguments.out, arguments, translate.NOT_OF_TRAINING)
+    translate.kept_tokenizers(arguments.out, lambda: (["ab ba"] * 3, ["cd dc"] * 3), arguments, makes=True)
+    arguments.tokens = 99
+    with pytest.raises(ValueError, match="holds a training with tokens=120; remove it to start anew"):
+        run_folder.check_arguments(arguments.out, arguments, translate.NOT_OF_TRAINING)
+
+
 def test_tokenizers_are_made_once(tmp_path):
     arguments = translate.parse_arguments(["--vocabulary", "20", "--max-length", "5"])
     made = translate.kept_tokenizers(tmp_path, lambda: (["ab ba"] * 3, ["cd dc"] * 3), arguments, makes=True)
@@ -259,11 +280,11 @@ def test_translations_come_in_the_order_of_the_texts(tmp_path, rng):
     assert score == training.bleu(one_by_one, one_by_one)
 
 
-@pytest.mark.parametrize("option", ["--epochs 0", "--average 0", "--tokens x"])
+@pytest.mark.parametrize("option", ["--epochs 0", "--average 0", "--tokens x", "--dropout 1"])
 def test_arguments_are_checked_at_the_door(option, capsys):
     with pytest.raises(SystemExit):
         translate.parse_arguments(option.split())
-    assert "must be an integer of at least 1" in capsys.readouterr().err
+    assert re.search(r"must be an integer of at least 1|must be a number in \[0, 1\)", capsys.readouterr().err)
 
 
 def test_a_workers_rows_are_dealt_to_its_replicas():

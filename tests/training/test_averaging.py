@@ -84,7 +84,7 @@ def test_a_failure_leaves_the_model_as_it_was(tmp_path):
         model.save_weights(tmp_path / f"{name}.weights.h5")
     new_model(units=5).save_weights(tmp_path / "other.weights.h5")
     before = values([*model.variables, *model.optimizer.variables])
-    with pytest.raises(ValueError, match="could not be loaded"):
+    with pytest.raises(ValueError, match="must be checkpoints of `model`"):
         average_weights(model, [tmp_path / "first.weights.h5", tmp_path / "other.weights.h5"])
     with pytest.raises(FileNotFoundError):
         average_weights(model, [tmp_path / "first.weights.h5", tmp_path / "none.weights.h5"])
@@ -104,3 +104,31 @@ def test_bad_arguments_are_named(checkpoints):
         ValueError, match="`model` must have floating weights only to be averaged. Received: .*kernel.* of int8"
     ):
         average_weights(quantized, ["model.weights.h5"])
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
+def test_weights_of_a_larger_model_are_refused(suffix, checkpoints, tmp_path):
+    model, paths = checkpoints
+    larger = keras.Sequential([*new_model().layers, keras.layers.Dense(4)])
+    larger.build((None, 2))
+    path = tmp_path / f"larger{suffix}"
+    (larger.save_weights if suffix == ".weights.h5" else larger.save)(path)
+    with pytest.raises(ValueError, match=r"`paths` must be checkpoints of `model`, which has .* of shape None"):
+        average_weights(model, [paths[0], path])
+    np.testing.assert_array_equal(values(model.weights)[0], np.full((2, 3), 100.0))
+
+
+def test_weights_that_are_not_finite_are_refused(checkpoints):
+    model, paths = checkpoints
+    fill(model, np.nan)
+    model.save_weights(paths[0])
+    fill(model, 7.0)
+    with pytest.raises(ValueError, match=r"`paths` must hold finite weights. Received: '.*first.weights.h5' with"):
+        average_weights(model, paths)
+    np.testing.assert_array_equal(values(model.weights)[0], np.full((2, 3), 7.0))
+
+
+def test_one_path_is_no_list(checkpoints):
+    model, paths = checkpoints
+    with pytest.raises(ValueError, match=r"`paths` must be a list of paths. Received: '.*second.keras'"):
+        average_weights(model, paths[1])

@@ -72,3 +72,15 @@ def test_an_empty_or_missing_folder_holds_nothing(tmp_path):
 def test_the_number_is_positive(tmp_path):
     with pytest.raises(ValueError, match=r"`number` must be.*Received: number=0"):
         Checkpoints(tmp_path, number=0)
+
+
+def test_another_training_in_the_same_folder_is_refused(tmp_path, xy):
+    new_model().fit(*xy, epochs=2, callbacks=[Checkpoints(tmp_path)], verbose=0)
+    with pytest.raises(ValueError, match=r"holds a training of 2 epochs: go on with it.*Received: epoch 0"):
+        new_model().fit(*xy, epochs=1, callbacks=[Checkpoints(tmp_path)], verbose=0)
+    assert [path.name[:5] for path in Checkpoints(tmp_path).files] == ["00001", "00002"]
+
+
+def test_a_model_is_compiled_before(tmp_path):
+    with pytest.raises(ValueError, match="`model` must be compiled"):
+        Checkpoints(tmp_path).restore(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]))

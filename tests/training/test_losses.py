@@ -226,3 +226,18 @@ def test_bad_arguments_are_named(labels, logits):
         loss(np.where(labels == labels.max(), V, labels), logits)
     with pytest.raises(ValueError, match=r"`sample_weight` must broadcast to \[B, T\] = \(3, 5\)"):
         loss(labels, logits, sample_weight=np.ones((B, 2), "float32"))
+
+
+@pytest.mark.trains
+@pytest.mark.parametrize("block", [None, 4])
+@pytest.mark.parametrize("jit_compile", [False, True] if keras.config.backend() == "tensorflow" else ["auto"])
+@pytest.mark.parametrize("label", [-1, V, 2**31 - 1, 2.5])
+def test_strange_labels_are_never_trained_on_unawares(label, jit_compile, block, labels, logits):
+    inputs = keras.Input((T, V))
+    model = keras.Model(inputs, keras.layers.Dense(V)(inputs))
+    model.compile("sgd", MaskedCrossentropy(0.1, block), jit_compile=jit_compile)
+    labels = labels.astype("float32" if isinstance(label, float) else "int64")
+    assert np.isfinite(model.fit(logits, labels, verbose=0).history["loss"][0])  # whole numbers are ids
+    labels[0, 1] = label
+    assert np.isnan(model.fit(logits, labels, verbose=0).history["loss"][0])
+    assert np.isnan(keras.ops.convert_to_numpy(model.weights[0])).any()

@@ -166,3 +166,10 @@ def test_sequences_have_one_weight_each():
 def test_tokens_are_as_many_as_labels():
     with pytest.raises(ValueError, match=r"`y_pred` must have shape \[B, T\] with T=5 as in `y_true`"):
         TokenAccuracy().update_state(LABELS, READ[:, :3])
+
+
+def test_logits_are_no_integers():
+    predictions = np.zeros((*LABELS.shape, V), "int32")  # such as the texts of `generate(...).tokens`
+    for kind in (TokenAccuracy, SequenceAccuracy, EditDistance):
+        with pytest.raises(ValueError, match=r"`y_pred` must be ids \[B, L\], or logits .* of a floating dtype"):
+            kind().update_state(LABELS, predictions)

@@ -56,3 +56,9 @@ def test_without_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "sacrebleu.metrics", None)
     with pytest.raises(ImportError, match=r'pip install "keras-attn\[training\]"'):
         bleu(["a"], ["a"])
+
+
+def test_only_strings_are_texts():
+    for hypotheses, references in (([b"a"], ["a"]), (["a"], [None]), (["a"], [["a", 1]])):
+        with pytest.raises(ValueError, match="`hypotheses` and `references` must be strings. Received: "):
+            bleu(hypotheses, references)
