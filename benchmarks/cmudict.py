@@ -38,9 +38,9 @@ def main(argv=None):
             run_folder.check_arguments(arguments.out / name, pronounce.parse_arguments(options), pronounce.MAY_CHANGE)
         else:
             pronounce.main(options)
-    print(f"{'word error on CMUdict':45} {'greedy':>8} {'4 beams':>8} {'weights':>11} {'minutes':>8}")
+    print(f"{'word error on CMUdict':54} {'greedy':>8} {'4 beams':>8} {'weights':>11} {'minutes':>8}")
     for name, error in PUBLISHED.items():
-        print(f"{name + ', published':45} {'':8} {error:7.1f}%")
+        print(f"{name + ', published':54} {'':8} {error:7.1f}%")
     for name in arguments.runs:
         print(row(name, arguments.out / name))
 
@@ -53,7 +53,7 @@ def row(name, folder):
         seconds = sum({epoch["epoch"]: float(epoch["seconds"]) for epoch in csv.DictReader(file)}.values())
     errors = figures["word_error"]
     return (
-        f"{name + ', ours':45} {errors['greedy']:8.2%} {errors['four beams']:8.2%} "
+        f"{name + ', ours':54} {errors['greedy']:8.2%} {errors['four beams']:8.2%} "
         f"{figures['weights']:11,} {seconds / 60:8.0f}"
     )
 
