@@ -22,7 +22,7 @@ import tensorflow as tf
 from dates_dataset import load
 
 from keras_attn import data, decoding, models, plot, serving
-from keras_attn.text import Characters
+from keras_attn.text import Characters, generate
 
 MAX_LENGTH = 11  # ten characters of a date and the end
 BUCKETS = [14, 18, 22, 26, 32]  # source lengths, so that batches hold little padding
@@ -134,12 +134,8 @@ class DateReader:
 
     def read(self, written, strategy=None, batch_size=1_000):
         """Returns the reading of each written date; by default the likeliest character after the likeliest."""
-        readings = []
-        for start in range(0, len(written), batch_size):
-            source = self.characters.tokenize(written[start : start + batch_size])
-            found = self.model.generate(source, strategy, max_length=MAX_LENGTH)
-            readings += [text.decode() for text in self.digits.detokenize(found.tokens[:, 0]).numpy()]
-        return readings
+        options = {"strategy": strategy, "max_length": MAX_LENGTH, "batch_size": batch_size}
+        return generate(self.model, written, self.characters, self.digits, **options)
 
     def exact_match(self, pairs, strategy=None):
         """Returns the share of (texts, dates) that are read without any error."""

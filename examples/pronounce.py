@@ -28,7 +28,7 @@ from cmudict_dataset import load
 from keras.quantizers import Int8QuantizationConfig
 
 from keras_attn import PreNorm, data, decoding, models, plot, serving, training
-from keras_attn.text import Characters, Words
+from keras_attn.text import Characters, Words, generate
 
 MAX_LENGTH = 30  # the longest pronunciation has 28 phonemes
 DRAWN = ["attention", "transformer", "knowledge", "through"]
@@ -212,15 +212,8 @@ class Pronouncer:
         self.model, self.letters, self.phonemes = model, letters, phonemes
 
     def __call__(self, words, strategy=BEAMS, batch_size=500):
-        # By length, so that short words need not wait for long ones.
-        order = sorted(range(len(words)), key=lambda i: len(words[i]))
-        pronunciations = [None] * len(words)
-        for start in range(0, len(words), batch_size):
-            batch = order[start : start + batch_size]
-            found = self.model.generate(self.letters.tokenize([words[i] for i in batch]), strategy, MAX_LENGTH)
-            for i, text in zip(batch, self.phonemes.detokenize(found.tokens[:, 0]).numpy(), strict=True):
-                pronunciations[i] = text.decode()
-        return pronunciations
+        options = {"strategy": strategy, "max_length": MAX_LENGTH, "batch_size": batch_size}
+        return generate(self.model, words, self.letters, self.phonemes, **options)
 
 
 def show(out):

@@ -26,7 +26,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from keras_attn import PreNorm, data, decoding, models, serving, training
-from keras_attn.text import SentencePiece
+from keras_attn.text import SentencePiece, generate
 
 HELD_OUT = 50  # of a file without another for validation, every fiftieth line is not trained on
 NUM_SAMPLES = 5
@@ -242,15 +242,8 @@ class Figures(keras.callbacks.Callback):
 
 def translate(model, tokenizers, texts, arguments, batch_size=64):
     """Returns the translations of texts."""
-    source, target = tokenizers
-    # By length, so that short texts need not wait for long ones.
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    batches = [order[start : start + batch_size] for start in range(0, len(texts), batch_size)]
-    batches = [source.tokenize([texts[i] for i in batch]) for batch in batches]
-    options = {"strategy": beams(arguments), "max_length": arguments.max_length}
-    found = decoding.generate_batches(model, batches, **options)
-    written = [text.decode() for each in found for text in target.detokenize(each.tokens[:, 0]).numpy()]
-    return [text for _, text in sorted(zip(order, written, strict=True))]
+    options = {"strategy": beams(arguments), "max_length": arguments.max_length, "batch_size": batch_size}
+    return generate(model, texts, *tokenizers, verbose=1, **options)
 
 
 def beams(arguments):

@@ -1,9 +1,10 @@
-"""Tokenizers that run inside TensorFlow graphs: strings in, padded ids out, and back."""
+"""Tokenizers that run inside TensorFlow graphs, strings in, padded ids out, and back; generation from text to text."""
 
 from keras_attn.text.characters import Characters
+from keras_attn.text.generating import generate
 from keras_attn.text.sentence_piece import SentencePiece
 from keras_attn.text.tokenizer import Tokenizer
 from keras_attn.text.word_piece import WordPiece
 from keras_attn.text.words import Words
 
-__all__ = ["Characters", "SentencePiece", "Tokenizer", "WordPiece", "Words"]
+__all__ = ["Characters", "SentencePiece", "Tokenizer", "WordPiece", "Words", "generate"]

@@ -1,0 +1,51 @@
+"""Texts in, texts out: generation over any number of texts, outside of a served model."""
+
+from keras_attn.checks import check_positive
+from keras_attn.decoding import generate_batches
+from keras_attn.text.tokenizer import Tokenizer
+
+
+def generate(model, texts, source, target, batch_size=64, verbose=0, **named):
+    """Returns the best text that a model generates for each text.
+
+    Texts are read in batches of similar lengths, so that short ones need not wait for long ones.
+
+    Args:
+        model: With a `generate(source, ...)`, as `models.Transformer` and `models.RNNSeq2Seq` have it.
+        texts: The texts, a list of `str`.
+        source, target: The tokenizers of both sides.
+        batch_size: Number of texts in a batch.
+        verbose: 1 for a progress bar, 0 for none.
+        **named: As for the model's `generate`: `strategy`, `max_length` and so on.
+
+    Returns:
+        A list of `str`, in the order of the texts.
+
+    Raises:
+        ValueError: If `texts` is one text, `source` or `target` no tokenizer, or `batch_size` no
+            positive integer.
+
+    Example:
+    >>> from keras_attn import models, text
+    >>> letters, words = text.Characters("abc"), text.Words(["one", "two"])
+    >>> model = models.RNNSeq2Seq(letters.vocabulary_size, words.vocabulary_size, size=8)
+    >>> written = text.generate(model, ["ab", "c"], letters, words, max_length=5)
+    >>> len(written)
+    2
+    """
+    for name, tokenizer in (("source", source), ("target", target)):
+        if not isinstance(tokenizer, Tokenizer):
+            raise ValueError(f"`{name}` must be a tokenizer. Received: {name}={tokenizer!r}.")
+    if isinstance(texts, (str, bytes)):
+        raise ValueError(f"`texts` must be a list of texts. Received: {texts!r}.")
+    check_positive("batch_size", batch_size)
+    texts = list(texts)
+    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+    starts = range(0, len(texts), batch_size)
+    batches = [source.tokenize([texts[index] for index in order[start : start + batch_size]]) for start in starts]
+    written = [None] * len(texts)
+    places = iter(order)
+    for found in generate_batches(model, batches, verbose, **named):
+        for text in target.detokenize(found.tokens[:, 0]).numpy():
+            written[next(places)] = text.decode()
+    return written
