@@ -22,6 +22,7 @@ def state(model):
     return [np.array(keras.ops.convert_to_numpy(each)) for each in [*model.weights, *model.optimizer.variables]]
 
 
+@pytest.mark.trains
 def test_the_last_epochs_are_kept_and_can_be_averaged(tmp_path, xy):
     seen = []
     model, checkpoints = new_model(), Checkpoints(tmp_path / "made" / "here", number=2)
@@ -32,6 +33,7 @@ def test_the_last_epochs_are_kept_and_can_be_averaged(tmp_path, xy):
     np.testing.assert_allclose(model.get_weights()[0], (seen[2] + seen[3]) / 2, atol=1e-7)
 
 
+@pytest.mark.trains
 def test_a_training_goes_on_with_the_same_state(tmp_path, xy):
     whole, first = new_model(), new_model()
     first.set_weights(whole.get_weights())
@@ -48,6 +50,7 @@ def test_a_training_goes_on_with_the_same_state(tmp_path, xy):
     assert [path.name[:5] for path in checkpoints.files] == ["00001", "00002", "00003"]
 
 
+@pytest.mark.trains
 def test_what_a_killed_writer_left_is_no_checkpoint(tmp_path, xy, monkeypatch):
     model, checkpoints = new_model(), Checkpoints(tmp_path)
     model.fit(*xy, callbacks=[checkpoints], verbose=0)
@@ -74,6 +77,7 @@ def test_the_number_is_positive(tmp_path):
         Checkpoints(tmp_path, number=0)
 
 
+@pytest.mark.trains
 def test_another_training_in_the_same_folder_is_refused(tmp_path, xy):
     new_model().fit(*xy, epochs=2, callbacks=[Checkpoints(tmp_path)], verbose=0)
     with pytest.raises(ValueError, match=r"holds a training of 2 epochs: go on with it.*Received: epoch 0"):
