@@ -231,18 +231,20 @@ def test_bad_arguments_are_named(labels, logits):
 @pytest.mark.trains
 @pytest.mark.parametrize("block", [None, 4])
 @pytest.mark.parametrize("jit_compile", [False, True] if keras.config.backend() == "tensorflow" else ["auto"])
-@pytest.mark.parametrize("label", [-1, V, 2**31 - 1, 2.5])
-def test_strange_labels_are_never_trained_on_unawares(label, jit_compile, block, labels, logits):
+def test_strange_labels_are_never_trained_on_unawares(jit_compile, block, labels, logits):
     inputs = keras.Input((T, V))
     model = keras.Model(inputs, keras.layers.Dense(V)(inputs))
     model.compile("sgd", MaskedCrossentropy(0.1, block), jit_compile=jit_compile)
-    labels = labels.astype("float32" if isinstance(label, float) else "int64")
-    if keras.config.backend() != "torch":  # which has no graph
-        assert np.isfinite(model.fit(logits, labels, verbose=0).history["loss"][0])  # whole numbers are ids
-    labels[0, 1] = label
-    if keras.config.backend() == "torch":
-        with pytest.raises(ValueError, match="`y_true` must hold "):
-            model.fit(logits, labels, verbose=0)
-        return
-    assert np.isnan(model.fit(logits, labels, verbose=0).history["loss"][0])
-    assert np.isnan(keras.ops.convert_to_numpy(model.weights[0])).any()
+    before = model.get_weights()
+    for label in (-1, V, 2**31 - 1, 2.5):
+        strange = labels.astype("float32" if isinstance(label, float) else "int64")
+        model.set_weights(before)
+        if keras.config.backend() != "torch":  # which has no graph
+            assert np.isfinite(model.fit(logits, strange, verbose=0).history["loss"][0])  # whole numbers are ids
+        strange[0, 1] = label
+        if keras.config.backend() == "torch":
+            with pytest.raises(ValueError, match="`y_true` must hold "):
+                model.fit(logits, strange, verbose=0)
+            continue
+        assert np.isnan(model.fit(logits, strange, verbose=0).history["loss"][0])
+        assert np.isnan(keras.ops.convert_to_numpy(model.weights[0])).any()
