@@ -50,7 +50,7 @@ class FollowEpochs(keras.callbacks.Callback):
         self.dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
 
     def on_epoch_begin(self, epoch, logs=None):
-        num_steps = self.params.get("steps")
+        num_steps = (self.params or {}).get("steps")
         if num_steps is not None and num_steps < len(self.batches):
             raise ValueError(
                 "`fit` must be given no `steps_per_epoch` with a `FollowEpochs`: an epoch has all of its "
