@@ -34,8 +34,9 @@ def main(argv=None):
     arguments, more = parser.parse_known_args(argv)  # the rest goes to examples/pronounce.py
     for name in arguments.runs:
         options = [*RUNS[name], *more, "--out", str(arguments.out / name)]
-        if (arguments.out / name / "figures.json").exists():
-            run_folder.check_arguments(arguments.out / name, pronounce.parse_arguments(options), pronounce.MAY_CHANGE)
+        folder = arguments.out / name
+        if (folder / "figures.json").exists():
+            run_folder.check_arguments(folder, pronounce.parse_arguments(options), pronounce.MAY_CHANGE, what=folder)
         else:
             pronounce.main(options)
     print(f"{'word error on CMUdict':54} {'greedy':>8} {'4 beams':>8} {'weights':>11} {'minutes':>8}")

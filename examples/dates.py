@@ -94,7 +94,7 @@ def parse_arguments():
     parser.add_argument("--size", type=int, default=128, help="size of embeddings and states")
     parser.add_argument("--learning-rate", type=float, default=4e-3, help="highest learning rate, after the warm-up")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the order of the data")
-    parser.add_argument("--out", type=pathlib.Path, default=DEFAULT_OUT, help="folder for models and picture")
+    parser.add_argument("--out", type=pathlib.Path, default=DEFAULT_OUT, help="folder for models and pictures")
     parser.add_argument("--data-dir", default=None, help="folder for the data; TFDS' own by default")
     parser.add_argument("--show", action="store_true", help="train nothing: load what --out holds, compare, read, draw")
     return parser.parse_args()

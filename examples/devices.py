@@ -35,12 +35,18 @@ def fit(model, strategy, batches, validation, callbacks, **named):
     if batches.num_shards > 1:
         mend_for_workers(model)
         datasets = [dealt(each, strategy, strategy.num_replicas_in_sync // batches.num_shards) for each in datasets]
-    named |= {"callbacks": [follow, *callbacks], "verbose": "auto" if batches.shard_index == 0 else 0}
-    return model.fit(datasets[0], validation_data=datasets[1], shuffle=False, **named)
+    return model.fit(
+        datasets[0],
+        validation_data=datasets[1],
+        callbacks=[follow, *callbacks],
+        shuffle=False,
+        verbose="auto" if batches.shard_index == 0 else 0,
+        **named,
+    )
 
 
 def dealt(dataset, strategy, num_replicas):
-    """Returns a worker's batches with their rows dealt to its replicas; TensorFlow would share them among workers."""
+    """Returns a worker's batches with their rows dealt to its own replicas; Keras would have them dealt to all."""
 
     def deal(*batch):
         return tf.nest.map_structure(lambda rows: tf.stack(tf.split(rows, num_replicas)), batch)

@@ -3,9 +3,8 @@
 Trains a Transformer (or, with `--model rnn`, a recurrent encoder-decoder) on the CMU Pronouncing
 Dictionary; it saves its place after every epoch and goes on there when started again with the
 same arguments. Then it scores the test words, saves the model as `.keras` and exports it for TF
-Serving, a word in and phonemes out. A fresh process
-checks the export, loads both again, compares them, reads ten test words aloud and draws which
-letters the decoder looked at for each phoneme.
+Serving, a word in and phonemes out. A fresh process checks the export, loads both again, compares
+them, reads ten test words aloud and draws which letters the decoder looked at for each phoneme.
 """
 
 import argparse
@@ -53,7 +52,7 @@ def main(argv=None):
     backup = arguments.out / "backup"
     goes_on = (backup / "last").exists()
     if goes_on:
-        run_folder.check_arguments(arguments.out, arguments, MAY_CHANGE)
+        run_folder.check_arguments(arguments.out, arguments, MAY_CHANGE, what=backup)
         print(f"goes on with the training kept in {backup}; remove that folder to start anew")
     train, validation = entries("train", arguments, arguments.limit), entries("validation", arguments, arguments.words)
     test = entries("test", arguments, arguments.limit and max(10, arguments.limit // 9))  # a ninth of the train split
@@ -70,6 +69,7 @@ def main(argv=None):
     )
     backup.mkdir(parents=True, exist_ok=True)
     run_folder.keep_arguments(arguments.out, arguments)
+    (arguments.out / "figures.json").unlink(missing_ok=True)  # of a training before
     pronounce = Pronouncer(model, letters, phonemes)
     follow = data.FollowEpochs(batches)
     callbacks = [  # in this order: figures, what writes them, and last the place to go on from

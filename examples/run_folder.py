@@ -3,25 +3,32 @@
 import json
 import pathlib
 
+NAME = "arguments.json"
 
-def check_arguments(folder, arguments, may_change):
-    """Raises a `ValueError` if a folder holds a training with other arguments, but for those that may change."""
-    path = folder / "arguments.json"
+
+def check_arguments(folder, arguments, may_change, what):
+    """Raises a `ValueError` if the training in a folder had other arguments, but for those that may change.
+
+    `what` is to be removed to start anew.
+    """
+    path = folder / NAME
     if not path.exists():
-        return
+        raise ValueError(f"{folder} holds a training of unknown arguments; remove {what} to start anew.")
     known = json.loads(path.read_text(encoding="utf-8"))
     for name, value in as_json(arguments).items():
         if name not in may_change and value != known.get(name):
             raise ValueError(
-                f"{folder} holds a training with {name}={known.get(name)!r}; remove it to start anew. "
+                f"{folder} holds a training with {name}={known.get(name)!r}; remove {what} to start anew. "
                 f"Received: {name}={value!r}."
             )
 
 
 def keep_arguments(folder, arguments):
-    """Writes the arguments of the training that a folder is about to hold."""
+    """Writes the arguments of the training that a folder is about to hold, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "arguments.json").write_text(json.dumps(as_json(arguments), indent=1), encoding="utf-8")
+    draft = folder / f"{NAME}.draft"
+    draft.write_text(json.dumps(as_json(arguments), indent=1), encoding="utf-8")
+    draft.replace(folder / NAME)
 
 
 def as_json(arguments):

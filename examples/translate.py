@@ -48,7 +48,8 @@ def main(argv=None):
     keras.config.set_dtype_policy(arguments.policy)
     if arguments.deterministic:
         tf.config.experimental.enable_op_determinism()
-    run_folder.check_arguments(arguments.out, arguments, NOT_OF_TRAINING)
+    if (arguments.out / run_folder.NAME).exists():
+        run_folder.check_arguments(arguments.out, arguments, NOT_OF_TRAINING, what=arguments.out)
     pairs, held_out = pairs_of(arguments)
     tokenizers = kept_tokenizers(arguments.out, lambda: texts_of(pairs), arguments, makes=worker == 0)
     batches, validation = (
@@ -150,8 +151,8 @@ def pairs_of(arguments):
         pairs, held_out = (Lines(arguments.tsv, held_out) for held_out in (False, True))
         if not any(True for _ in held_out.read(data.Report())):
             raise ValueError(
-                f"Every {HELD_OUT}th line of --tsv is for validation, so there must be as many; "
-                f"or give --validation-tsv. Received: {arguments.tsv}."
+                f"Every {HELD_OUT}th line of --tsv is for validation, and none of these is a pair: "
+                f"give --validation-tsv. Received: {arguments.tsv}."
             )
         return pairs, held_out
     return data.Tsv(arguments.tsv), data.Tsv(arguments.validation_tsv)

@@ -12,17 +12,8 @@ import numpy as np
 import pytest
 
 # Rooms that only TensorFlow has.
-collect_ignore = (
-    []
-    if keras.config.backend() == "tensorflow"
-    else [
-        "test_text.py",
-        "test_text_generating.py",
-        "serving",
-        "data",
-        "test_plot.py",
-    ]
-)
+NEED_TENSORFLOW = ["test_text.py", "test_text_generating.py", "serving", "data", "test_plot.py"]
+collect_ignore = [] if keras.config.backend() == "tensorflow" else NEED_TENSORFLOW
 
 if keras.config.backend() == "tensorflow":
     import tensorflow as tf

@@ -279,9 +279,9 @@ def test_ids_that_a_model_does_not_know_are_refused_before_the_training(tmp_path
     model = models.RNNSeq2Seq(5, 5, size=4)
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     ids = np.ones((1, 2), "int32")
-    with pytest.raises(ValueError, match="ids"):
-        callbacks = [plot.AttentionMaps(tmp_path, ids + 6, ids)]
-        model.fit({"source": ids, "target": ids}, ids, callbacks=callbacks, verbose=0)
+    callback = plot.AttentionMaps(tmp_path, ids + 6, ids)
+    with pytest.raises(ValueError, match="`source` must hold ids from 0 to 4"):
+        model.fit({"source": ids, "target": ids}, ids, callbacks=[callback], verbose=0)
     assert not list(tmp_path.iterdir())
 
 

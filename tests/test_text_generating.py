@@ -36,7 +36,12 @@ def test_no_texts_and_texts_that_can_be_read_once(model):
     assert len(text.generate(model, iter(["a", "b"]), LETTERS, WORDS, max_length=3)) == 2
 
 
-def test_short_texts_do_not_wait_for_long_ones(monkeypatch):
+def test_one_beginning_for_all(model):
+    written = text.generate(model, TEXTS, LETTERS, WORDS, batch_size=3, max_length=4, prefix_ids=[5])
+    assert all(each.startswith("B") for each in written)
+
+
+def test_short_texts_do_not_wait_for_long_ones():
     widths = []
 
     class Echo:
@@ -55,6 +60,8 @@ def test_short_texts_do_not_wait_for_long_ones(monkeypatch):
         ({"source": None}, "`source` must be a tokenizer. Received: source=None"),
         ({"target": 5}, "`target` must be a tokenizer. Received: target=5"),
         ({"batch_size": 0}, "`batch_size` must be an integer of at least 1"),
+        ({"return_attention_scores": True}, "`return_attention_scores` must be False: only texts are returned"),
+        ({"prefix_ids": [[4], [5]]}, r"`prefix_ids` must be one for all texts, \[P\]. Received: .*\(2, 1\)"),
     ],
 )
 def test_bad_arguments_are_named(change, message):

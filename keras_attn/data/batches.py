@@ -113,8 +113,9 @@ class Batches:
     def shard(self, num_shards, index):
         """Returns one worker's share: every n-th row of each batch, so that shapes and steps stay in line.
 
-        TensorFlow leaves the datasets of a share as they are, also where it would share others
-        among the workers of a `tf.distribute` strategy.
+        A `tf.distribute` strategy does not share a share again, but it would split its batches once
+        more among all replicas: hand its datasets over by `strategy.distribute_datasets_from_function`,
+        as `examples/devices.py` does.
 
         Args:
             num_shards: Number of workers n, a divisor of every batch's rows.

@@ -47,7 +47,7 @@ def boundaries(pairs, num_buckets):
 
 
 def rounded_up(lengths):
-    """Returns lengths `[P]`, of many different ones each up to the next of `CANDIDATES` as frequent ones."""
+    """Returns lengths `[P]` as they are; of more than `CANDIDATES` different ones, each rounded up to a quantile."""
     different = np.unique(lengths)
     if len(different) <= CANDIDATES:
         return lengths

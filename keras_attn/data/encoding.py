@@ -24,7 +24,8 @@ def encode(dataset, source, target, limit=DropLonger(), verbose=1):  # noqa: B00
         dataset: A `tf.data.Dataset` of pairs or of `{"source": ..., "target": ...}`, a `Tsv` file,
             or an iterable of such Python pairs. Texts are strings; ids are integers `[None]`.
         source, target: What reads each side: a tokenizer of `keras_attn.text`, or `Ids`.
-        limit: What becomes of long pairs: `DropLonger(...)` or `CutLonger(...)`.
+        limit: What becomes of pairs with more positions than it says, or than a tokenizer's
+            `max_length`: `DropLonger(...)` or `CutLonger(...)`.
         verbose: 1 prints the report where anything was left out, cut or unknown, 0 never does.
 
     Returns:
@@ -92,11 +93,12 @@ def tokenize(chunk, readers):
         if isinstance(reader, Tokenizer):
             ids = reader.pieces(side)
             broken = tf.strings.unicode_transcode(side, "UTF-8", "UTF-8", errors="replace") != side
-            marks = side, broken, tf.strings.regex_full_match(side, f"(?:{WHITESPACE})*")
+            texts, blank = side, tf.strings.regex_full_match(side, f"(?:{WHITESPACE})*")
         else:
             ids = reader.pieces(as_ragged(side))
-            marks = tf.zeros([0], "string"), *2 * [tf.zeros([ids.nrows()], "bool")]
-        encoded.append(Side(ids.flat_values, ids.row_lengths(), *marks))
+            texts, broken = tf.zeros([0], "string"), tf.zeros([ids.nrows()], "bool")
+            blank = broken
+        encoded.append(Side(ids.flat_values, ids.row_lengths(), texts, broken, blank))
     return number, *encoded
 
 

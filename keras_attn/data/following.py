@@ -18,7 +18,8 @@ class FollowEpochs(keras.callbacks.Callback):
     seeds and the epoch's number too, for Keras keeps no state of it in its backups: after
     `keras.utils.set_random_seed`, a training resumed after a whole epoch has the losses of one that
     was never killed. (With `BackupAndRestore(save_freq=<batches>)` Keras goes on with the weights
-    of the middle of an epoch, and trains that epoch once more from its beginning.)
+    of the middle of an epoch, and trains that epoch once more from its beginning.) A loop of your
+    own calls `set_model(model)`, and `on_epoch_begin(epoch)` before it reads `dataset`.
 
     Args:
         batches: The `Batches`.

@@ -7,7 +7,7 @@ from keras_attn.slots import Slot, register
 
 
 class Limit(Slot):
-    """Bounds the positions of a pair, the end id counted; None for no bound.
+    """Bounds the positions of a pair, the end id counted; None leaves it to the tokenizer's `max_length`.
 
     Args:
         source_length: Positions of a source at most.
@@ -17,10 +17,14 @@ class Limit(Slot):
         ValueError: If a length is neither None nor an integer of at least 1, or 2 where texts are cut.
     """
 
+    least = 1
+
     def __init__(self, source_length=None, target_length=None):
         for name, length in (("source_length", source_length), ("target_length", target_length)):
             if length is not None:
                 check_positive(name, length)
+                if length < self.least:
+                    raise ValueError(f"`{name}` must be at least {self.least}. Received: {name}={length}.")
         self.source_length = source_length
         self.target_length = target_length
 
@@ -53,11 +57,7 @@ class CutLonger(Limit):
     >>> limit = CutLonger(source_length=64)
     """
 
-    def __init__(self, source_length=None, target_length=None):
-        super().__init__(source_length, target_length)
-        for name, length in (("source_length", source_length), ("target_length", target_length)):
-            if length == 1:
-                raise ValueError(f"`{name}` must leave a token beside the end id, at least 2. Received: {name}=1.")
+    least = 2  # a token beside the end id
 
     def cut(self, lengths, bound):
         return np.minimum(lengths, bound).astype(lengths.dtype)

@@ -33,10 +33,21 @@ def teacher_forcing(source, target):
         Williams and Zipser 1989, A Learning Algorithm for Continually Running Fully Recurrent
         Neural Networks.
     """
-    source, target = tf.convert_to_tensor(source), tf.convert_to_tensor(target)
-    for name, ids in (("source", source), ("target", target)):
-        if ids.shape.rank not in (None, 2) or not ids.dtype.is_integer:
-            raise ValueError(f"`{name}` must be integer ids [B, {name[0].upper()}]. Received: {ids.dtype} {ids.shape}.")
+    source, target = (as_ids(name, ids) for name, ids in (("source", source), ("target", target)))
     starts = tf.fill([tf.shape(target)[0], 1], tf.cast(START_ID, target.dtype))
     read = tf.concat([starts, target[:, :-1]], axis=1)
     return {"source": source, "target": tf.where(target == PADDING_ID, tf.cast(PADDING_ID, target.dtype), read)}, target
+
+
+def as_ids(name, ids):
+    """Returns ids as a tensor, or raises a `ValueError`."""
+    try:
+        ids = tf.convert_to_tensor(ids)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{name}` must be ids padded to one length. Received: {ids.__class__.__name__}.") from error
+    if ids.shape.rank not in (None, 2) or not ids.dtype.is_integer:
+        raise ValueError(
+            f"`{name}` must be integer ids [B, {name[0].upper()}]. "
+            f"Received: {name}.dtype={ids.dtype.name}, {name}.shape={ids.shape}."
+        )
+    return ids

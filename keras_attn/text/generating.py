@@ -1,5 +1,7 @@
 """Texts in, texts out: generation over any number of texts, outside of a served model."""
 
+import numpy as np
+
 from keras_attn.checks import check_positive
 from keras_attn.decoding import generate_batches
 from keras_attn.text.tokenizer import Tokenizer
@@ -16,14 +18,14 @@ def generate(model, texts, source, target, batch_size=64, verbose=0, **named):
         source, target: The tokenizers of both sides.
         batch_size: Number of texts in a batch.
         verbose: 1 for a progress bar, 0 for none.
-        **named: As for the model's `generate`: `strategy`, `max_length` and so on.
+        **named: As for the model's `generate`: `strategy`, `max_length`, `prefix_ids` `[P]` and so on.
 
     Returns:
         A list of `str`, in the order of the texts.
 
     Raises:
         ValueError: If `texts` is one text, `source` or `target` no tokenizer, or `batch_size` no
-            positive integer.
+            positive integer; for prefixes of each text, or if attention scores are asked for.
 
     Example:
     >>> from keras_attn import models, text
@@ -39,6 +41,11 @@ def generate(model, texts, source, target, batch_size=64, verbose=0, **named):
     if isinstance(texts, (str, bytes)):
         raise ValueError(f"`texts` must be a list of texts. Received: {texts!r}.")
     check_positive("batch_size", batch_size)
+    if named.get("return_attention_scores"):
+        raise ValueError("`return_attention_scores` must be False: only texts are returned. Received: True.")
+    prefix = np.asarray(() if named.get("prefix_ids") is None else named["prefix_ids"])
+    if prefix.ndim != 1:
+        raise ValueError(f"`prefix_ids` must be one for all texts, [P]. Received: prefix_ids.shape={prefix.shape}.")
     texts = list(texts)
     order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
     starts = range(0, len(texts), batch_size)

@@ -1,5 +1,6 @@
 """The mean of several checkpoints of one model, which is often better than the last of them."""
 
+import io
 import os
 import tempfile
 import zipfile
@@ -74,7 +75,7 @@ def mean_weights(model, paths):
     """Returns the means of the weights as float64 arrays, after loading each of the files into the model."""
     sums = [np.zeros(weight.shape, "float64") for weight in model.weights]
     with tempfile.TemporaryDirectory() as folder:
-        own = os.path.join(folder, f"own{WEIGHTS}")
+        own = os.path.join(folder, f"own{WEIGHTS}")  # Keras alone knows how it names them
         model.save_weights(own)
         wanted = shapes_in(own)
     for path in paths:
@@ -82,8 +83,8 @@ def mean_weights(model, paths):
         for place in sorted(wanted.keys() | found.keys()):  # Keras does not mind weights that a model lacks
             if wanted.get(place) != found.get(place):
                 raise ValueError(
-                    f"`paths` must be checkpoints of `model`, which has {place} of shape {wanted.get(place)}. "
-                    f"Received: {path!r} with shape {found.get(place)}."
+                    f"`paths` must be checkpoints of `model`, in which {place} is {described(wanted.get(place))}. "
+                    f"Received: {path!r}, in which it is {described(found.get(place))}."
                 )
         model.load_weights(path)
         for total, weight in zip(sums, model.weights, strict=True):
@@ -94,18 +95,25 @@ def mean_weights(model, paths):
     return [total / len(paths) for total in sums]
 
 
+def described(shape):
+    """Returns what an error says of a weight of a shape, or of none."""
+    return "missing" if shape is None else f"of shape {shape}"
+
+
 def shapes_in(path):
     """Returns the shapes of the weights that a file holds, but for an optimizer's, by their places in it."""
     shapes = {}
 
     def visit(place, node):
-        if isinstance(node, h5py.Dataset) and not place.startswith("optimizer/"):
+        if isinstance(node, h5py.Dataset) and "optimizer" not in place.split("/"):
             shapes[place] = node.shape
 
     if path.endswith(WEIGHTS):
         with h5py.File(path) as file:
             file.visititems(visit)
     else:
-        with zipfile.ZipFile(path) as archive, archive.open(f"model{WEIGHTS}") as member, h5py.File(member) as file:
+        with zipfile.ZipFile(path) as archive:
+            weights = io.BytesIO(archive.read(f"model{WEIGHTS}"))  # in an archive, each step back would be slow
+        with h5py.File(weights) as file:
             file.visititems(visit)
     return shapes

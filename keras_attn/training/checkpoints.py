@@ -55,25 +55,30 @@ class Checkpoints(keras.callbacks.Callback):
 
         Under `tf.distribute`, the model's optimizer must have been built in the strategy's scope.
 
-        Raises:
-            ValueError: If the model is not compiled.
-
         Returns:
             How many epochs were done, to be `fit`'s `initial_epoch`.
+
+        Raises:
+            ValueError: If the model is not built or not compiled.
         """
-        if not model.compiled:
-            raise ValueError("`model` must be compiled, for its optimizer's state. Received: one that is not.")
-        if not self.files:
+        if not (model.built and model.compiled):
+            raise ValueError(
+                "`model` must be built and compiled, for its weights and its optimizer's state. "
+                f"Received: built={model.built}, compiled={model.compiled}."
+            )
+        files = self.files
+        if not files:
             return 0
         if not model.optimizer.built:  # or its state would be left out
             model.optimizer.build(model.trainable_variables)
-        model.load_weights(self.files[-1])
-        return epochs_done(self.files[-1])
+        model.load_weights(files[-1])
+        return epochs_done(files[-1])
 
     def on_epoch_begin(self, epoch, logs=None):
-        if self.files and epochs_done(self.files[-1]) > epoch:
+        done = max(map(epochs_done, self.files), default=0)
+        if done > epoch:
             raise ValueError(
-                f"{self.folder} holds a training of {epochs_done(self.files[-1])} epochs: go on with it, "
+                f"{self.folder} holds a training of {done} epochs: go on with it, "
                 f"`fit(initial_epoch=checkpoints.restore(model))`, or take another folder. Received: epoch {epoch}."
             )
 

@@ -127,8 +127,8 @@ def checked_ids(name, ids):
     # Under tf.distribute, Keras traces a training once for the mean of the replicas' labels, in a graph.
     known = isinstance(ids, (np.ndarray, keras.KerasTensor)) or is_concrete(ids)
     if keras.backend.is_int_dtype(keras.backend.standardize_dtype(ids.dtype)):
-        if keras.backend.standardize_dtype(ids.dtype) == "int64":  # a cast would wrap around
-            ids = ops.clip(ids, -1, 2**31 - 1)
+        if keras.backend.standardize_dtype(ids.dtype) in ("int64", "uint32", "uint64"):  # a cast would wrap around
+            ids = ops.minimum(ids, ops.cast(2**31 - 1, ids.dtype))
         return ops.cast(ids, "int32")
     if known:
         raise ValueError(f"`{name}` must hold integer ids. Received: {name}.dtype={ids.dtype}.")

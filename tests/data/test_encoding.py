@@ -119,7 +119,7 @@ def test_what_serving_would_cut_is_too_long():
 
 def test_nothing_is_cut_to_its_end_id_alone():
     for name in ("source_length", "target_length"):
-        with pytest.raises(ValueError, match=f"`{name}` must leave a token beside the end id, at least 2. Received"):
+        with pytest.raises(ValueError, match=f"`{name}` must be at least 2. Received: {name}=1"):
             data.CutLonger(**{name: 1})
 
 

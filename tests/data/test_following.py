@@ -81,3 +81,13 @@ def test_epochs_are_whole():
 def test_batches_are_wanted():
     with pytest.raises(ValueError, match="`batches` must be `Batches`. Received: "):
         data.FollowEpochs(new_batches().epoch(0))
+
+
+def test_a_loop_of_ones_own_tells_the_epoch():
+    follow = data.FollowEpochs(new_batches())
+    follow.set_model(new_model())
+    for epoch in (2, 0):
+        follow.on_epoch_begin(epoch)
+        wanted = [labels for _, labels in follow.batches.arrays(epoch)]
+        for (_, labels), array in zip(follow.dataset, wanted, strict=True):
+            assert labels.numpy().tolist() == array.tolist()

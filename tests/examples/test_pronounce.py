@@ -114,7 +114,7 @@ def test_a_killed_training_goes_on_where_it_was_and_ends_in_models_that_agree(tm
     with (out / "history.csv").open() as file:
         epochs = list(csv.DictReader(file))
     assert [row["epoch"] for row in epochs] == ["0", "1"]
-    num_steps = re.search(r"\b(\d+)/\1\b", printed.split("Epoch 2/2")[1])[1]
+    num_steps = re.search(r"(?<!\d)(\d+)/\1(?!\d)", printed.split("Epoch 2/2")[1])[1]
     schedule = training.LinearDecay(1.2e-3, 3, 2 * int(num_steps))
     for number, row in enumerate(epochs, start=1):
         assert float(row["learning_rate"]) == pytest.approx(float(schedule(number * int(num_steps))))

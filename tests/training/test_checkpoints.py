@@ -86,5 +86,5 @@ def test_another_training_in_the_same_folder_is_refused(tmp_path, xy):
 
 
 def test_a_model_is_compiled_before(tmp_path):
-    with pytest.raises(ValueError, match="`model` must be compiled"):
+    with pytest.raises(ValueError, match="`model` must be built and compiled.* compiled=False"):
         Checkpoints(tmp_path).restore(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]))
