@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pronounce
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pronounce import error_rates
 
@@ -40,6 +40,7 @@ pronounce.main(sys.argv[1:])
 """
 
 
+@settings(deadline=None)  # the first call builds TensorFlow's functions
 @given(st.lists(st.tuples(st.text("abc", max_size=7), st.text("abc", min_size=1, max_size=7)), min_size=1, max_size=5))
 def test_edits_are_those_of_the_recursive_definition(pairs):
     @functools.cache
