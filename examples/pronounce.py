@@ -79,8 +79,8 @@ def main(argv=None):
         keras.callbacks.BackupAndRestore(backup / "last", double_checkpoint=True, delete_checkpoint=False),
     ]
     model.fit(follow.dataset, epochs=arguments.epochs, callbacks=callbacks, shuffle=False)
-    model = pronounce.model = to_serve(model, *sizes, arguments)
     figures = {"words": len(test), "weights": model.count_params(), "word_error": {}}
+    model = pronounce.model = to_serve(model, *sizes, arguments)
     for name, strategy in STRATEGIES.items():
         phoneme_error, word_error = error_rates(pronounce(list(test), strategy), test.values())
         print(f"{len(test):,} test words, {name}: phoneme error {phoneme_error:.2%}, word error {word_error:.2%}")
