@@ -122,14 +122,15 @@ def checked(labels, logits):
 
 
 def checked_ids(name, ids):
-    """Returns ids as an int32 tensor, after checking that they are integers; -1 for fractions in a graph."""
+    """Returns ids as an int32 tensor, after checking that they are integers; -1 for fractions in a graph and for huge ids."""
     ids = ids if keras.utils.is_keras_tensor(ids) or ops.is_tensor(ids) else np.asarray(ids)
     # Under tf.distribute, Keras traces a training once for the mean of the replicas' labels, in a graph.
     known = isinstance(ids, (np.ndarray, keras.KerasTensor)) or is_concrete(ids)
     if keras.backend.is_int_dtype(keras.backend.standardize_dtype(ids.dtype)):
-        if keras.backend.standardize_dtype(ids.dtype) in ("int64", "uint32", "uint64"):  # a cast would wrap around
-            ids = ops.minimum(ids, ops.cast(2**31 - 1, ids.dtype))
-        return ops.cast(ids, "int32")
+        narrow = ops.cast(ids, "int32")
+        if keras.backend.standardize_dtype(ids.dtype) not in ("int64", "uint32", "uint64"):
+            return narrow
+        return ops.where(ids > 2**31 - 1, -1, narrow)  # and not what they wrap around to
     if known:
         raise ValueError(f"`{name}` must hold integer ids. Received: {name}.dtype={ids.dtype}.")
     return ops.cast(ops.where(ops.equal(ids, ops.floor(ids)), ids, -1), "int32")
