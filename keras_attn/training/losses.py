@@ -122,7 +122,7 @@ def checked(labels, logits):
 
 
 def checked_ids(name, ids):
-    """Returns ids as an int32 tensor, after checking that they are integers; -1 for huge ids, and fractions in a graph."""
+    """Returns ids as an int32 tensor, after checking that they are integers; -1 for huge ones and for fractions."""
     ids = ids if keras.utils.is_keras_tensor(ids) or ops.is_tensor(ids) else np.asarray(ids)
     # Under tf.distribute, Keras traces a training once for the mean of the replicas' labels, in a graph.
     known = isinstance(ids, (np.ndarray, keras.KerasTensor)) or is_concrete(ids)
