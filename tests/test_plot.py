@@ -292,6 +292,11 @@ def test_tokens_as_tokenizers_give_them_back(scores):
         assert [label.get_text() for label in panel.get_xticklabels()] == tokens
 
 
+def test_a_string_is_its_characters(scores):
+    (panel,) = panels(plot.heat_map(scores[0], "abcde"))
+    assert [label.get_text() for label in panel.get_xticklabels()] == list("abcde")
+
+
 def test_a_title_may_have_lines(scores):
     figure = plot.heat_map(scores[0], title="one\ntwo")
     assert figure.get_suptitle() == "one\ntwo"

@@ -33,7 +33,7 @@ class Script:
 
 def as_strings(texts):
     """Returns texts as strings, also those that a tokenizer gave back: bytes in UTF-8, in a tensor or not."""
-    texts = np.asarray(texts, dtype=object).reshape(-1).tolist()
+    texts = np.asarray(list(texts) if isinstance(texts, str) else texts, dtype=object).reshape(-1).tolist()
     return [text.decode(errors="replace") if isinstance(text, bytes) else str(text) for text in texts]
 
 

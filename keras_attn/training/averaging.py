@@ -63,7 +63,7 @@ def average_weights(model, paths):
     before = [keras.ops.convert_to_numpy(variable) for variable in variables]
     try:
         means = mean_weights(model, paths)
-    except Exception:
+    except BaseException:  # Ctrl-C too leaves the model as it was
         for variable, value in zip(variables, before, strict=True):
             variable.assign(value)
         raise

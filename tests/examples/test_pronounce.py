@@ -40,6 +40,22 @@ pronounce.main(sys.argv[1:])
 """
 
 
+@pytest.mark.parametrize(
+    "prediction, reference, edits",
+    [
+        ("a b c", "a b c", 0),
+        ("k i t t e n", "s i t t i n g", 3),  # two substitutions and an insertion
+        ("f l a w", "l a w n", 2),  # a deletion and an insertion
+        ("i n t e n t i o n", "e x e c u t i o n", 5),
+        ("a b", "b a", 2),  # a swap has no edit of its own
+        ("HH AH L OW", "HH EH L OW", 1),
+        ("T R AE N S", "T R AE N Z S", 1),
+    ],
+)
+def test_edits_by_hand(prediction, reference, edits):
+    assert error_rates([prediction], [[reference]]) == (edits / len(reference.split()), edits > 0)
+
+
 @settings(deadline=None)  # the first call builds TensorFlow's functions
 @given(st.lists(st.tuples(st.text("abc", max_size=7), st.text("abc", min_size=1, max_size=7)), min_size=1, max_size=5))
 def test_edits_are_those_of_the_recursive_definition(pairs):
