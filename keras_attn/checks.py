@@ -6,6 +6,9 @@ H heads, K head size, M memory size, U attention units.
 
 import numbers
 
+import keras
+import numpy as np
+
 
 def check_axes(axes, arguments, sizes=None):
     """Raises unless every argument has its axes and equal letters have equal sizes.
@@ -67,6 +70,19 @@ def check_together(first, second, arguments):
     """Raises a `ValueError` if the second argument is given without the first."""
     if arguments.get(second) is not None and arguments.get(first) is None:
         raise ValueError(f"`{first}` must be given where `{second}` is. Received: {first}=None.")
+
+
+def integers(name, value):
+    """Returns positions, ids, lengths or indices as an int32 tensor, whatever integers they are given as.
+
+    Raises:
+        ValueError: For floating point.
+    """
+    kept = isinstance(value, (keras.KerasTensor, keras.Variable)) or keras.ops.is_tensor(value)
+    value = value if kept else np.asarray(value)
+    if keras.backend.is_float_dtype(keras.backend.standardize_dtype(value.dtype)):
+        raise ValueError(f"`{name}` must be integers. Received: {name}.dtype={value.dtype}.")
+    return keras.ops.cast(value, "int32")
 
 
 def check_last_axis(name, shape):
