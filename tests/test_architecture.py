@@ -116,46 +116,13 @@ def test_no_asserts_no_hasattr_no_private_keras(path):
 
 
 # What makes tensors in a dtype of Keras' choosing, which follows `keras.config.floatx()`: int64 or int16 for integers.
-MAKERS = set(
-    [
-        "arange",
-        "array",
-        "cumprod",
-        "cumsum",
-        "empty",
-        "eye",
-        "full",
-        "identity",
-        "linspace",
-        "logspace",
-        "multi_hot",
-        "one_hot",
-        "ones",
-        "tri",
-        "vander",
-        "zeros",
-    ]
-)
-DRAWS = set(["beta", "binomial", "categorical", "gamma", "normal", "randint", "truncated_normal", "uniform"])
-COUNTS = set(["argmax", "argmin", "argsort", "bincount", "count_nonzero", "digitize", "nonzero", "searchsorted"])
+MAKERS = {"arange", "array", "cumprod", "cumsum", "empty", "eye", "full", "identity", "linspace", "logspace"}
+MAKERS |= {"multi_hot", "one_hot", "ones", "tri", "vander", "zeros"}
+DRAWS = {"beta", "binomial", "categorical", "gamma", "normal", "randint", "truncated_normal", "uniform"}
+COUNTS = {"argmax", "argmin", "argsort", "bincount", "count_nonzero", "digitize", "nonzero", "searchsorted"}
 REDUCTIONS = {"mean", "prod", "sum"}
-BOOLEAN = set(
-    [
-        "all",
-        "any",
-        "equal",
-        "greater",
-        "greater_equal",
-        "isfinite",
-        "isinf",
-        "isnan",
-        "less",
-        "less_equal",
-        "logical_and",
-        "logical_not",
-        "not_equal",
-    ]
-)
+BOOLEAN = {"all", "any", "equal", "greater", "greater_equal", "isfinite", "isinf", "isnan", "less", "less_equal"}
+BOOLEAN |= {"logical_and", "logical_not", "logical_or", "logical_xor", "not_equal"}
 
 
 def keras_calls(tree):

@@ -77,8 +77,6 @@ def test_symbolic_shapes_are_real_shapes(case, rng):
 @each_case
 @pytest.mark.parametrize("policy", PRECISION)
 def test_dtype_policies(case, policy, rng):
-    if policy == "bfloat16" and "RNN" in case.name:
-        pytest.skip("Keras' own cells cannot make their orthogonal weights in bfloat16")
     layer, arguments, masks = case.make(dtype=policy), case.arguments(rng), case.padding(rng)
     exact = case.make(dtype="float64")
     outputs = layer(**arguments, **masks)
