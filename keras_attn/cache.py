@@ -136,7 +136,7 @@ def fill(cache, key, value, lengths):
     held = positions(cache, lengths - 1)  # [B, L]
     filled = {}
     for name, heads in (("key", key), ("value", value)):
-        source = ops.clip(held, 0, ops.maximum(ops.shape(heads)[2] - 1, 0))
+        source = ops.maximum(ops.minimum(held, ops.shape(heads)[2] - 1), 0)
         heads = ops.take_along_axis(heads, source[:, None, :, None], axis=2)  # [B, H, L, K]
         if f"{name}_scale" in cache:
             heads, filled[f"{name}_scale"] = quantize(heads)

@@ -121,6 +121,7 @@ MAKERS |= {"multi_hot", "one_hot", "ones", "tri", "vander", "zeros"}
 DRAWS = {"beta", "binomial", "categorical", "gamma", "normal", "randint", "truncated_normal", "uniform"}
 COUNTS = {"argmax", "argmin", "argsort", "bincount", "count_nonzero", "digitize", "nonzero", "searchsorted"}
 REDUCTIONS = {"mean", "prod", "sum"}
+PAIRS = {"add", "divide", "floor_divide", "maximum", "minimum", "mod", "multiply", "power", "subtract", "where"}
 BOOLEAN = {"all", "any", "equal", "greater", "greater_equal", "isfinite", "isinf", "isnan", "less", "less_equal"}
 BOOLEAN |= {"logical_and", "logical_not", "logical_or", "logical_xor", "not_equal"}
 
@@ -151,6 +152,15 @@ def is_integer(node):
     return name in BOOLEAN or (isinstance(dtype, ast.Constant) and dtype.value in ("bool", "int32"))
 
 
+def is_number(node):
+    """Whether an expression is plainly a number of Python, or may be one where a shape is static."""
+    if isinstance(node, ast.BinOp):
+        return is_number(node.left) and is_number(node.right)
+    if isinstance(node, ast.UnaryOp):
+        return is_number(node.operand)
+    return isinstance(node, ast.Constant) or ast.unparse(node).removeprefix("keras.").startswith("ops.shape(")
+
+
 def without_dtype(text):
     """The lines of a source in which Keras would choose a dtype by itself, and the calls there."""
     tree = ast.parse(text)
@@ -163,10 +173,11 @@ def without_dtype(text):
         elif name in MAKERS:
             wrong = not has_dtype(node, getattr(keras.ops, name))
         elif name == "convert_to_tensor":  # of a tensor or array it keeps the dtype
-            numbers = (ast.Constant, ast.List, ast.Tuple, ast.ListComp, ast.UnaryOp, ast.BinOp)
-            wrong = isinstance(node.args[0], numbers) and not has_dtype(node, keras.ops.convert_to_tensor)
-        elif name == "where":
-            wrong = len(node.args) == 3 and all(isinstance(part, ast.Constant) for part in node.args[1:])
+            lists = (ast.List, ast.Tuple, ast.ListComp)
+            wrong = isinstance(node.args[0], lists) or is_number(node.args[0])
+            wrong = wrong and not has_dtype(node, keras.ops.convert_to_tensor)
+        elif name in PAIRS:  # of numbers alone makes a tensor
+            wrong = bool(node.args[-2:]) and all(map(is_number, node.args[-2:]))
         else:
             wrong = name in COUNTS or (name in REDUCTIONS and is_integer(node.args[0]))
             wrong = wrong and node not in cast
@@ -192,6 +203,7 @@ def test_no_dtype_is_left_to_floatx(path):
         "ops.argmax(logits)",
         "ops.convert_to_tensor([1, 2])",
         "ops.where(mask, 1.0, 0.0)",
+        "ops.maximum(ops.shape(x)[1] - 1, 0)",
         "keras.random.uniform((3,))",
     ],
 )
@@ -210,6 +222,7 @@ def test_dtypes_left_to_floatx_are_found(line):
         "ops.sum(weights, axis=-1)",
         "ops.convert_to_tensor(x)",
         "ops.where(mask, x, 0)",
+        "ops.minimum(index, ops.shape(x)[1] - 1)",
         "np.arange(3)",
     ],
 )
