@@ -80,8 +80,10 @@ def integers(name, value):
     """
     kept = isinstance(value, (keras.KerasTensor, keras.Variable)) or keras.ops.is_tensor(value)
     value = value if kept else np.asarray(value)
-    if keras.backend.is_float_dtype(keras.backend.standardize_dtype(value.dtype)):
-        raise ValueError(f"`{name}` must be integers. Received: {name}.dtype={value.dtype}.")
+    dtype = keras.backend.standardize_dtype(value.dtype)
+    if keras.backend.is_float_dtype(dtype):
+        wanted = "integers" if len(value.shape) else "an integer"
+        raise ValueError(f"`{name}` must be {wanted}. Received: {name}.dtype={dtype}.")
     return keras.ops.cast(value, "int32")
 
 
