@@ -136,7 +136,8 @@ def fill(cache, key, value, lengths):
     held = positions(cache, lengths - 1)  # [B, L]
     filled = {}
     for name, heads in (("key", key), ("value", value)):
-        source = ops.maximum(ops.minimum(held, ops.shape(heads)[2] - 1), 0)
+        last = ops.convert_to_tensor(ops.shape(heads)[2] - 1, "int32")
+        source = ops.maximum(ops.minimum(held, last), ops.zeros((), "int32"))
         heads = ops.take_along_axis(heads, source[:, None, :, None], axis=2)  # [B, H, L, K]
         if f"{name}_scale" in cache:
             heads, filled[f"{name}_scale"] = quantize(heads)

@@ -87,6 +87,16 @@ def integers(name, value):
     return keras.ops.cast(value, "int32")
 
 
+def as_tensor(value):
+    """Returns a tensor of the dtype that an array has.
+
+    Keras makes floats of integers and booleans on JAX where `floatx` is bfloat16 and no dtype is given.
+    """
+    if isinstance(value, np.ndarray):
+        return keras.ops.convert_to_tensor(value, keras.backend.standardize_dtype(value.dtype))
+    return keras.ops.convert_to_tensor(value)
+
+
 def check_last_axis(name, shape):
     """Raises a `ValueError` unless the last axis of a shape is static: weights are made for it."""
     if not shape or shape[-1] is None:

@@ -7,7 +7,7 @@ import numbers
 from keras import ops
 
 from keras_attn.cache import Cache, in_place, written_up_to
-from keras_attn.checks import check_positive, check_slot, integers, static_shape
+from keras_attn.checks import as_tensor, check_positive, check_slot, integers, static_shape
 from keras_attn.decoding.processors import Processor
 from keras_attn.decoding.strategies import Greedy, Problem, Strategy
 from keras_attn.kernels.backend import fresh, is_concrete, no_gradient, while_loop
@@ -52,7 +52,7 @@ def generate(
     [1, 1, 7]
     """
     request = Request(strategy or Greedy(), max_length, start_id, end_id, tuple(processors), cache)
-    source = ops.convert_to_tensor(source)
+    source = as_tensor(source)
     prefix, seed = request.prefix(prefix_ids, source.shape[0]), request.strategy.draw_seed()
     return search(model, source, prefix, seed, request)
 
@@ -207,7 +207,9 @@ def forced(logits, processed, prefix, index, num_rows):
         return ops.log_softmax(processed, axis=-1)
     length = ops.shape(prefix)[1]
     padded = ops.pad(prefix, [[0, 0], [0, 1]])  # the last column forces nothing
-    wanted = ops.take(padded, ops.minimum(index, length), axis=1)[:, None]  # [B or 1, 1]
+    wanted = ops.take(padded, ops.minimum(index, ops.convert_to_tensor(length, "int32")), axis=1)[
+        :, None
+    ]  # [B or 1, 1]
     wanted = ops.repeat(wanted, num_rows // ops.shape(wanted)[0], axis=0)  # [R, 1]
     others = ops.logical_and(wanted > 0, ops.not_equal(ops.arange(logits.shape[-1], dtype="int32"), wanted))
     log_probs = ops.log_softmax(ops.where(wanted > 0, logits, processed), axis=-1)

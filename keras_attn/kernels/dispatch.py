@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_attn import masks
-from keras_attn.checks import check_axes, check_broadcast, integers
+from keras_attn.checks import as_tensor, check_axes, check_broadcast, integers
 from keras_attn.kernels.backend import fresh_seed, value_of
 from keras_attn.kernels.biases import Bias, TensorBias
 from keras_attn.kernels.blockwise import Blockwise, blockwise_attention
@@ -80,7 +80,7 @@ def attention(
     query, key, value = (ops.convert_to_tensor(tensor) for tensor in (query, key, value))
     sizes = _check_shapes(query, key, value)
     if mask is not None and not isinstance(mask, masks.Mask):
-        mask = ops.convert_to_tensor(mask)
+        mask = as_tensor(mask)
         masks.check_attention_mask("mask", mask, "BHTS", sizes)
         mask = masks.Explicit(mask)
     if bias is not None and not isinstance(bias, Bias):

@@ -120,7 +120,7 @@ def block_sizes(target_length, source_length, best):
 
 def take(tensor, index, axis):
     """Returns the entries along an axis of size 1 or of full size, the index clipped to it."""
-    return ops.take(tensor, ops.minimum(index, ops.shape(tensor)[axis] - 1), axis=axis)
+    return ops.take(tensor, ops.minimum(index, ops.convert_to_tensor(ops.shape(tensor)[axis] - 1, "int32")), axis=axis)
 
 
 def bounds(some):

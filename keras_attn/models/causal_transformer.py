@@ -55,7 +55,7 @@ class CausalTransformerModel(SequenceModel):
         lengths = prompt_lengths(source)
         length = ops.shape(source)[1] + max_length
         _, blocks = self.get_layer("blocks").prefill(embed(self.get_layer, "target", source), lengths, length, cache)
-        return {"blocks": blocks, "offset": ops.maximum(lengths - 1, 0)}
+        return {"blocks": blocks, "offset": ops.maximum(lengths - 1, ops.zeros((), "int32"))}
 
     def first_tokens(self, source, start_id=START_ID):
         """Returns what the first step reads: each prompt's last token `[B]`, the start id for an empty one."""

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_attn.checks import check_axes, check_positive
+from keras_attn.checks import as_tensor, check_axes, check_positive
 from keras_attn.kernels.softmax import wide
 from keras_attn.slots import register
 from keras_attn.special_ids import PADDING_ID
@@ -192,7 +192,7 @@ class Perplexity(_Ratio):
 def paired_ids(labels, predictions):
     """Returns the ids of labels `[B, T]` and of predictions, given as ids `[B, L]` or logits `[B, T, V]`."""
     labels = checked_ids("y_true", labels)
-    predictions = ops.convert_to_tensor(predictions)
+    predictions = as_tensor(predictions)
     if len(predictions.shape) != 3:
         check_axes({"y_true": "BT", "y_pred": "BL"}, {"y_true": labels, "y_pred": predictions})
         return labels, checked_ids("y_pred", predictions)
