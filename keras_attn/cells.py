@@ -12,6 +12,8 @@ from keras import ops, tree
 
 from keras_attn.checks import static_shape
 from keras_attn.composite import is_array
+from keras_attn.kernels.softmax import wide
+from keras_attn.slots import register
 
 
 def check_cell(cell):
@@ -68,6 +70,27 @@ def first_state(cell, batch_size, dtype):
     else:
         state = tree.map_structure(lambda size: ops.zeros((batch_size, size), dtype), cell.state_size)
     return state if tree.is_nested(state) else [state]
+
+
+@register
+class WideOrthogonal(keras.initializers.Orthogonal):
+    """Keras' orthogonal weights for half precision, in which no backend has the decomposition they come from.
+
+    Computes in float32 and casts.
+    """
+
+    def __call__(self, shape, dtype=None):
+        dtype = keras.backend.standardize_dtype(dtype)
+        return ops.cast(super().__call__(shape, wide(dtype)), dtype)
+
+
+def recurrent_initializer(policy):
+    """Returns what makes the recurrent weights of the library's own cells, for a policy or None.
+
+    It is Keras' default wherever that works.
+    """
+    dtype = keras.dtype_policies.get(policy).variable_dtype
+    return "orthogonal" if dtype in (None, wide(dtype)) else WideOrthogonal()
 
 
 @contextlib.contextmanager

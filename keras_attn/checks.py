@@ -6,6 +6,9 @@ H heads, K head size, M memory size, U attention units.
 
 import numbers
 
+import keras
+import numpy as np
+
 
 def check_axes(axes, arguments, sizes=None):
     """Raises unless every argument has its axes and equal letters have equal sizes.
@@ -67,6 +70,31 @@ def check_together(first, second, arguments):
     """Raises a `ValueError` if the second argument is given without the first."""
     if arguments.get(second) is not None and arguments.get(first) is None:
         raise ValueError(f"`{first}` must be given where `{second}` is. Received: {first}=None.")
+
+
+def integers(name, value):
+    """Returns positions, ids, lengths or indices as an int32 tensor, whatever integers they are given as.
+
+    Raises:
+        ValueError: For floating point.
+    """
+    kept = isinstance(value, (keras.KerasTensor, keras.Variable)) or keras.ops.is_tensor(value)
+    value = value if kept else np.asarray(value)
+    dtype = keras.backend.standardize_dtype(value.dtype)
+    if keras.backend.is_float_dtype(dtype):
+        wanted = "integers" if len(value.shape) else "an integer"
+        raise ValueError(f"`{name}` must be {wanted}. Received: {name}.dtype={dtype}.")
+    return keras.ops.cast(value, "int32")
+
+
+def as_tensor(value):
+    """Returns a tensor of the dtype that an array has.
+
+    Keras makes floats of integers and booleans on JAX where `floatx` is bfloat16 and no dtype is given.
+    """
+    if isinstance(value, np.ndarray):
+        return keras.ops.convert_to_tensor(value, keras.backend.standardize_dtype(value.dtype))
+    return keras.ops.convert_to_tensor(value)
 
 
 def check_last_axis(name, shape):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras_attn import masks
-from keras_attn.checks import check_axes
+from keras_attn.checks import as_tensor, check_axes
 
 DTypePolicyMap = keras.dtype_policies.DTypePolicyMap
 
@@ -34,7 +34,9 @@ class Composite(keras.layers.Layer):
 
     def __call__(self, *args, **kwargs):
         for name in kwargs.keys() & {*self.axes, *self.score_masks}:
-            kwargs[name] = np.asarray(kwargs[name]) if isinstance(kwargs[name], list) else kwargs[name]
+            value = np.asarray(kwargs[name]) if isinstance(kwargs[name], list) else kwargs[name]
+            whole = isinstance(value, np.ndarray) and value.dtype.kind in "bui"  # Keras may make floats of them
+            kwargs[name] = as_tensor(value) if whole else value
         self.check_arguments(inspect.signature(self.call).bind(*args, **kwargs).arguments)
         return super().__call__(*args, **kwargs)
 

@@ -11,6 +11,7 @@ from keras_attn.cells import (
     first_state,
     fixed_dropout,
     last_state,
+    recurrent_initializer,
     single_cells,
 )
 from keras_attn.checks import check_axes, check_last_axis, check_positive, check_rate
@@ -235,7 +236,7 @@ class AdditiveRNNAttention(RNNAttention):
         check_positive("attention_units", units if attention_units is None else attention_units)
         policy = keras.dtype_policies.get(kwargs.get("dtype"))
         if cell is None:
-            cell = keras.layers.GRUCell(units, dtype=policy)
+            cell = keras.layers.GRUCell(units, recurrent_initializer=recurrent_initializer(policy), dtype=policy)
         if score is None:
             score = AdditiveScore(attention_units or units, dtype=policy)
         super().__init__(cell, score, dropout, **kwargs)

@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_attn import masks
 from keras_attn.cache import fill, in_use, new_cache, positions, read, write
-from keras_attn.checks import check_axes, check_slot
+from keras_attn.checks import check_axes, check_slot, integers
 from keras_attn.heads import MultiHead, split_heads
 from keras_attn.kernels.backend import is_concrete
 from keras_attn.positions import HeadPosition, row_positions
@@ -188,15 +188,16 @@ class MultiHeadSelfAttention(MultiHead):
             `[B, T, D]` and the state.
         """
         self._built_sizes()
-        check_axes({"inputs": "BTD", "lengths": "B"}, {"inputs": inputs, "lengths": ops.convert_to_tensor(lengths)})
+        lengths = integers("lengths", lengths)
+        check_axes({"inputs": "BTD", "lengths": "B"}, {"inputs": inputs, "lengths": lengths})
         check_hides_the_future(self.mask)
         if self.mask.reach is None and isinstance(max_length, int) and (inputs.shape[1] or 0) > max_length:
             raise ValueError(
                 f"`inputs` may have at most max_length={max_length} positions. "
                 f"Received: inputs.shape={tuple(inputs.shape)}."
             )
-        inputs, lengths = ops.cast(inputs, self.compute_dtype), ops.cast(lengths, "int32")
-        padding = ops.arange(ops.shape(inputs)[1])[None] < lengths[:, None]
+        inputs = ops.cast(inputs, self.compute_dtype)
+        padding = ops.arange(ops.shape(inputs)[1], dtype="int32")[None] < lengths[:, None]
         query, key, value = self._heads(masks.hide(inputs, padding), row_positions(inputs, None))
         visible = masks.combine(self.mask, masks.padding(padding, padding))
         outputs = self._attend(query, key, value, visible, False, False, self._bias(None, None))
@@ -218,10 +219,7 @@ class MultiHeadSelfAttention(MultiHead):
 
     def _checked_index(self, index, state):
         """Returns `index` as int32 `[B or 1]`."""
-        index, length = ops.convert_to_tensor(index), state["key"].shape[2]
-        if keras.backend.is_float_dtype(keras.backend.standardize_dtype(index.dtype)):
-            raise ValueError(f"`index` must be an integer. Received: index.dtype={index.dtype}.")
-        index = ops.reshape(ops.cast(index, "int32"), (-1,))
+        index, length = ops.reshape(integers("index", index), (-1,)), state["key"].shape[2]
         window = self.mask.reach is not None and length is not None and length >= self.mask.reach
         if is_concrete(index) and 0 not in index.shape:
             lowest, highest = int(ops.min(index)), int(ops.max(index))

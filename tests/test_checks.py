@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_attn import FeedForward, checks
+from keras_attn import Alibi, Causal, FeedForward, MultiHeadSelfAttention, checks
 from keras_attn.composite import Composite
 
 
@@ -42,6 +42,25 @@ def test_counts_are_integers_of_any_kind_but_no_booleans():
     for value in (True, 0, 1.0, "1", None):
         with pytest.raises(ValueError, match="`count` must be an integer of at least 1"):
             checks.check_positive("count", value)
+
+
+@pytest.mark.parametrize("value", [[3, 40000], np.array([3, 40000]), np.array([3, 40000], "uint32")])
+def test_integers_of_any_kind_are_int32(value):
+    found = checks.integers("lengths", value)
+    assert keras.backend.standardize_dtype(found.dtype) == "int32"
+    assert keras.ops.convert_to_numpy(found).tolist() == [3, 40000]
+
+
+def test_fractions_are_no_integers():
+    with pytest.raises(ValueError, match=r"`lengths` must be integers. Received: lengths.dtype=float64"):
+        checks.integers("lengths", [1.0, 2.0])
+    with pytest.raises(ValueError, match=r"`index` must be an integer. Received: index.dtype=float32"):
+        checks.integers("index", keras.ops.ones((), "float32"))
+    x, ids = np.ones((2, 3, 4), "float32"), np.ones((2, 3), "float32")
+    layer = MultiHeadSelfAttention(2, mask=Causal(), position=Alibi())
+    for name in ("positions", "segment_ids"):
+        with pytest.raises(ValueError, match=rf"`{name}` must be integers. Received: {name}.dtype=float32"):
+            layer(x, **{name: ids})
 
 
 def test_a_composite_child_must_be_a_layer_of_the_same_policy():

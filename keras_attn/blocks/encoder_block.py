@@ -5,6 +5,7 @@ import functools
 from keras import ops
 
 from keras_attn import masks
+from keras_attn.checks import integers
 from keras_attn.residual import PostNorm
 from keras_attn.self_attention import MultiHeadSelfAttention
 from keras_attn.slots import register
@@ -110,7 +111,8 @@ class EncoderBlock(Block):
 
     def prefill(self, inputs, lengths, max_length, cache=None):
         """The call for the first positions, and the state after; as `MultiHeadSelfAttention.prefill`."""
-        padding = ops.arange(ops.shape(inputs)[1])[None] < ops.cast(lengths, "int32")[:, None]
+        lengths = integers("lengths", lengths)
+        padding = ops.arange(ops.shape(inputs)[1], dtype="int32")[None] < lengths[:, None]
         attend = Aside(lambda x: self.attention.prefill(x, lengths, max_length, cache))
         y = self._wire(masks.hide(ops.cast(inputs, self.compute_dtype), padding), attend, self._feed)
         return y, attend.kept

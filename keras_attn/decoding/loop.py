@@ -4,11 +4,10 @@ import dataclasses
 import inspect
 import numbers
 
-import keras
 from keras import ops
 
 from keras_attn.cache import Cache, in_place, written_up_to
-from keras_attn.checks import check_positive, check_slot, static_shape
+from keras_attn.checks import as_tensor, check_positive, check_slot, integers, static_shape
 from keras_attn.decoding.processors import Processor
 from keras_attn.decoding.strategies import Greedy, Problem, Strategy
 from keras_attn.kernels.backend import fresh, is_concrete, no_gradient, while_loop
@@ -53,7 +52,7 @@ def generate(
     [1, 1, 7]
     """
     request = Request(strategy or Greedy(), max_length, start_id, end_id, tuple(processors), cache)
-    source = ops.convert_to_tensor(source)
+    source = as_tensor(source)
     prefix, seed = request.prefix(prefix_ids, source.shape[0]), request.strategy.draw_seed()
     return search(model, source, prefix, seed, request)
 
@@ -85,10 +84,7 @@ class Request:
         """Returns the prefix of `num_rows` rows (None if not known) as int32 `[B or 1, P]`, or None."""
         if prefix_ids is None:
             return None
-        prefix = ops.convert_to_tensor(prefix_ids)
-        if keras.backend.is_float_dtype(keras.backend.standardize_dtype(prefix.dtype)):
-            raise ValueError(f"`prefix_ids` must be integers. Received: prefix_ids.dtype={prefix.dtype}.")
-        prefix = ops.cast(prefix, "int32")
+        prefix = integers("prefix_ids", prefix_ids)
         prefix = prefix[None] if len(prefix.shape) == 1 else prefix
         fits = len(prefix.shape) == 2 and (prefix.shape[1] or 0) <= self.max_length
         if not fits or (prefix.shape[0] not in (1, None, num_rows) and num_rows is not None):
@@ -211,9 +207,11 @@ def forced(logits, processed, prefix, index, num_rows):
         return ops.log_softmax(processed, axis=-1)
     length = ops.shape(prefix)[1]
     padded = ops.pad(prefix, [[0, 0], [0, 1]])  # the last column forces nothing
-    wanted = ops.take(padded, ops.minimum(index, length), axis=1)[:, None]  # [B or 1, 1]
+    wanted = ops.take(padded, ops.minimum(index, ops.convert_to_tensor(length, "int32")), axis=1)[
+        :, None
+    ]  # [B or 1, 1]
     wanted = ops.repeat(wanted, num_rows // ops.shape(wanted)[0], axis=0)  # [R, 1]
-    others = ops.logical_and(wanted > 0, ops.not_equal(ops.arange(logits.shape[-1]), wanted))
+    others = ops.logical_and(wanted > 0, ops.not_equal(ops.arange(logits.shape[-1], dtype="int32"), wanted))
     log_probs = ops.log_softmax(ops.where(wanted > 0, logits, processed), axis=-1)
     return ops.where(others, float("-inf"), log_probs)
 

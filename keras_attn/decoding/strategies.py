@@ -142,7 +142,7 @@ class Greedy(Picking):
     """
 
     def pick(self, log_probs, index, problem):
-        return ops.argmax(log_probs, axis=-1)
+        return ops.cast(ops.argmax(log_probs, axis=-1), "int32")
 
 
 @register
@@ -201,10 +201,10 @@ class Sample(Picking):
         # The largest of logits with Gumbel noise is a draw from their softmax (Gumbel 1954).
         noise = -ops.log(-ops.log(uniform))
         if problem.temperature is None:
-            return ops.argmax(self.cut(log_probs / temperature) + noise, axis=-1)
+            return ops.cast(ops.argmax(self.cut(log_probs / temperature) + noise, axis=-1), "int32")
         warm = temperature > 0  # false for what is no number
         drawn = self.cut(log_probs / ops.where(warm, temperature, 1.0)) + noise
-        return ops.argmax(ops.where(warm, drawn, log_probs), axis=-1)
+        return ops.cast(ops.argmax(ops.where(warm, drawn, log_probs), axis=-1), "int32")
 
     def cut(self, logits):
         """Returns the logits `[B, V]`, minus infinity for tokens that are not to be drawn."""
@@ -214,16 +214,18 @@ class Sample(Picking):
         if self.top_p < 1:
             falling = ops.flip(ops.sort(logits, axis=-1), axis=-1)
             probabilities = ops.softmax(falling, axis=-1)
-            before = ops.cumsum(probabilities, axis=-1) - probabilities  # held by the more probable ones
+            before = (
+                ops.cumsum(probabilities, axis=-1, dtype="float32") - probabilities
+            )  # held by the more probable ones
             least = ops.min(ops.where(before < self.top_p, falling, float("inf")), axis=-1, keepdims=True)
             logits = ops.where(logits < least, float("-inf"), logits)
         if self.min_p > 0:
-            least = ops.max(logits, axis=-1, keepdims=True) + ops.log(self.min_p)
+            least = ops.max(logits, axis=-1, keepdims=True) + ops.log(ops.convert_to_tensor(self.min_p, "float32"))
             logits = ops.where(logits < least, float("-inf"), logits)
         return logits
 
 
 def put(tokens, values, index):
     """Returns tokens `[..., L]` with the values `[...]` at one position."""
-    here = ops.equal(ops.arange(ops.shape(tokens)[-1]), index)
+    here = ops.equal(ops.arange(ops.shape(tokens)[-1], dtype="int32"), index)
     return ops.where(here, values[..., None], tokens)

@@ -78,8 +78,8 @@ class Tiling:
 
     def tile(self, row, column):
         """Returns the grid of block `row` of the queries and block `column` of the keys."""
-        rows = row * self.query_block + ops.arange(self.query_block)
-        columns = column * self.key_block + ops.arange(self.key_block)
+        rows = row * self.query_block + ops.arange(self.query_block, dtype="int32")
+        columns = column * self.key_block + ops.arange(self.key_block, dtype="int32")
         return Tile(
             query_index=self.offset + ops.reshape(rows, (1, 1, -1, 1)),
             key_index=ops.reshape(columns, (1, 1, 1, -1)),
@@ -97,7 +97,8 @@ class Tiling:
 
     def spans(self, row):
         """Returns which key blocks block `row` of the queries may see and which it sees whole, `[J]` each."""
-        first, columns = row * self.query_block, ops.arange(self.num_columns) * self.key_block
+        first = row * self.query_block
+        columns = ops.arange(self.num_columns, dtype="int32") * self.key_block
         span = Span(
             query_low=ops.min(self.offset) + first,
             query_high=ops.max(self.offset) + first + self.query_block - 1,
@@ -119,7 +120,7 @@ def block_sizes(target_length, source_length, best):
 
 def take(tensor, index, axis):
     """Returns the entries along an axis of size 1 or of full size, the index clipped to it."""
-    return ops.take(tensor, ops.minimum(index, ops.shape(tensor)[axis] - 1), axis=axis)
+    return ops.take(tensor, ops.minimum(index, ops.convert_to_tensor(ops.shape(tensor)[axis] - 1, "int32")), axis=axis)
 
 
 def bounds(some):

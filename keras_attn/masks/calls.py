@@ -6,7 +6,7 @@ import operator
 import keras
 from keras import ops
 
-from keras_attn.checks import check_broadcast
+from keras_attn.checks import check_broadcast, integers
 from keras_attn.masks.algebra import Mask
 
 
@@ -44,8 +44,8 @@ class Segments(Mask):
         self.key_ids = key_ids
 
     def visible(self, grid):
-        query_ids = grid.queries(ops.cast(self.query_ids, "int32"))
-        key_ids = grid.keys(ops.cast(self.key_ids, "int32"))
+        query_ids = grid.queries(integers("segment_ids", self.query_ids))
+        key_ids = grid.keys(integers("segment_ids", self.key_ids))
         return ops.equal(query_ids, key_ids) & ops.not_equal(query_ids, 0)
 
 
@@ -75,10 +75,10 @@ class KeyLength(Mask):
         self.lengths = lengths
 
     def visible(self, grid):
-        return grid.key_index < ops.reshape(ops.cast(self.lengths, "int32"), (-1, 1, 1, 1))
+        return grid.key_index < ops.reshape(integers("lengths", self.lengths), (-1, 1, 1, 1))
 
     def spans(self, span):
-        lengths = ops.cast(self.lengths, "int32")
+        lengths = integers("lengths", self.lengths)
         shortest, longest = ops.min(lengths), ops.max(lengths)
         return span.key_low < longest, span.key_high < shortest
 
@@ -107,7 +107,7 @@ def real_positions(mask, segment_ids):
     """Returns the padding mask `[B, T]` that segment 0 and `mask` give together, or None."""
     if segment_ids is None:
         return mask
-    real = ops.not_equal(segment_ids, 0)
+    real = ops.not_equal(integers("segment_ids", segment_ids), 0)
     return real if mask is None else ops.logical_and(as_boolean("mask", mask), real)
 
 

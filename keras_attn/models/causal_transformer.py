@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_attn.blocks import EncoderBlock
-from keras_attn.checks import check_axes, check_positive
+from keras_attn.checks import check_axes, check_positive, integers
 from keras_attn.kernels.backend import is_concrete
 from keras_attn.masks import Causal
 from keras_attn.models.embedding import (
@@ -55,7 +55,7 @@ class CausalTransformerModel(SequenceModel):
         lengths = prompt_lengths(source)
         length = ops.shape(source)[1] + max_length
         _, blocks = self.get_layer("blocks").prefill(embed(self.get_layer, "target", source), lengths, length, cache)
-        return {"blocks": blocks, "offset": ops.maximum(lengths - 1, 0)}
+        return {"blocks": blocks, "offset": ops.maximum(lengths - 1, ops.zeros((), "int32"))}
 
     def first_tokens(self, source, start_id=START_ID):
         """Returns what the first step reads: each prompt's last token `[B]`, the start id for an empty one."""
@@ -82,7 +82,7 @@ class CausalTransformerModel(SequenceModel):
             Logits `[B, V]` of the next token, and the new state.
         """
         tokens = self.read_ids("tokens", tokens, "B", "target")
-        index = state["offset"] + ops.cast(index, "int32")
+        index = state["offset"] + integers("index", index)
         x = embed_one(self.get_layer, "target", tokens, index)
         outputs, blocks = self.get_layer("blocks").step(x, state["blocks"], index)
         return project(self.get_layer, outputs), {**state, "blocks": blocks}
@@ -158,4 +158,4 @@ def CausalTransformer(  # noqa: N802 - a recipe is named as what it makes
 
 def prompt_lengths(prompts):
     """Returns how many ids of each prompt `[B, P]` are real, int32 `[B]`."""
-    return ops.sum(ops.cast(padding_mask(prompts), "int32"), axis=-1)
+    return ops.cast(ops.sum(ops.cast(padding_mask(prompts), "int32"), axis=-1), "int32")

@@ -7,7 +7,7 @@ its model, of the model afterwards.
 import keras
 from keras import ops
 
-from keras_attn.checks import check_positive
+from keras_attn.checks import check_positive, integers
 from keras_attn.composite import clone
 from keras_attn.positions import HeadPosition, NoPosition, Sinusoidal
 
@@ -35,7 +35,7 @@ def embed_one(layer, side, tokens, index):
     """Embeds one id per row, `[B]` -> `[B, D]`, at its position; nothing is dropped."""
     embedding = layer(f"{side}_embedding")
     embedded = embedding(tokens[:, None]) * embedding.output_dim**0.5  # [B, 1, D]
-    positions = ops.broadcast_to(ops.reshape(ops.cast(index, "int32"), (-1, 1)), (ops.shape(tokens)[0], 1))
+    positions = ops.broadcast_to(ops.reshape(integers("index", index), (-1, 1)), (ops.shape(tokens)[0], 1))
     return layer(f"{side}_position")(embedded, positions=positions)[:, 0]
 
 

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_attn.cells import recurrent_initializer
 from keras_attn.checks import check_positive
 from keras_attn.models.embedding import logit_layers, project
 from keras_attn.models.sequence_model import Seq2SeqModel, id_inputs, padding_mask
@@ -101,7 +102,13 @@ def RNNSeq2Seq(  # noqa: N802 - a recipe is named as what it makes
     check_positive("target_vocabulary_size", target_vocabulary_size)
     check_positive("size", size)
     # Without cuDNN's kernels the model compiles with XLA on a GPU too.
-    reader = keras.layers.GRU(size, return_sequences=True, return_state=True, use_cudnn=False)
+    reader = keras.layers.GRU(
+        size,
+        recurrent_initializer=recurrent_initializer(None),
+        return_sequences=True,
+        return_state=True,
+        use_cudnn=False,
+    )
     layers = {
         "source_embedding": keras.layers.Embedding(source_vocabulary_size, size, name="source_embedding"),
         "target_embedding": keras.layers.Embedding(target_vocabulary_size, size, name="target_embedding"),

@@ -3,10 +3,14 @@
 import numpy as np
 from keras import ops
 
+from keras_attn.checks import integers
+
 
 def row_positions(inputs, positions):
-    """Returns `positions` `[B, T]`, by default 0 ... T-1 as `[1, T]`."""
-    return ops.arange(ops.shape(inputs)[1])[None] if positions is None else ops.convert_to_tensor(positions)
+    """Returns `positions` int32 `[B, T]`, by default 0 ... T-1 as `[1, T]`."""
+    if positions is None:
+        return ops.arange(ops.shape(inputs)[1], dtype="int32")[None]
+    return integers("positions", positions)
 
 
 def geometric_rates(base, size, count):

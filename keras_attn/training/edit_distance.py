@@ -9,12 +9,13 @@ from keras_attn.special_ids import END_ID, PADDING_ID
 def cut(ids):
     """Returns ids `[B, T]` with padding from the first end id or padding on."""
     ends = ops.logical_or(ops.equal(ids, END_ID), ops.equal(ids, PADDING_ID))
-    return ops.where(ops.equal(ops.cumsum(ops.cast(ends, "int32"), axis=-1), 0), ids, PADDING_ID)
+    ended = ops.cumsum(ops.cast(ends, "int32"), axis=-1, dtype="int32")
+    return ops.where(ops.equal(ended, 0), ids, PADDING_ID)
 
 
 def lengths(ids):
     """Returns how many ids of `[B, T]` are not padding, int32 `[B]`."""
-    return ops.sum(ops.cast(ops.not_equal(ids, PADDING_ID), "int32"), axis=-1)
+    return ops.cast(ops.sum(ops.cast(ops.not_equal(ids, PADDING_ID), "int32"), axis=-1), "int32")
 
 
 def edit_distances(first, second):

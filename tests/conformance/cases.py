@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 import keras_attn as ka
+from keras_attn.cells import recurrent_initializer
 
 SIZES = {"B": 3, "T": 5, "S": 7, "D": 22, "M": 13, "H": 2}
 
@@ -68,8 +69,9 @@ DECODER = {"inputs": "BTD", "memory": "BSM"}
 
 
 def stacked_cells(dtype=None):
+    named = {"recurrent_initializer": recurrent_initializer(dtype), "dtype": dtype}
     return keras.layers.StackedRNNCells(
-        [keras.layers.LSTMCell(5, dtype=dtype), keras.layers.GRUCell(3, dtype=dtype)], dtype=dtype
+        [keras.layers.LSTMCell(5, **named), keras.layers.GRUCell(3, **named)], dtype=dtype
     )
 
 

@@ -50,7 +50,7 @@ def block_uniform(shape, seed, row, column):
     """As the TensorFlow adapter's `block_uniform`."""
     first, second = (int(part) for part in seed)
     generator = torch.Generator(device=seed.device).manual_seed(hash((first, second, int(row), int(column))))
-    return torch.rand(tuple(shape), generator=generator, device=seed.device)
+    return torch.rand(tuple(shape), generator=generator, device=seed.device, dtype=torch.float32)
 
 
 def product(left, right, transpose_left=False, transpose_right=False):
@@ -130,4 +130,4 @@ def fresh(tensor):
 
 def fresh_seed():
     """As the TensorFlow adapter's `fresh_seed`."""
-    return ops.cast(keras.random.randint((2,), 0, 2**31 - 1), "uint32")
+    return ops.cast(keras.random.randint((2,), 0, 2**31 - 1, dtype="int32"), "uint32")
