@@ -3,7 +3,7 @@
 import keras
 
 from keras_attn.checks import check_positive
-from keras_attn.models.embedding import logit_layers, project
+from keras_attn.models.embedding import logit_layers, project, project_one
 from keras_attn.models.sequence_model import Seq2SeqModel, id_inputs, padding_mask
 from keras_attn.recurrent import AdditiveRNNAttention
 from keras_attn.slots import register
@@ -44,10 +44,10 @@ class RNNSeq2SeqModel(Seq2SeqModel):
             Logits `[B, V]` of the next token (or them and the scores), and the new state.
         """
         tokens = self.read_ids("tokens", tokens, "B", "target")
-        x = self.get_layer("target_embedding")(tokens)
+        x = self.get_layer("target_embedding")(tokens[:, None])[:, 0]
         outputs, state = self.get_layer("decoder").step(x, state, index, return_attention_scores)
         outputs, scores = with_scores(outputs)
-        logits = project(self.get_layer, outputs)
+        logits = project_one(self.get_layer, outputs)
         return ((logits, scores) if return_attention_scores else logits), state
 
     def logits_and_scores(self, source, target):
