@@ -58,14 +58,13 @@ class RecurrentEncoder(Composite):
                 "`layer` must return one sequence: make it with `return_sequences=True`, a `Bidirectional` with a "
                 f"`merge_mode`. Received: layer={layer!r}."
             )
-        self.layer = self.adopt("layer", layer)
+        self.layer = pass_masks_on(self.adopt("layer", layer))
 
     def build(self, inputs_shape):
         self.build_child(self.layer, inputs_shape)
 
     def call(self, inputs, mask=None, inputs_mask=None, training=None):
         padding = masks.first_given(mask, inputs_mask)
-        # Keras warns where a tensor that carries a mask meets such a layer; a hidden one carries none.
         return self.layer(masks.hide(inputs, padding), mask=padding, training=training)
 
     def compute_output_shape(self, inputs_shape):
@@ -73,3 +72,11 @@ class RecurrentEncoder(Composite):
 
     def compute_output_spec(self, inputs, mask=None, inputs_mask=None, training=None):
         return self.layer.compute_output_spec(inputs)
+
+
+def pass_masks_on(layer):
+    """Makes a recurrent layer pass its mask on: from Keras 3.16 on it would warn and drop it."""
+    parts = [layer.forward_layer, layer.backward_layer] if isinstance(layer, keras.layers.Bidirectional) else []
+    for each in (layer, *parts):
+        each.supports_masking = True
+    return layer
