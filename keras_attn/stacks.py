@@ -96,7 +96,7 @@ class _Stack(Composite):
             x, block_scores = with_scores(outputs)
             states.append(block_state)
             scores.append(block_scores)
-        x = x if self.final_norm is None else self.final_norm(x)
+        x = x if self.final_norm is None else self.final_norm(x[:, None])[:, 0]  # the rank it was built with
         return ((x, ops.stack(scores, axis=1)) if return_attention_scores else x), tuple(states)
 
     def _output_spec(self, specs):

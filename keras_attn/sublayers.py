@@ -1,6 +1,7 @@
 """What the blocks share: their slots, and the wiring of sublayers into the residual stream."""
 
 import keras
+from keras import ops
 
 from keras_attn import masks
 from keras_attn.checks import check_positive, check_rate, check_slot
@@ -68,13 +69,13 @@ class Block(Composite):
             x = self.residual(x, lambda y: dropout(function(y), training=training), norm)  # noqa: B023 - called at once
         return x
 
+    def _wire_one(self, x, *sublayers):
+        """As `_wire` for one position `[B, D]`, as a stream `[B, 1, D]`: norms take the rank they were built with."""
+        return self._wire(ops.cast(x, self.compute_dtype)[:, None], *sublayers, training=False)[:, 0]
+
     def _feed(self, x, training=None):
         """The feed-forward sublayer of a stream `[B, T, D]`."""
         return self.feed_forward(x, training=training)
-
-    def _feed_one(self, x):
-        """The feed-forward sublayer of one position, `[B, D]`."""
-        return self.feed_forward(x[:, None], training=False)[:, 0]
 
     def _build_around(self, inputs_shape):
         self.build_child(self.attention, inputs_shape)
@@ -103,6 +104,13 @@ class Aside:
     def __call__(self, x):
         y, self.kept = self.function(x)
         return y
+
+
+class AsideOne(Aside):
+    """The same for a function of one position: it takes and returns `[B, D]` of a stream `[B, 1, D]`."""
+
+    def __call__(self, x):
+        return super().__call__(x[:, 0])[:, None]
 
 
 def with_scores(outputs):

@@ -31,6 +31,7 @@ FLOORS = {
     "self_attention": 2,
     "memory_attention": 2,
     "recurrent": 2,
+    "recurrent_encoder": 2,
     "residual": 3,
     "sublayers": 3,
     "blocks": 3,

@@ -9,7 +9,7 @@ from keras_attn.checks import check_together
 from keras_attn.memory_attention import EncoderDecoderAttention
 from keras_attn.residual import PostNorm
 from keras_attn.slots import register
-from keras_attn.sublayers import Aside, Block, stepwise, with_scores
+from keras_attn.sublayers import Aside, AsideOne, Block, stepwise, with_scores
 
 
 @register
@@ -180,8 +180,9 @@ class DecoderBlock(Block):
             )
             return with_scores(outputs)
 
-        attend, read = Aside(lambda x: self.attention.step(x, state["attention"], index)), Aside(step_memory)
-        y = self._wire(ops.cast(inputs, self.compute_dtype), attend, read, self._feed_one)
+        attend = AsideOne(lambda x: self.attention.step(x, state["attention"], index))
+        read = AsideOne(step_memory)
+        y = self._wire_one(inputs, attend, read, functools.partial(self._feed, training=False))
         state = {**state, "attention": attend.kept}
         return ((y, read.kept) if return_attention_scores else y), state
 

@@ -9,7 +9,7 @@ from keras_attn.checks import integers
 from keras_attn.residual import PostNorm
 from keras_attn.self_attention import MultiHeadSelfAttention
 from keras_attn.slots import register
-from keras_attn.sublayers import Aside, Block, stepwise, with_scores
+from keras_attn.sublayers import Aside, AsideOne, Block, stepwise, with_scores
 
 
 @register
@@ -104,8 +104,8 @@ class EncoderBlock(Block):
             y, scores = with_scores(outputs)
             return y, (scores, new_state)
 
-        attend = Aside(step)
-        y = self._wire(ops.cast(inputs, self.compute_dtype), attend, self._feed_one)
+        attend = AsideOne(step)
+        y = self._wire_one(inputs, attend, functools.partial(self._feed, training=False))
         scores, state = attend.kept
         return ((y, scores) if return_attention_scores else y), state
 

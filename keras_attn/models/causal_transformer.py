@@ -15,6 +15,7 @@ from keras_attn.models.embedding import (
     embedding_layers,
     logit_layers,
     project,
+    project_one,
     split_position,
 )
 from keras_attn.models.sequence_model import SequenceModel, id_inputs, padding_mask
@@ -85,7 +86,7 @@ class CausalTransformerModel(SequenceModel):
         index = state["offset"] + integers("index", index)
         x = embed_one(self.get_layer, "target", tokens, index)
         outputs, blocks = self.get_layer("blocks").step(x, state["blocks"], index)
-        return project(self.get_layer, outputs), {**state, "blocks": blocks}
+        return project_one(self.get_layer, outputs), {**state, "blocks": blocks}
 
 
 def CausalTransformer(  # noqa: N802 - a recipe is named as what it makes

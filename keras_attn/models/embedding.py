@@ -48,8 +48,13 @@ def logit_layers(vocabulary_size):
 
 
 def project(layer, outputs):
-    """Returns the logits of a decoder's outputs."""
+    """Returns the logits `[B, T, V]` of a decoder's outputs `[B, T, D]`."""
     return layer("logits")(layer("projection")(outputs))
+
+
+def project_one(layer, outputs):
+    """Returns the logits `[B, V]` of a decoder's outputs at one position, `[B, D]`."""
+    return project(layer, outputs[:, None])[:, 0]
 
 
 def split_position(position):

@@ -10,6 +10,7 @@ from keras_attn.models.embedding import (
     embedding_layers,
     logit_layers,
     project,
+    project_one,
     split_position,
 )
 from keras_attn.models.sequence_model import Seq2SeqModel, id_inputs, padding_mask
@@ -75,7 +76,7 @@ class TransformerModel(Seq2SeqModel):
         x = embed_one(self.get_layer, "target", tokens, index)
         outputs, state = self.get_layer("decoder").step(x, state, index, return_attention_scores)
         outputs, scores = with_scores(outputs)
-        logits = project(self.get_layer, outputs)
+        logits = project_one(self.get_layer, outputs)
         return ((logits, ops.mean(scores, axis=(1, 2))) if return_attention_scores else logits), state
 
     def logits_and_scores(self, source, target):

@@ -75,6 +75,12 @@ def stacked_cells(dtype=None):
     )
 
 
+def bidirectional(dtype=None):
+    # Not orthogonal, which Keras cannot make in bfloat16.
+    lstm = keras.layers.LSTM(5, return_sequences=True, recurrent_initializer="glorot_uniform", dtype=dtype)
+    return keras.layers.Bidirectional(lstm, dtype=dtype)
+
+
 CASES = [
     Case("FeedForward", lambda **k: ka.FeedForward(17, **k), SELF, mixing=False, causal=True),
     Case("GatedFeedForward", lambda **k: ka.GatedFeedForward(17, **k), SELF, mixing=False, causal=True),
@@ -134,6 +140,7 @@ CASES = [
         "BNHTT",
     ),
     Case("Decoder", lambda **k: ka.Decoder(2, ka.DecoderBlock(2, 17, **k), **k), DECODER, "BNHTS", causal=True),
+    Case("RecurrentEncoder", lambda **k: ka.RecurrentEncoder(bidirectional(**k), **k), SELF),
     Case("AdditiveRNNAttention", lambda **k: ka.AdditiveRNNAttention(5, 3, **k), DECODER, "BTS", causal=True),
     Case(
         "RNNAttention",

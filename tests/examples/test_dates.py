@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 
-import dates
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,6 +12,10 @@ import tensorflow as tf
 from keras_attn import models
 from keras_attn.text import Characters
 from tests.serving.loader import check_in_loader
+
+pytest.importorskip("babel")
+pytest.importorskip("tensorflow_datasets")
+import dates
 
 
 @pytest.fixture(scope="module")
