@@ -31,7 +31,7 @@ class BannedTokens(Processor):
         ids: The tokens' ids.
 
     >>> from keras_attn.decoding import BannedTokens
-    >>> no_unknown = BannedTokens([0, 1, 3])
+    >>> no_unknown = BannedTokens([3])
     """
 
     def __init__(self, ids):
@@ -60,7 +60,7 @@ class MinLength(Processor):
         self.length = length
 
     def __call__(self, logits, tokens, index, end_id):
-        too_early = ops.logical_and(ops.equal(ops.arange(logits.shape[-1]), end_id), index < self.length)
+        too_early = ops.logical_and(ops.equal(ops.arange(logits.shape[-1], dtype="int32"), end_id), index < self.length)
         return ops.where(too_early, float("-inf"), logits)
 
 
@@ -81,8 +81,8 @@ class RepetitionPenalty(Processor):
 
     def __call__(self, logits, tokens, index, end_id):
         (rows, length), num_tokens = ops.shape(tokens), logits.shape[-1]
-        written = ops.broadcast_to(ops.cast(ops.arange(length) < index, "float32"), (rows, length))
-        places = ops.arange(rows)[:, None] * num_tokens + ops.cast(
+        written = ops.broadcast_to(ops.cast(ops.arange(length, dtype="int32") < index, "float32"), (rows, length))
+        places = ops.arange(rows, dtype="int32")[:, None] * num_tokens + ops.cast(
             tokens, "int32"
         )  # in the plane [R, V] laid out in a row
         counts = ops.segment_sum(ops.reshape(written, (-1,)), ops.reshape(places, (-1,)), rows * num_tokens)
