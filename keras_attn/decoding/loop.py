@@ -66,7 +66,9 @@ def generate(
     >>> found.tokens.shape.as_list()
     [1, 1, 7]
     """
-    request = Request(strategy or Greedy(), max_length, start_id, end_id, tuple(processors), cache)
+    request = Request(
+        Greedy() if strategy is None else strategy, max_length, start_id, end_id, tuple(processors), cache
+    )
     check_rectangular("source", source)
     source = ops.convert_to_tensor(source)
     check = getattr(model, "check_lengths", None)

@@ -43,8 +43,8 @@ class CompiledSearches:
             return decoding.search(model, source, prefix, seed, request, limits=limit)
 
         search = searches.pop(key, None) or compiled(model, run, examples, jit_compile)
-        newest = list(searches.items())[1 - MAX_COMPILED_SEARCHES :]
-        self._searches = {**dict(newest), key: search}  # the last one was used last
+        searches[key] = search  # the last one was used last
+        self._searches = dict(list(searches.items())[-MAX_COMPILED_SEARCHES:])
         return search
 
 

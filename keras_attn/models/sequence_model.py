@@ -99,7 +99,7 @@ class SequenceModel(keras.Model):
             raise ValueError("`return_attention_scores` is for models with a source beside the target.")
         source = self.read_ids("source", source, "BS", self.source_vocabulary)
         request = decoding.Request(
-            strategy or decoding.Greedy(), max_length, start_id, end_id, tuple(processors), cache
+            decoding.Greedy() if strategy is None else strategy, max_length, start_id, end_id, tuple(processors), cache
         )
         self.check_lengths(source, max_length)
         prefix, seed = request.prefix(prefix_ids, source.shape[0]), request.strategy.draw_seed()
