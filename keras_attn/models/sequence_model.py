@@ -27,7 +27,7 @@ class SequenceModel(keras.Model):
     mode; in a graph the embedding lookup decides (an error on a CPU, zeros on a GPU under TensorFlow).
     """
 
-    sides = ("source", "target")
+    sides: tuple[str, ...] = ("source", "target")
     source_vocabulary = "source"
 
     def __call__(self, inputs, *args, **kwargs):

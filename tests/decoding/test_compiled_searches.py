@@ -47,7 +47,9 @@ def arrays(found):
 
 @compiles
 def test_one_search_for_all_seeds(model, traces):
-    texts = [arrays(model.generate(PROMPTS, decoding.Sample(5.0, seed=s), max_length=9))[0] for s in (1, 2, None, 1, -3)]
+    texts = [
+        arrays(model.generate(PROMPTS, decoding.Sample(5.0, seed=s), max_length=9))[0] for s in (1, 2, None, 1, -3)
+    ]
     assert len(traces) == 1
     np.testing.assert_array_equal(texts[0], texts[3])
     assert len({text.tobytes() for text in texts}) >= 3
@@ -103,7 +105,7 @@ def test_replaced_weights_are_compiled_anew(traces):
     ids=str,
 )
 def test_results_are_those_of_an_uncompiled_search_of_that_length(model, strategy):
-    for length in (1, 2, 5, 15, 17) if BACKEND == "tensorflow" else (2, 5):
+    for length in (3, 17) if BACKEND == "tensorflow" else (3,):
         named = {"max_length": length, "prefix_ids": [[4], [0]]}
         mine = arrays(model.generate(PROMPTS, strategy, **named))
         wanted = arrays(decoding.generate(model, PROMPTS, strategy, **named))

@@ -142,10 +142,10 @@ def test_another_start_id_is_forbidden_in_its_place():
 def test_a_prefix_may_hold_the_start_id(name):
     logits = np.zeros((1, 4, 5, 5))
     logits[..., 4] = 5
-    prefix = [1, 3, 0, 1]
+    prefix = [1, 3, 1]
     found = decoding.generate(Chain(logits), np.zeros((1, 1)), STRATEGIES[name], max_length=4, prefix_ids=prefix)
     tokens, _, scores = arrays(found)
-    assert tokens[0, 0, :2].tolist() == [1, 3] and tokens[0, 0, 3] == 1 and tokens[0, 0, 2] > 1
+    assert tokens[0, 0, :3].tolist() == prefix and tokens[0, 0, 3] > 1
     assert np.isfinite(scores[0, 0])
 
 
