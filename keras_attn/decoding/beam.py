@@ -6,10 +6,9 @@ import numbers
 from keras import ops
 
 from keras_attn.checks import check_positive
-from keras_attn.decoding.strategies import Generated, Strategy, put
+from keras_attn.decoding.strategies import NOTHING, Generated, Strategy, put
 from keras_attn.slots import register
-
-NOTHING = float("-inf")
+from keras_attn.special_ids import PADDING_ID
 
 
 @register
@@ -22,7 +21,8 @@ class Beam(Strategy):
     A text ends if its end id is among the `width` best continuations of the row. The search of
     a row stops as soon as no unfinished text can overtake the returned ones any more, whatever
     comes; texts that are unfinished at the greatest length are scored as they stand. A width
-    of 1 is the greedy search.
+    of 1 is the greedy search. A row with fewer than N possible texts has the length 0, padding
+    and the score minus infinity in the places that are left.
 
     Args:
         width: Number W of texts that a row follows.
@@ -128,7 +128,7 @@ class Beam(Strategy):
         new = {name: ops.where(lift(done, tensor), search[name], tensor) for name, tensor in new.items()}
         new["settled"] = search["settled"] | (~done & self._is_settled(new, index + 1, problem))
         new["done"] = new["settled"] | problem.is_full(index + 1)
-        tokens = ops.where(done[:, None], 0, ops.take_along_axis(tokens, kept, axis=-1))
+        tokens = ops.where(done[:, None], PADDING_ID, ops.take_along_axis(tokens, kept, axis=-1))
         parents = ops.take_along_axis(parents, kept, axis=-1) + ops.arange(rows, dtype="int32")[:, None] * self.width
         return ops.reshape(tokens, (-1,)), ops.reshape(parents, (-1,)), new
 

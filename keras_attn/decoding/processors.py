@@ -31,7 +31,7 @@ class BannedTokens(Processor):
         ids: The tokens' ids.
 
     >>> from keras_attn.decoding import BannedTokens
-    >>> no_unknown = BannedTokens([0, 1, 3])
+    >>> no_unknown = BannedTokens([3])
     """
 
     def __init__(self, ids):

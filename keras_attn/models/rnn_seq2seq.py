@@ -7,7 +7,8 @@ import keras
 from keras_attn.cells import recurrent_initializer
 from keras_attn.checks import check_positive
 from keras_attn.models.embedding import logit_layers, project, project_one
-from keras_attn.models.sequence_model import Seq2SeqModel, id_inputs, padding_mask
+from keras_attn.models.inputs import id_inputs, padding_mask
+from keras_attn.models.sequence_model import Seq2SeqModel
 from keras_attn.recurrent import AdditiveRNNAttention
 from keras_attn.recurrent_encoder import pass_masks_on
 from keras_attn.slots import register
@@ -28,7 +29,7 @@ class RNNSeq2SeqModel(Seq2SeqModel):
 
     def encode(self, source):
         """`[B, S]` ids -> the memory `[B, S, 2 D]`, its mask `[B, S]`, the first state `[B, D]`."""
-        return encode(self.get_layer, self.read_ids("source", source, "BS", "source"))
+        return encode(self.get_layer, self.read_source(source))
 
     def init_state(self, source, max_length=None):
         """Returns the state before the first target token: a dictionary of tensors.

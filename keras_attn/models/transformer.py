@@ -13,7 +13,8 @@ from keras_attn.models.embedding import (
     project_one,
     split_position,
 )
-from keras_attn.models.sequence_model import Seq2SeqModel, id_inputs, padding_mask
+from keras_attn.models.inputs import id_inputs, padding_mask
+from keras_attn.models.sequence_model import Seq2SeqModel
 from keras_attn.residual import PostNorm
 from keras_attn.slots import register
 from keras_attn.stacks import Decoder, Encoder

@@ -57,6 +57,11 @@ def is_concrete(tensor):
     return isinstance(tensor, tf.Tensor) and tf.executing_eagerly()
 
 
+def is_ragged(tensor):
+    """Returns whether this is a ragged tensor, symbolic or not."""
+    return isinstance(tensor, tf.RaggedTensor)
+
+
 def fori(low, high, body, carry):
     """Runs `carry = body(index, carry)` for low <= index < high, one at a time; not differentiable."""
     _, carry = tf.while_loop(

@@ -23,6 +23,11 @@ def is_concrete(tensor):
     return tensor.device.type != "meta"
 
 
+def is_ragged(tensor):
+    """As the TensorFlow adapter's `is_ragged`: PyTorch calls them nested."""
+    return isinstance(tensor, torch.Tensor) and tensor.is_nested
+
+
 def fori(low, high, body, carry):
     """As the TensorFlow adapter's `fori`."""
     for index in range(int(low), int(high)):
