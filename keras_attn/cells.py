@@ -16,7 +16,9 @@ from keras_attn.checks import described, is_array, static_shape
 def check_cell(cell):
     """Raises a `ValueError` unless `cell` is a layer with the state of an RNN cell."""
     if isinstance(cell, keras.layers.RNN):
-        raise ValueError(f"`cell` must be an RNN cell, not a whole RNN layer: pass its cell. Received: {described(cell)}.")
+        raise ValueError(
+            f"`cell` must be an RNN cell, not a whole RNN layer: pass its cell. Received: {described(cell)}."
+        )
     if not isinstance(cell, keras.layers.Layer) or getattr(cell, "state_size", None) is None:
         raise ValueError(
             "`cell` must be an RNN cell: a Keras layer with a `state_size` and a call `(inputs, states)`. "
@@ -29,7 +31,7 @@ def check_state(cell, state, sizes):
     """Raises a `ValueError` unless `state` holds tensors `[B, size]` as the cell's state has them."""
     wanted = tree.flatten(cell.state_size)
     given = tree.flatten(state)
-    shapes = [static_shape(tensor) if is_array(tensor) else described(tensor) for tensor in given]
+    shapes = [static_shape(tensor) if is_array(tensor) else tensor.__class__.__name__ for tensor in given]
     fits = len(given) == len(wanted) and all(
         is_array(tensor)
         and len(tensor.shape) == 2
@@ -40,7 +42,7 @@ def check_state(cell, state, sizes):
     if not fits:
         raise ValueError(
             f"`initial_state` must hold tensors of the shapes {[(sizes.get('B'), size) for size in wanted]}, as the "
-            f"cell's state has them. Received: {shapes}."
+            f"cell's state has them. Received: {described(shapes)}."
         )
 
 

@@ -38,7 +38,10 @@ def _clone_by_attributes(layer, named, error):
             return keras.models.clone_model(layer, clone_function=clone)
         except ValueError:  # neither sequential nor functional
             pass
-    arguments = {argument: getattr(layer, argument, error) for argument in constructor_arguments(layer.__class__)}
+    arguments = {
+        argument: getattr(layer, argument, getattr(layer, f"_{argument}", error))
+        for argument in constructor_arguments(layer.__class__)
+    }
     if any(value is error for value in arguments.values()):
         raise ValueError(
             f"A layer that is cloned must define `get_config`, or keep the arguments of its constructor under their "
@@ -51,7 +54,7 @@ def _clone_by_attributes(layer, named, error):
 
 
 def copied(value):
-    """Returns an argument for a second layer: layers and initialisers anew, all else as it is, since it never changes."""
+    """Returns an argument for a second layer: layers and initialisers anew, all else, which never changes, as it is."""
     if isinstance(value, (list, tuple)):
         return [copied(item) for item in value]
     if isinstance(value, keras.layers.Layer):

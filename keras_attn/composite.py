@@ -73,6 +73,8 @@ class Composite(keras.layers.Layer):
         """Returns `child`, a layer given for the slot `name`, after checking its dtype policy."""
         if not isinstance(child, keras.layers.Layer):
             raise ValueError(f"`{name}` must be a Keras layer. Received: {name}={described(child)}.")
+        if isinstance(child, keras.Model):
+            return child  # its own policy, which Keras does not save, computes nothing
         if (child.compute_dtype, child.variable_dtype) != (self.compute_dtype, self.variable_dtype):
             raise ValueError(
                 f"`{name}` must have the dtype policy of the layer that holds it, {self.dtype_policy.name!r}: "
@@ -90,6 +92,8 @@ class Composite(keras.layers.Layer):
         """
         if not child.built:
             self._restore_quantization(child)
+            if isinstance(child, keras.Sequential):  # it would keep the sizes of its first batch
+                shapes = [(*(None for _ in shape[:-1]), shape[-1]) for shape in shapes]
             if child.__class__.build is keras.layers.Layer.build:
                 by_call(child, *shapes)
             else:
@@ -139,8 +143,8 @@ class Composite(keras.layers.Layer):
         """Makes the layer; parts follow the config's `dtype` where they were saved with another one."""
         config = dict(config)
         quantization = config.pop("quantization", {})
-        policy = keras.dtype_policies.get(config.get("dtype"))
-        layer = cls(**{name: deserialize(with_policy(value, policy)) for name, value in config.items()})
+        config = with_policy(config, keras.dtype_policies.get(config.get("dtype")))
+        layer = cls(**{name: deserialize(value) for name, value in config.items()})
         layer._quantization = quantization
         return layer
 

@@ -6,20 +6,22 @@ DTypePolicyMap = keras.dtype_policies.DTypePolicyMap
 
 
 def with_policy(config, policy):
-    """Returns the config of a part, or of a list of parts, with the dtype policy of the layer that holds it.
+    """Returns a layer's config in which the parts have the policy of the layer, where they were saved with another.
 
-    A part has its holder's policy, so one that was saved with another was saved under another
-    holder's. What has the same old policy inside the part changes with it; all else stays.
+    Parts have the policy of the layer that holds them. So a part which was saved with another
+    one than `policy` tells what the layer's was, and all that has that one changes; what had a
+    policy of its own keeps it.
     """
-    if isinstance(config, (list, tuple)):
-        return [with_policy(item, policy) for item in config]
-    own = config.get("config") if isinstance(config, dict) else None
-    if not isinstance(own, dict) or own.get("dtype") is None:
-        return config
-    old, new = (plain_policy(keras.dtype_policies.get(each)) for each in (own["dtype"], policy))
-    if (old.compute_dtype, old.variable_dtype) == (new.compute_dtype, new.variable_dtype):
-        return config
-    return replace_policy(config, old.name, new.name)
+    new = plain_policy(policy)
+    parts = [item for value in config.values() for item in (value if isinstance(value, (list, tuple)) else [value])]
+    for part in parts:
+        own = part.get("config") if isinstance(part, dict) else None
+        # The own policy of a model computes nothing, and need not be that of the layer which holds it.
+        if isinstance(own, dict) and own.get("dtype") is not None and "layers" not in own:
+            old = plain_policy(keras.dtype_policies.get(own["dtype"]))
+            if (old.compute_dtype, old.variable_dtype) != (new.compute_dtype, new.variable_dtype):
+                config = {name: replace_policy(value, old.name, new.name) for name, value in config.items()}
+    return config
 
 
 def plain_policy(policy):
@@ -31,7 +33,7 @@ def plain_policy(policy):
 
 def replace_policy(config, old, new):
     """Returns a config with the policies named `old` replaced, by themselves and as the source of quantised ones."""
-    if isinstance(config, list):
+    if isinstance(config, (list, tuple)):
         return [replace_policy(item, old, new) for item in config]
     if not isinstance(config, dict):
         return config

@@ -74,7 +74,9 @@ class RNNAttention(Composite):
         for each in single_cells(cell):
             self.adopt("cell", each)
         if not callable(getattr(score, "keys", None)):
-            raise ValueError(f"`score` must be a layer with a `keys(memory)`, as `Score`. Received: score={described(score)}.")
+            raise ValueError(
+                f"`score` must be a layer with a `keys(memory)`, as `Score`. Received: score={described(score)}."
+            )
         self.score = self.adopt("score", score)
         check_call("score", score, "query", "keys")
         self.dropout = dropout
@@ -118,7 +120,7 @@ class RNNAttention(Composite):
             return (new_state, outputs), {name: results[name] for name in like}
 
         like = blank if return_attention_scores else {"outputs": blank["outputs"]}
-        with fixed_dropout(self.cell, ones_joined(inputs[:, :1], memory)[:, 0], state):
+        with fixed_dropout(self.cell, ones_joined(inputs, memory, 1)[:, 0], state):
             _, results = scan(step, (state, blank["outputs"]), swap_time(steps), like)
         results = swap_time(results)
         return (results["outputs"], results["scores"]) if return_attention_scores else results["outputs"]
@@ -269,10 +271,10 @@ def call_score(score, query_shape, memory_shape):
     score(query, score.keys(memory))
 
 
-def ones_joined(inputs, memory):
-    """Returns ones shaped as the cell's joined inputs of all steps, `[B, T, D + M]`."""
+def ones_joined(inputs, memory, num_steps=None):
+    """Returns ones shaped as the cell's joined inputs of all steps, or of some, `[B, T, D + M]`."""
     batch, length, size = ops.shape(inputs)
-    return ops.ones((batch, length, size + memory.shape[-1]), inputs.dtype)
+    return ops.ones((batch, num_steps or length, size + memory.shape[-1]), inputs.dtype)
 
 
 def swap_time(tensors):

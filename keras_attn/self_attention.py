@@ -134,7 +134,9 @@ class MultiHeadSelfAttention(MultiHead):
         head_size, _, key_width = self._built_sizes()
         masks.check_hides_the_future(self.mask)
         if max_length is None and self.mask.reach is None:
-            raise ValueError(f"`max_length` must be given: `mask` may look back without end. Received: {described(self.mask)}.")
+            raise ValueError(
+                f"`max_length` must be given: `mask` may look back without end. Received: {described(self.mask)}."
+            )
         length = max_length if self.mask.reach is None else self.mask.reach
         if isinstance(max_length, int):
             length = min(max_length, length)

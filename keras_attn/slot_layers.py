@@ -3,19 +3,25 @@
 import inspect
 
 import keras
+from keras import ops
 
 from keras_attn.checks import described
+
+PADDING = {name: " (there is padding, which it would attend to)" for name in ("mask", "memory_mask")}
 
 
 def check_call(slot, layer, *names):
     """Raises a `ValueError` unless `layer.call` takes the tensors `names`, and wants nothing else."""
+    signature = inspect.signature(layer.call)
     try:
-        inspect.signature(layer.call).bind(*names)
-    except TypeError as error:
+        bound = signature.bind(*names)
+    except TypeError:
+        bound = None
+    if bound is None or bound.arguments.keys() & {"mask", "training"}:  # where a second tensor would go
         raise ValueError(
             f"`{slot}` must be a layer whose `call` takes ({', '.join(names)}) and needs no other argument. Wrap it "
-            f"in a layer with such a `call`. Received: {described(layer)}, for which {error}."
-        ) from error
+            f"in a layer with such a `call`. Received: {described(layer)}, whose `call` takes {signature}."
+        )
 
 
 def accepted(layer):
@@ -34,8 +40,8 @@ def check_given(slot, layer, named):
     for name in given:
         if not takes(name):
             raise ValueError(
-                f"`{slot}` must be a layer whose `call` takes `{name}` where it is given, or padding. "
-                f"Received: {described(layer)}, whose `call` has the signature {inspect.signature(layer.call)}."
+                f"`{slot}` must be a layer whose `call` takes `{name}`, which is given{PADDING.get(name, '')}. "
+                f"Received: {described(layer)}, whose `call` takes {inspect.signature(layer.call)}."
             )
 
 
@@ -66,7 +72,10 @@ def call_slot(slot, layer, tensors, named, optional=("training",)):
             f"`{slot}` must return {wanted} for return_attention_scores={scores}. "
             f"Received: {described(outputs)} of {described(layer)}."
         )
-    return tuple(outputs) if scores else outputs
+    stream = outputs[0] if scores else outputs
+    check_shape(slot, stream.shape, tensors[0].shape)
+    stream = ops.cast(stream, tensors[0].dtype)  # layers inside may have a policy of their own
+    return (stream, outputs[1]) if scores else stream
 
 
 def build_by_call(layer, *shapes):
@@ -76,11 +85,16 @@ def build_by_call(layer, *shapes):
 
 def check_returns(slot, layer, *shapes):
     """Raises a `ValueError` unless a built layer returns tensors of the first of `shapes`, those of its tensors."""
-    spec = layer.compute_output_spec(*(keras.KerasTensor(shape, layer.compute_dtype) for shape in shapes))
-    returned = getattr(spec, "shape", None)
-    fits = returned is not None and len(returned) == len(shapes[0])
-    if not fits or any(None not in sizes and sizes[0] != sizes[1] for sizes in zip(returned, shapes[0])):
-        raise ValueError(
-            f"`{slot}` must return the shape of its inputs, {tuple(shapes[0])}. "
-            f"Received: {described(spec) if returned is None else tuple(returned)}."
-        )
+    try:
+        spec = layer.compute_output_spec(*(keras.KerasTensor(shape, layer.compute_dtype) for shape in shapes))
+    except NotImplementedError:  # it cannot tell; what it returns is checked at the call
+        return
+    check_shape(slot, getattr(spec, "shape", None), shapes[0])
+
+
+def check_shape(slot, returned, wanted):
+    """Raises a `ValueError` if a layer returns another shape than `wanted`, as far as both are static."""
+    returned, wanted = None if returned is None else tuple(returned), tuple(wanted)
+    fits = returned is not None and len(returned) == len(wanted)
+    if not fits or any(None not in sizes and sizes[0] != sizes[1] for sizes in zip(returned, wanted)):
+        raise ValueError(f"`{slot}` must return the shape of its inputs, {wanted}. Received: {returned}.")

@@ -33,7 +33,8 @@ class _Stack(Composite):
         for item in given:
             if not isinstance(item, self.block_class):
                 raise ValueError(
-                    f"`block` must be a {self.block_class.__name__} or a list of them. Received: block={described(item)}."
+                    f"`block` must be a {self.block_class.__name__} or a list of them. "
+                    f"Received: block={described(item)}."
                 )
             if self.adopt("block", item).built:
                 raise ValueError(f"`block` must not be built: a stack clones it. Received: {described(item)}.")

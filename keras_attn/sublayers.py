@@ -10,7 +10,7 @@ from keras_attn.feed_forward import FeedForward
 from keras_attn.positions import HeadPosition
 from keras_attn.residual import PostNorm, Residual
 from keras_attn.self_attention import MultiHeadSelfAttention
-from keras_attn.slot_layers import call_slot, check_call, check_returns
+from keras_attn.slot_layers import accepted, call_slot, check_call, check_returns
 from keras_attn.slots import alike
 
 
@@ -35,6 +35,8 @@ class Block(Composite):
             attention = MultiHeadSelfAttention(num_heads, mask=mask, position=position, dtype=policy, name="attention")
         self.attention = self.adopt("attention", attention)
         check_call("attention", attention, "inputs")
+        if accepted(attention)("mask"):
+            attention.supports_masking = True  # else Keras warns, at every mask, that it is not passed on
         self._check_attention(num_heads=num_heads, mask=mask, position=position)
         if feed_forward is None:
             feed_forward = FeedForward(hidden_size, dtype=policy, name="feed_forward")

@@ -168,7 +168,9 @@ class Where(Pattern):
 
     def __init__(self, function):
         if not callable(function):
-            raise ValueError(f"`function` must be a function of query and key index. Received: function={described(function)}.")
+            raise ValueError(
+                f"`function` must be a function of query and key index. Received: function={described(function)}."
+            )
         self.function = function
 
     def __call__(self, query_index, key_index):

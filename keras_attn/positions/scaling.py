@@ -83,7 +83,8 @@ class YarnScaling(Scaling):
         check_positive("original_length", original_length)
         if not fast > slow > 0:
             raise ValueError(
-                f"`fast` must be greater than `slow`, and both positive. Received: {described(fast)}, {described(slow)}."
+                "`fast` must be greater than `slow`, and both positive. "
+                f"Received: {described(fast)}, {described(slow)}."
             )
         self.original_length = original_length
         self.fast = fast
