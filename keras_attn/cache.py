@@ -13,8 +13,7 @@ import contextvars
 
 from keras import ops
 
-from keras_attn.checks import check_positive, integers
-from keras_attn.composite import is_array
+from keras_attn.checks import check_positive, integers, is_array
 from keras_attn.kernels.backend import empty, write_rows
 from keras_attn.kernels.softmax import wide
 from keras_attn.slots import Slot, register

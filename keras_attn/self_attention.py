@@ -1,12 +1,11 @@
 """Multi-head attention of a sequence to itself, whole or step by step."""
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_attn import masks
 from keras_attn.cache import fill, in_use, new_cache, positions, read, write
-from keras_attn.checks import check_axes, check_slot, integers
+from keras_attn.checks import as_array, check_axes, check_slot, described, integers
 from keras_attn.heads import MultiHead, split_heads
 from keras_attn.kernels.backend import is_concrete
 from keras_attn.positions import HeadPosition, row_positions
@@ -39,7 +38,7 @@ class MultiHeadSelfAttention(MultiHead):
         mask, inputs_mask: Padding `[B, T]`, filled in by Keras; `mask` wins.
         attention_mask: Boolean, broadcasts to `[B, H, T, T]`; `[B, T, T]` gets its head axis.
         segment_ids: Integers `[B, T]`: positions see their own segment only, 0 is padding.
-        positions: Integers `[B, T]` for `position`; 0 ... T-1 by default.
+        positions: Integers `[B, T]`, or `[T]` for all rows alike, for `position`; 0 ... T-1 by default.
         return_attention_scores: Whether to return the scores too.
 
     Returns:
@@ -83,7 +82,7 @@ class MultiHeadSelfAttention(MultiHead):
         super().__init__(
             num_heads, head_size, num_kv_heads, score, dropout, use_bias, kernel_initializer, kernel, **kwargs
         )
-        self.mask = check_slot("mask", mask, masks.Pattern)
+        self.mask = masks.check_pattern("mask", mask)
         self.position = check_slot("position", position, HeadPosition)
         if isinstance(position, keras.layers.Layer):
             self.adopt("position", position)
@@ -133,9 +132,11 @@ class MultiHeadSelfAttention(MultiHead):
             ValueError: If the layer is not built, its mask shows the future, or there is no limit.
         """
         head_size, _, key_width = self._built_sizes()
-        check_hides_the_future(self.mask)
+        masks.check_hides_the_future(self.mask)
         if max_length is None and self.mask.reach is None:
-            raise ValueError(f"`max_length` must be given: `mask` may look back without end. Received: {self.mask!r}.")
+            raise ValueError(
+                f"`max_length` must be given: `mask` may look back without end. Received: {described(self.mask)}."
+            )
         length = max_length if self.mask.reach is None else self.mask.reach
         if isinstance(max_length, int):
             length = min(max_length, length)
@@ -158,7 +159,7 @@ class MultiHeadSelfAttention(MultiHead):
         Raises:
             ValueError: For shapes that do not fit, or an index beyond the cache (where it can be read).
         """
-        index = self._checked_index(index, state)
+        inputs, index = as_array("inputs", inputs), self._checked_index(index, state)
         sizes = {"D": self.out_projection.units, "B": None if state["key"].shape[0] == 1 else state["key"].shape[0]}
         arguments = {"inputs": inputs} if index.shape[0] == 1 else {"inputs": inputs, "index": index}
         sizes = {letter: size for letter, size in sizes.items() if size is not None}
@@ -188,9 +189,9 @@ class MultiHeadSelfAttention(MultiHead):
             `[B, T, D]` and the state.
         """
         self._built_sizes()
-        lengths = integers("lengths", lengths)
+        inputs, lengths = as_array("inputs", inputs), integers("lengths", lengths)
         check_axes({"inputs": "BTD", "lengths": "B"}, {"inputs": inputs, "lengths": lengths})
-        check_hides_the_future(self.mask)
+        masks.check_hides_the_future(self.mask)
         if self.mask.reach is None and isinstance(max_length, int) and (inputs.shape[1] or 0) > max_length:
             raise ValueError(
                 f"`inputs` may have at most max_length={max_length} positions. "
@@ -235,14 +236,6 @@ class MultiHeadSelfAttention(MultiHead):
 
     def compute_output_spec(self, inputs, *args, return_attention_scores=False, **kwargs):
         return self._output_spec(inputs, inputs.shape[1], return_attention_scores)
-
-
-def check_hides_the_future(mask):
-    """Raises a `ValueError` unless the pattern hides later keys from every query: steps cannot look ahead."""
-    index = np.arange(64)
-    sees = mask is None or np.any(np.asarray(mask(index[:, None], index)) & (index > index[:, None]))
-    if sees:
-        raise ValueError(f"`mask` must hide the future to decode step by step, as `Causal()` does. Received: {mask!r}.")
 
 
 def of_rows(state, heads):

@@ -7,11 +7,10 @@ import numpy as np
 from keras import ops
 
 from keras_attn.cache import Cache
-from keras_attn.checks import check_positive, check_slot, integers, static_shape
-from keras_attn.composite import is_array
+from keras_attn.checks import check_positive, check_slot, integers, is_array, is_ragged, static_shape
 from keras_attn.decoding.processors import Processor
 from keras_attn.decoding.strategies import Strategy
-from keras_attn.kernels.backend import is_concrete, is_ragged
+from keras_attn.kernels.backend import is_concrete
 from keras_attn.special_ids import PADDING_ID
 
 

@@ -69,12 +69,12 @@ class Tiling:
     @property
     def num_rows(self):
         """Number of blocks of queries."""
-        return -(-self.target_length // self.query_block)
+        return num_blocks(self.target_length, self.query_block)
 
     @property
     def num_columns(self):
         """Number of blocks of keys."""
-        return -(-self.source_length // self.key_block)
+        return num_blocks(self.source_length, self.key_block)
 
     def tile(self, row, column):
         """Returns the grid of block `row` of the queries and block `column` of the keys."""
@@ -106,8 +106,14 @@ class Tiling:
             key_high=columns + self.key_block - 1,
         )
         some, every = (True, True) if self.mask is None else self.mask.spans(span)
-        inside = span.key_high < self.source_length
-        return ops.logical_and(some, ops.ones_like(inside)), ops.logical_and(every, inside)
+        there = (first < self.target_length) & (span.key_low < self.source_length)  # no block is there of an empty axis
+        return ops.logical_and(some, there), ops.logical_and(every, span.key_high < self.source_length)
+
+
+def num_blocks(length, size):
+    """Returns how many blocks cover a sequence: at least one, though it be empty."""
+    count = -(-length // size)
+    return max(count, 1) if isinstance(count, int) else ops.maximum(count, 1)
 
 
 def block_sizes(target_length, source_length, best):
@@ -134,9 +140,9 @@ def bounds(some):
 def to_blocks(tensor, size):
     """`[B, H, T, X]` -> `[I, B, H, size, X]`, zeros behind the end."""
     batch, heads, length, width = ops.shape(tensor)
-    extra = -length % size
-    tensor = ops.pad(tensor, [[0, 0], [0, 0], [0, extra], [0, 0]])
-    tensor = ops.reshape(tensor, (batch, heads, (length + extra) // size, size, width))
+    count = num_blocks(length, size)
+    tensor = ops.pad(tensor, [[0, 0], [0, 0], [0, count * size - length], [0, 0]])
+    tensor = ops.reshape(tensor, (batch, heads, count, size, width))
     return ops.transpose(tensor, (2, 0, 1, 3, 4))
 
 

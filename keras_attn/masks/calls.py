@@ -57,7 +57,8 @@ class Explicit(Mask):
     """
 
     def __init__(self, tensor):
-        tensor = as_boolean("mask", tensor)
+        check_boolean("mask", tensor)
+        tensor = ops.cast(tensor, "bool")
         self.tensor = tensor[:, None] if len(tensor.shape) == 3 else tensor
 
     def visible(self, grid):
@@ -127,16 +128,30 @@ def check_attention_mask(name, mask, letters, sizes):
     check_broadcast(name, mask, without_heads, sizes)
 
 
+def check_padding_mask(name, mask):
+    """Raises a `ValueError` for padding masks of floating point."""
+    if is_float(mask):
+        raise ValueError(
+            f"`{name}` must be a padding mask of booleans or integers, True for positions that are real. "
+            f"Received: {name}.dtype={mask.dtype}."
+        )
+
+
 def as_boolean(name, mask):
-    """Returns `mask` as booleans; integers count as True unless zero."""
-    check_boolean(name, mask)
+    """Returns a padding mask as booleans; integers count as True unless zero."""
+    check_padding_mask(name, mask)
     return ops.cast(mask, "bool")
 
 
 def check_boolean(name, mask):
     """Raises a `ValueError` for masks of floating point, which would be additive elsewhere."""
-    if keras.backend.is_float_dtype(keras.backend.standardize_dtype(mask.dtype)):
+    if is_float(mask):
         raise ValueError(
             f"`{name}` must be boolean, True where a query may attend. Received: {name}.dtype={mask.dtype}. "
             "Scores to be added go into `bias`."
         )
+
+
+def is_float(tensor):
+    """Whether a tensor or array is of floating point."""
+    return keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))

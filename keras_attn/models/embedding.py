@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from keras_attn.checks import check_positive, integers
-from keras_attn.composite import clone
+from keras_attn.cloning import clone
 from keras_attn.positions import HeadPosition, Learned, NoPosition, Sinusoidal
 
 

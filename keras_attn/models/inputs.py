@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attn.composite import is_array
+from keras_attn.checks import is_array
 from keras_attn.decoding.request import check_rectangular
 from keras_attn.special_ids import PADDING_ID
 

@@ -5,8 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_attn import decoding
-from keras_attn.checks import check_axes
-from keras_attn.composite import is_array
+from keras_attn.checks import check_axes, is_array
 from keras_attn.decoding.request import check_rectangular
 from keras_attn.kernels.backend import is_concrete
 from keras_attn.models.inputs import INPUT_AXES, at_least_one, named_inputs, split_inputs

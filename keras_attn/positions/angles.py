@@ -1,9 +1,11 @@
 """Angles of geometrically spaced waves, and the positions they are taken at."""
 
+import numbers
+
 import numpy as np
 from keras import ops
 
-from keras_attn.checks import integers
+from keras_attn.checks import described, integers
 
 
 def row_positions(inputs, positions):
@@ -25,5 +27,5 @@ def position_angles(positions, rates, dtype):
 
 def check_base(base):
     """Raises a `ValueError` unless `base` is greater than 1."""
-    if not base > 1:
-        raise ValueError(f"`base` must be greater than 1. Received: base={base!r}.")
+    if not isinstance(base, numbers.Real) or not base > 1:
+        raise ValueError(f"`base` must be greater than 1. Received: base={described(base)}.")

@@ -14,7 +14,6 @@
 - `compiled(model, function, examples, jit_compile)`: a function of tensors that reads the model's weights.
 - `fresh(tensor)`: a copy of its own. `fresh_seed()`: integers by chance.
 - `is_concrete(tensor)`: whether the tensor's values can be looked at now.
-- `is_ragged(tensor)`: whether the tensor is one of the backend's ragged tensors.
 """
 
 import importlib
@@ -38,7 +37,6 @@ fused = adapter.fused
 has_fused = adapter.has_fused
 in_xla = adapter.in_xla
 is_concrete = adapter.is_concrete
-is_ragged = adapter.is_ragged
 no_gradient = adapter.no_gradient
 product = adapter.product
 recompute = adapter.recompute

@@ -19,11 +19,6 @@ def is_concrete(tensor):
     return isinstance(tensor, jax.Array) and not isinstance(tensor, jax.core.Tracer)
 
 
-def is_ragged(tensor):
-    """As the TensorFlow adapter's `is_ragged`: JAX has no ragged arrays."""
-    return False
-
-
 def fori(low, high, body, carry):
     """As the TensorFlow adapter's `fori`."""
     return jax.lax.fori_loop(low, high, body, carry)

@@ -43,8 +43,18 @@ def scan(step, carry, inputs, like):
         (tf.constant(0), tree.flatten(carry), writers),
         maximum_iterations=length,
     )
-    outputs = tree.pack_sequence_as(like, [writer.stack() for writer in writers])
-    return tree.pack_sequence_as(carry, flat_carry), outputs
+    outputs = [stacked(writer, tensor, flat_inputs[0].shape[0]) for writer, tensor in zip(writers, tree.flatten(like))]
+    return tree.pack_sequence_as(carry, flat_carry), tree.pack_sequence_as(like, outputs)
+
+
+def stacked(writer, like, length):
+    """Returns what a `TensorArray` holds, `[T, ...]`; where it may be empty, shaped as `like`."""
+    if length or like.shape.is_fully_defined():
+        return writer.stack()
+    stack = tf.raw_ops.TensorListStack(
+        input_handle=writer.flow, element_shape=tf.shape(like), element_dtype=like.dtype, num_elements=-1
+    )
+    return tf.ensure_shape(stack, [length, *like.shape])
 
 
 def same_shape(new, old):
@@ -55,11 +65,6 @@ def same_shape(new, old):
 def is_concrete(tensor):
     """Returns whether the tensor's values can be read now: eager, not in a graph."""
     return isinstance(tensor, tf.Tensor) and tf.executing_eagerly()
-
-
-def is_ragged(tensor):
-    """Returns whether this is a ragged tensor, symbolic or not."""
-    return isinstance(tensor, tf.RaggedTensor)
 
 
 def fori(low, high, body, carry):

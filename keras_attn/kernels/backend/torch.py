@@ -10,22 +10,18 @@ has_fused = True
 
 def scan(step, carry, inputs, like):
     """As the TensorFlow adapter's `scan`."""
-    del like
     steps = []
     for index in range(tree.flatten(inputs)[0].shape[0]):
         carry, outputs = step(carry, tree.map_structure(lambda tensor, index=index: tensor[index], inputs))
         steps.append(outputs)
+    if not steps:
+        return carry, tree.map_structure(lambda tensor: ops.zeros((0, *tensor.shape), tensor.dtype), like)
     return carry, tree.map_structure(lambda *outputs: ops.stack(outputs), *steps)
 
 
 def is_concrete(tensor):
     """Returns whether the tensor's values can be read now."""
     return tensor.device.type != "meta"
-
-
-def is_ragged(tensor):
-    """As the TensorFlow adapter's `is_ragged`: PyTorch calls them nested."""
-    return isinstance(tensor, torch.Tensor) and tensor.is_nested
 
 
 def fori(low, high, body, carry):
