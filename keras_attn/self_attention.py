@@ -168,7 +168,8 @@ class MultiHeadSelfAttention(MultiHead):
         state = write(of_rows(state, query), key, value, index)
         written = in_use(state) if self.mask.reach is None else state
         held = positions(written, index)  # [B or 1, L]
-        visible = self.mask(here[:, None, None], held[:, None, None]) & (held >= 0)[:, None, None]
+        places = held[:, None, None]
+        visible = self.mask(here[:, None, None], places) & (places >= 0)
         key, value = read(written, self.compute_dtype)
         visible, bias = masks.Explicit(visible), self._bias(here, held)
         outputs = self._attend(query, key, value, visible, return_attention_scores, False, bias)

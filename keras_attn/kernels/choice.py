@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_attn.checks import static_shape, static_size
 from keras_attn.kernels.backend import in_xla
 from keras_attn.kernels.measured import BLOCKWISE_FROM, FUSED_FROM
 from keras_attn.masks import Span
@@ -33,8 +34,9 @@ def choose_kernel(kernel, query, key, mask, return_scores, fused_supported):
     if return_scores:
         return "dense"
     kernel = pinned["kernel"] if kernel == "auto" else kernel
-    sizes = query.shape[2], key.shape[2]
-    if 0 in (*sizes, query.shape[0]):  # nothing to cut into blocks
+    batch_size, _, target_length, _ = static_shape(query)
+    sizes = target_length, static_size(key.shape[2])
+    if 0 in (*sizes, batch_size):  # nothing to cut into blocks
         return "dense"
     if kernel in ("dense", "blockwise"):
         return kernel
