@@ -208,7 +208,7 @@ class MultiHeadSelfAttention(MultiHead):
         head_size, query_width, key_width = self._sizes("inputs", inputs.shape)
         projected = self.in_projection(inputs)  # [B, T, (H + 2 H_kv) K]
         parts = ops.split(projected, [query_width, query_width + key_width], axis=-1)
-        query, key, value = (split_heads(part, head_size) for part in parts)
+        query, key, value = (split_heads(part, head_size, inputs) for part in parts)
         query, key = self._normed(query, self.query_norm), self._normed(key, self.key_norm)
         if self.position is None:
             return query, key, value
