@@ -69,6 +69,9 @@ def described(value):
     return _Description().repr(value)
 
 
+from keras import ops
+
+
 def check_axes(axes, arguments, sizes=None):
     """Raises unless every argument has its axes and equal letters have equal sizes.
 
@@ -121,8 +124,17 @@ def check_broadcast(name, tensor, letters, sizes):
 
 
 def static_shape(tensor):
-    """Returns the shape as a tuple of integers, None where it is not static."""
-    return tuple(None if size is None else int(size) for size in tensor.shape)
+    """Returns the shape as a tuple of integers, None where it is not static.
+
+    Symbolic sizes, which JAX and PyTorch have while they export, count as not static.
+    """
+    return tuple(static_size(size) for size in tensor.shape)
+
+
+def static_size(size):
+    """Returns an element of a shape as an integer, or None where it is not static."""
+    known = isinstance(size, numbers.Integral) or ops.is_tensor(size)  # PyTorch traces sizes as tensors
+    return int(size) if known else None
 
 
 def check_together(first, second, arguments):

@@ -107,10 +107,16 @@ class MultiHead(Composite):
         return outputs, keras.KerasTensor((batch, self.num_heads, length, source_length), self.compute_dtype)
 
 
-def split_heads(tensor, head_size):
-    """`[B, T, H * K]` -> `[B, H, T, K]`."""
-    batch, length, width = ops.shape(tensor)
-    return ops.transpose(ops.reshape(tensor, (batch, length, width // head_size, head_size)), (0, 2, 1, 3))
+def split_heads(tensor, head_size, inputs):
+    """`[B, T, H * K]` -> `[B, H, T, K]`.
+
+    The sizes B and T are read from `inputs` `[B, T, D]`, of which `tensor` is the projection:
+    the converter to ONNX merges two reshapes in a row (that of `Dense` and this one) and then
+    takes the shape of what lies between them wrongly.
+    """
+    batch, length, _ = ops.shape(inputs)
+    num_heads = tensor.shape[-1] // head_size
+    return ops.transpose(ops.reshape(tensor, (batch, length, num_heads, head_size)), (0, 2, 1, 3))
 
 
 def merge_heads(tensor):

@@ -159,13 +159,13 @@ class EncoderDecoderAttention(MultiHead):
     def _query_heads(self, query):
         """`[B, T, D]` -> `[B, H, T, K]`."""
         head_size, _, _ = self._sizes("query", query.shape)
-        return self._normed(split_heads(self.query_projection(query), head_size), self.query_norm)
+        return self._normed(split_heads(self.query_projection(query), head_size, query), self.query_norm)
 
     def _memory_heads(self, memory):
         """`[B, S, M]` -> keys and values `[B, H_kv, S, K]`."""
         projected = self.memory_projection(memory)  # [B, S, 2 H_kv K]
         head_size, _, _ = self._sizes("query", (None, self.out_projection.units))
-        key, value = (split_heads(part, head_size) for part in ops.split(projected, 2, axis=-1))
+        key, value = (split_heads(part, head_size, memory) for part in ops.split(projected, 2, axis=-1))
         return self._normed(key, self.key_norm), value
 
     def compute_output_shape(self, query_shape, memory_shape):

@@ -106,7 +106,7 @@ class RNNAttention(Composite):
         blank = self._blank(inputs, memory)
         steps = {"x": masks.hide(inputs, inputs_mask)}
         if inputs_mask is not None:
-            steps["mask"] = masks.as_boolean("inputs_mask", inputs_mask)[..., None]
+            steps["mask"] = ops.expand_dims(masks.as_boolean("inputs_mask", inputs_mask), -1)
         if training and self.dropout:
             steps["noise"] = self.noise(ones_joined(inputs, memory), training=True)  # [B, T, D + M]
 

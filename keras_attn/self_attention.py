@@ -169,7 +169,8 @@ class MultiHeadSelfAttention(MultiHead):
         state = write(of_rows(state, query), key, value, index)
         written = in_use(state) if self.mask.reach is None else state
         held = positions(written, index)  # [B or 1, L]
-        visible = self.mask(here[:, None, None], held[:, None, None]) & (held >= 0)[:, None, None]
+        places = held[:, None, None]
+        visible = self.mask(here[:, None, None], places) & (places >= 0)
         key, value = read(written, self.compute_dtype)
         visible, bias = masks.Explicit(visible), self._bias(here, held)
         outputs = self._attend(query, key, value, visible, return_attention_scores, False, bias)
@@ -209,7 +210,7 @@ class MultiHeadSelfAttention(MultiHead):
         head_size, query_width, key_width = self._sizes("inputs", inputs.shape)
         projected = self.in_projection(inputs)  # [B, T, (H + 2 H_kv) K]
         parts = ops.split(projected, [query_width, query_width + key_width], axis=-1)
-        query, key, value = (split_heads(part, head_size) for part in parts)
+        query, key, value = (split_heads(part, head_size, inputs) for part in parts)
         query, key = self._normed(query, self.query_norm), self._normed(key, self.key_norm)
         if self.position is None:
             return query, key, value

@@ -75,3 +75,17 @@ def test_a_composite_child_must_be_a_layer_of_the_same_policy():
 def test_unknown_arguments_of_a_call_are_a_type_error():
     with pytest.raises(TypeError, match="colour"):
         FeedForward(5)(np.zeros((2, 3, 4)), colour="blue")
+
+
+def test_symbolic_sizes_are_free_sizes():
+    """JAX has them while it exports a model; a comparison or `int` of one raises."""
+
+    class Symbolic:
+        def __int__(self):
+            raise TypeError("inconclusive")
+
+    class Traced:
+        shape = (Symbolic(), 3, np.int64(5), None)
+
+    assert checks.static_shape(Traced()) == (None, 3, 5, None)
+    assert checks.check_axes({"x": "BTDS"}, {"x": Traced()}, {"B": 2}) == {"B": 2, "T": 3, "D": 5}

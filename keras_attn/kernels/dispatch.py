@@ -58,7 +58,8 @@ def attention(
         kernel: `"dense"` builds the scores. `"blockwise"` never does, in memory linear in T and
             S. `"fused"` is the backend's own (PyTorch, JAX) where it does all that was asked,
             and else `"auto"`, which takes what was measured to be faster, and the dense one
-            where a length is free or the scores are asked for.
+            where a length is free, the scores are asked for, or the model is being exported to a
+            format that cannot hold another one.
 
     Returns:
         `[B, H, T, V]`, or that and the scores `[B, H, T, S]` (before dropout).

@@ -10,6 +10,8 @@ import functools
 import operator
 from typing import Any
 
+from keras import ops
+
 from keras_attn.checks import check_slot, described
 from keras_attn.slots import Slot, register
 
@@ -28,11 +30,11 @@ class Grid:
 
     def queries(self, tensor):
         """Lays a tensor `[B, T]` along the grid's queries: `[B, 1, T, 1]`."""
-        return tensor[:, None, :, None]
+        return ops.expand_dims(tensor, (1, 3))
 
     def keys(self, tensor):
         """Lays a tensor `[B, S]` along the grid's keys: `[B, 1, 1, S]`."""
-        return tensor[:, None, None, :]
+        return ops.expand_dims(tensor, (1, 2))
 
     def cells(self, tensor):
         """Lays a tensor that broadcasts to `[B, H, T, S]` over the grid."""

@@ -59,7 +59,7 @@ class Explicit(Mask):
     def __init__(self, tensor):
         check_boolean("mask", tensor)
         tensor = ops.cast(tensor, "bool")
-        self.tensor = tensor[:, None] if len(tensor.shape) == 3 else tensor
+        self.tensor = ops.expand_dims(tensor, 1) if len(tensor.shape) == 3 else tensor
 
     def visible(self, grid):
         return grid.cells(self.tensor)
@@ -118,7 +118,7 @@ def hide(tensor, mask):
     This is the door at which NaN and infinity in padding stop. The result carries no Keras
     mask of its own.
     """
-    return tensor if mask is None else ops.where(as_boolean("mask", mask)[..., None], tensor, 0)
+    return tensor if mask is None else ops.where(ops.expand_dims(as_boolean("mask", mask), -1), tensor, 0)
 
 
 def check_attention_mask(name, mask, letters, sizes):

@@ -48,6 +48,12 @@ TEXT_OPS = {
 }
 
 
+JAX_PROGRAM = (
+    " (what Keras' JAX backend exports is a program for XLA: a server runs it only if it is started with "
+    "`--xla_cpu_compilation_enabled`)"
+)
+
+
 class Finding(NamedTuple):
     """One rule and what breaks it.
 
@@ -111,7 +117,7 @@ def xla_problems(graph, name):
     nodes = list(reachable(graph, name))
     ops = sorted({node.op for node in nodes if node.op.startswith("Xla")})
     if ops:
-        yield f"{name}: uses {', '.join(ops)}"
+        yield f"{name}: uses {', '.join(ops)}{JAX_PROGRAM if 'XlaCallModule' in ops else ''}"
     if any(node.attr["_XlaMustCompile"].b for node in nodes if "_XlaMustCompile" in node.attr):
         yield f"{name}: holds a function with jit_compile=True"
 

@@ -24,7 +24,9 @@ def scan(step, carry, inputs, like):
         The last carry, and the outputs stacked to `[T, ...]`.
     """
     flat_inputs = tree.flatten(inputs)
-    length = tf.shape(flat_inputs[0])[0]
+    length = flat_inputs[0].shape[0]
+    if length is None:
+        length = tf.shape(flat_inputs[0])[0]
     readers = [
         tf.TensorArray(tensor.dtype, length, element_shape=tensor.shape[1:]).unstack(tensor) for tensor in flat_inputs
     ]
