@@ -1,6 +1,7 @@
 """One call from a trained model to a folder that TF Serving runs as it stands."""
 
 import pathlib
+import warnings
 
 import keras
 import tensorflow as tf
@@ -10,8 +11,9 @@ from keras_attn.checks import check_slot
 from keras_attn.models.sequence_model import SequenceModel
 from keras_attn.serving.endpoints import ModelEndpoints, has, named_inputs, named_outputs
 from keras_attn.serving.folders import check_version, draft, publish
+from keras_attn.serving.guards import guarded
 from keras_attn.serving.generation import GenerationEndpoints
-from keras_attn.serving.rules import findings
+from keras_attn.serving.rules import filling_note, findings
 from keras_attn.serving.warmup import warmup_requests, write_warmup
 from keras_attn.special_ids import END_ID, START_ID
 from keras_attn.text.tokenizer import Tokenizer
@@ -98,7 +100,7 @@ a source `attention_scores` |
     check_version(version, directory)
     with draft(directory) as folder:
         functions = {
-            endpoint.name: tf.function(endpoint.function, endpoint.inputs, autograph=False)
+            endpoint.name: tf.function(guarded(endpoint), endpoint.inputs, autograph=False)
             for endpoint in endpoints.all()
         }
         save(functions, endpoints.tracked, folder)
@@ -159,7 +161,16 @@ def endpoints_of(model, request, source_text, target_text, generate_xla):
             f"Received: target_text={target_text!r}, generate_xla={generate_xla}."
         )
     check_inputs(model, source_text)
+    if source_text is None:
+        warn_of_filling(named_inputs(model))
     return ModelEndpoints(model, source_text)
+
+
+def warn_of_filling(inputs):
+    """Warns of symbolic inputs by name whose short rows a server may fill: nobody can tell filler from what was meant."""
+    free = [name for name, tensor in inputs.items() if None in tensor.shape[1:]]
+    if free:
+        warnings.warn(f"`model` has inputs {filling_note(free)}.", stacklevel=4)
 
 
 def check_backend():
