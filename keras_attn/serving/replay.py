@@ -17,7 +17,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from keras_attn.serving.rules import reads_filled_rows
+from keras_attn.serving.rules import draws, reads_filled_rows
 from keras_attn.serving.warmup import Request, read_warmup
 
 RELATIVE, ABSOLUTE = 1e-4, 1e-5  # how far an answer's numbers may be from those at the export
@@ -30,7 +30,8 @@ def main(folder):
     load_text_ops()
     requests = list(read_warmup(folder))  # outside of the session's graph
     with tf.compat.v1.Session(graph=tf.Graph()) as session:
-        signatures = tf.compat.v1.saved_model.loader.load(session, ["serve"], folder).signature_def
+        graph = tf.compat.v1.saved_model.loader.load(session, ["serve"], folder)
+        signatures = graph.signature_def
 
         def ask(request):
             signature = signatures[request.signature]
@@ -40,7 +41,9 @@ def main(folder):
         problems = list(replay_problems(requests, ask))
         merged, notes = [], []
         for name in {} if problems else dict.fromkeys(request.signature for request, _ in requests):
-            rows = [row for request, answer in requests if answer and request.signature == name for row in split(request)]
+            if draws(graph, name):
+                continue  # by the row's place in the batch, also with a seed
+            rows = [row for request, _ in requests if request.signature == name for row in split(request)]
             merged += merging_problems(name, rows[:MOST_ROWS], ask)
             filled = filling_problems(signatures[name], rows[:MOST_ROWS], ask)
             (merged if reads_filled_rows(signatures) else notes).extend(f"{name}: {text}" for text in filled)

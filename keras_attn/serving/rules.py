@@ -160,6 +160,11 @@ def unknown_ops(graph, name):
             yield f"{name}: `{op}` is an op of neither TensorFlow nor TF Text"
 
 
+def draws(graph, name):
+    """Tells whether a signature holds operations that draw random numbers."""
+    return any("Random" in node.op or node.op.endswith("Multinomial") for node in reachable(graph, name))
+
+
 def reachable(graph, name):
     """Yields every node that a signature's outputs depend on, those inside of functions too."""
     nodes = {node.name: node for node in graph.graph_def.node}
