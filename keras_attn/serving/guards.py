@@ -53,7 +53,7 @@ def shown(shape):
 
 
 def finite(tensor):
-    """Returns numbers that JSON knows: 0 for what is not a number, the dtype's greatest and least for the infinities."""
+    """Returns numbers that JSON knows: 0 for what is no number, the dtype's greatest and least for the infinities."""
     if not tensor.dtype.is_floating:
         return tensor
     bounded = tf.clip_by_value(tensor, tensor.dtype.min, tensor.dtype.max)

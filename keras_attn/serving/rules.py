@@ -59,7 +59,7 @@ class Finding(NamedTuple):
 
     rule: str
     problems: list
-    notes: list = []  # noqa: RUF012 - of a named tuple, which nobody writes to
+    notes: list = []
 
 
 def findings(folder):

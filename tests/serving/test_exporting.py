@@ -104,7 +104,9 @@ def test_inputs_and_outputs_keep_their_names(tmp_path):
     summed = keras.layers.Dense(1, name="summed")(a)
     count = keras.layers.Lambda(lambda x: ops.sum(x, axis=1, keepdims=True), name="count")(b)
     warmup = [{"a": [1, 2, 3], "b": [4, 5]}, {"b": [], "a": [0] * 3}]
-    with pytest.warns(UserWarning, match="`model` has inputs `b` with a free size behind the first axis: a server with"):
+    with pytest.warns(
+        UserWarning, match="`model` has inputs `b` with a free size behind the first axis: a server with"
+    ):
         path = serving.export(keras.Model([a, b], [summed, count]), tmp_path, warmup=warmup)
     signature = tf.saved_model.load(str(path)).signatures["serving_default"]
     found = signature(a=tf.ones((2, 3)), b=tf.constant([[1, 2], [3, 4]]))

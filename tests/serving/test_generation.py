@@ -37,9 +37,9 @@ def test_texts_are_those_of_the_keras_model(name):
 @pytest.mark.parametrize("name", ["transformer", "rnn"])
 def test_odd_texts_get_answers_that_do_not_depend_on_their_neighbours(name):
     together = ask(name, source=ODD)
-    for row, text in enumerate(ODD):
-        alone = ask(name, source=[text])
-        assert alone["target"][0] == together["target"][row], text[:20]
+    for row, odd in enumerate(ODD):
+        alone = ask(name, source=[odd])
+        assert alone["target"][0] == together["target"][row], odd[:20]
         np.testing.assert_allclose(alone["score"][0], together["score"][row], rtol=1e-5, atol=1e-5)
 
 

@@ -53,7 +53,7 @@ def test_shapes_are_refused_by_name():
     *refused, answer, nothing = ask_loader(
         folder("rnn"), [*(Request(name, inputs) for name, inputs, _ in MISFITS), good, empty]
     )
-    for (signature, inputs, message), found in zip(MISFITS, refused, strict=True):
+    for (signature, _, message), found in zip(MISFITS, refused, strict=True):
         name = message.split("`")[1]
         assert message.format(f"Received: {name}.shape=]") in found["error"].item().decode(), (signature, found)
     assert answer["target"][0].decode() == ask("rnn", source=["abc"])["target"][0]
@@ -65,9 +65,7 @@ def test_functional_models_refuse_what_does_not_fit(tmp_path):
     joined = keras.layers.Concatenate(name="joined")(inputs)
     path = serving.export(keras.Model(inputs, joined), tmp_path)
     shapes = [((2, 3), (2, 2)), ((2, 3), (1, 2)), ((2, 4), (2, 2)), ((2, 3), (2, 2, 1)), ((3,), (3, 2))]
-    requests = [
-        Request("serving_default", {"a": np.ones(a, "float32"), "b": np.ones(b, "float32")}) for a, b in shapes
-    ]
+    requests = [Request("serving_default", {"a": np.ones(a, "float32"), "b": np.ones(b, "float32")}) for a, b in shapes]
     good, *refused = ask_loader(path, requests)
     assert good["joined"].tolist() == [[1] * 5] * 2
     for found, message in zip(
