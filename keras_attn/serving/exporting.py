@@ -55,8 +55,10 @@ a source `attention_scores` |
 
     Every signature refuses inputs of other ranks or sizes, and unlike numbers of rows, by name.
     Numbers in outputs are finite: 0 stands for what is not a number, the dtype's greatest and
-    least for the infinities, which JSON does not know. `max_length` is taken into 1 ... L; a temperature of 0 takes the most probable token, and only `Sample` reads it:
-    its draws, also seeded ones, depend on the row's place in a batch. `texts` wants a tokenizer.
+    least for the infinities, which JSON does not know. `max_length` is taken into 1 ... L; a
+    temperature of 0 takes the most probable token, and only `Sample` reads it: its draws, also
+    seeded ones, depend on the row's place in a batch. `texts` wants a tokenizer.
+
     A functional model without steps has `serving_default` alone: its own inputs (or `source`) to
     its own outputs, by name. Where an input has a free size behind the first axis, such as ids of
     any length, a warning says that a server must not fill its rows.
