@@ -3,6 +3,7 @@
 import argparse
 import json
 import pathlib
+import reprlib
 import sys
 import time
 
@@ -158,7 +159,9 @@ def row_of(text, specs):
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"A row must be JSON for the inputs {sorted(specs)}. Received: {text!r}.") from error
+        raise ValueError(
+            f"A row must be JSON for the inputs {sorted(specs)}. Received: {reprlib.repr(text)}."
+        ) from error
     row = value if isinstance(value, dict) else {first.name: value}
     if sorted(row) != sorted(specs):
         raise ValueError(f"A row must have the inputs {sorted(specs)}. Received: {sorted(row)}.")

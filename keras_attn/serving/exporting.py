@@ -1,6 +1,7 @@
 """One call from a trained model to a folder that TF Serving runs as it stands."""
 
 import pathlib
+import reprlib
 import warnings
 
 import keras
@@ -102,7 +103,7 @@ a source `attention_scores` |
     for name, tokenizer in (("source_text", source_text), ("target_text", target_text)):
         check_slot(name, tokenizer, Tokenizer)
     if isinstance(warmup, (str, bytes, dict)):
-        raise ValueError(f"`warmup` must be a list of examples. Received: {warmup!r}.")
+        raise ValueError(f"`warmup` must be a list of examples. Received: {reprlib.repr(warmup)}.")
     request = decoding.Request(strategy or decoding.Greedy(), max_length, START_ID, END_ID, tuple(processors))
     endpoints = endpoints_of(model, request, source_text, target_text, generate_xla)
     requests = warmup_requests(endpoints, list(warmup))

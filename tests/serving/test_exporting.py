@@ -158,6 +158,10 @@ BAD = [
     (lambda d: small(d, warmup="abc"), "`warmup` must be a list of examples. Received: 'abc'"),
     (lambda d: small(d, warmup=[[1, 2]]), r"must hold float32 of the shape \[3\] for `x`. Received: \[1, 2\]"),
     (lambda d: small(d, warmup=["text"]), r"must hold float32 of the shape \[3\] for `x`. Received: 'text'"),
+    (
+        lambda d: small(d, warmup=[np.ones(500)]),
+        r"must hold float32 of the shape \[3\] for `x`. Received: array.{1,30}$",
+    ),
     (lambda d: small(d, warmup=[{"z": 1}]), r"must have the inputs \['x'\]. Received: \['z'\]"),
     (lambda d: small(d, warmup=[[1.0, 2.0, 3.0]] * 1001), "at most 1000 requests. Received: 1001 examples"),
     (lambda d: serving.export(model("rnn"), d, letters, words, warmup=[[4, 2]]), "must hold a string for `source`"),
