@@ -17,7 +17,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from keras_attn.serving.rules import draws, reads_filled_rows
+from keras_attn.serving.rules import draws, is_fillable, reads_filled_rows
 from keras_attn.serving.warmup import Request, read_warmup
 
 RELATIVE, ABSOLUTE = 1e-4, 1e-5  # how far an answer's numbers may be from those at the export
@@ -63,6 +63,8 @@ def replay_problems(requests, ask):
 
 def split(request):
     """Returns a request's rows, requests themselves; none where an input has no elements, which a server refuses."""
+    if not all(value.ndim for value in request.inputs.values()):
+        return []  # no batch, which another rule says
     rows = min(len(value) for value in request.inputs.values())
     parts = ({name: value[row : row + 1] for name, value in request.inputs.items()} for row in range(rows))
     return [Request(request.signature, part) for part in parts if all(value.size for value in part.values())]
@@ -78,13 +80,10 @@ def merging_problems(name, rows, ask):
 
 def filling_problems(signature, rows, ask):
     """Yields how answers change where rows are filled with their first element, merged and split again."""
-    free = {
-        name: [dim.size == -1 for dim in info.tensor_shape.dim[1:]]
-        for name, info in signature.inputs.items()
-        if not info.tensor_shape.unknown_rank
-    }
-    if not rows or not any(any(axes) for axes in free.values()):
+    shapes = {name: info.tensor_shape for name, info in signature.inputs.items()}
+    if not rows or not any(map(is_fillable, shapes.values())) or any(shape.unknown_rank for shape in shapes.values()):
         return
+    free = {name: [dim.size == -1 for dim in shape.dim[1:]] for name, shape in shapes.items()}
     longest = {
         name: [
             max(row.inputs[name].shape[axis] for row in rows) + FILLED_PLACES * is_free
@@ -118,7 +117,7 @@ def merged_differences(rows, filled, ask):
         return
     for number, answer in enumerate(alone):
         found = {
-            name: together[name][number : number + 1][tuple(map(slice, wanted.shape))]
+            name: np.atleast_1d(together[name])[number : number + 1][tuple(map(slice, wanted.shape))]
             for name, wanted in answer.items()  # a batch with longer rows may have longer answers
         }
         yield from (f"row {number + 1}: {text}" for text in differences(found, answer))
