@@ -27,6 +27,16 @@ class SequenceModel(keras.Model):
 
     source_vocabulary = "source"
 
+    def fit(self, *args, class_weight=None, **kwargs):
+        """Trains as `keras.Model.fit` does; `class_weight` is refused."""
+        check_no_class_weight(class_weight)
+        return super().fit(*args, **kwargs)
+
+    def train_on_batch(self, *args, class_weight=None, **kwargs):
+        """Trains as `keras.Model.train_on_batch` does; `class_weight` is refused."""
+        check_no_class_weight(class_weight)
+        return super().train_on_batch(*args, **kwargs)
+
     def generate(
         self,
         source,
@@ -181,6 +191,15 @@ def split_packing(inputs):
     if packing and len(packing) < len(PACKING):
         raise ValueError(f"Packed inputs must have all of {PACKING}. Received: {sorted(named)}.")
     return {name: value for name, value in named.items() if name not in PACKING}, packing
+
+
+def check_no_class_weight(class_weight):
+    """Raises a `ValueError` for class weights: Keras would take a row of ids for one-hot numbers of one class."""
+    if class_weight is not None:
+        raise ValueError(
+            "`class_weight` is not for sequences of ids: pass `sample_weight` [B, T], a weight of each token. "
+            f"Received: class_weight of {len(class_weight)} classes."
+        )
 
 
 def padding_mask(ids):
