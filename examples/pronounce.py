@@ -174,8 +174,15 @@ def copy_weights(source, model):
                 ours.bias.assign(theirs.bias)
         elif isinstance(theirs, keras.layers.Embedding):
             ours.embeddings.assign(ops.cast(theirs.embeddings, "float32") / theirs.embeddings_scale[:, None])
-        elif not any(True for _ in theirs._flatten_layers(include_self=False)):  # norms, recurrent cells
-            ours.set_weights(theirs.get_weights())
+        else:
+            for value, weight in zip(own_weights(theirs), own_weights(ours), strict=True):
+                weight.assign(value)
+
+
+def own_weights(layer):
+    """Returns the weights of a layer that are not those of its parts."""
+    of_parts = {id(weight) for part in layer._flatten_layers(include_self=False) for weight in part.weights}
+    return [weight for weight in layer.weights if id(weight) not in of_parts]
 
 
 def compiled(model, num_steps, arguments):
