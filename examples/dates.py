@@ -14,7 +14,9 @@ import subprocess
 import sys
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import quiet
+
+# isort: split
 
 import keras
 import numpy as np
@@ -32,7 +34,7 @@ STRATEGIES = {
     "drawn by chance": decoding.Sample(seed=0),
     "four beams": decoding.Beam(width=4),
 }
-DEFAULT_OUT = pathlib.Path(__file__).parent.parent / "savedmodels" / "dates"
+DEFAULT_OUT = pathlib.Path(os.path.relpath(pathlib.Path(__file__).parents[1] / "savedmodels" / "dates"))
 
 
 def main():
@@ -64,18 +66,16 @@ def main():
     )
     reader = DateReader(model, characters, digits)
     some = tuple(side[:2_000] for side in validation)
-    check = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: print(
-            f"\nexact match on 2,000 validation texts: {reader.exact_match(some):.2%}"
-        )
-    )
-    model.fit(batches, epochs=arguments.epochs, steps_per_epoch=arguments.steps, callbacks=[check])
+    options = {"steps_per_epoch": arguments.steps, "shuffle": False, "verbose": quiet.VERBOSE}
+    model.fit(batches, epochs=arguments.epochs, callbacks=[ExactMatch(reader, some)], **options)
     rate = reader.exact_match(test)
     print(f"exact match on {len(test[0]):,} texts of unseen dates: {rate:.2%} after {time.time() - begin:.0f} s")
     for name, strategy in STRATEGIES.items():
         print(f"the first 2,000 of them, {name}: {reader.exact_match(tuple(s[:2_000] for s in test), strategy):.2%}")
 
-    model.save(arguments.out / "model.keras")
+    untied = model.__class__.from_config(model.get_config())  # from the optimizer, which is twice as large
+    untied.set_weights(model.get_weights())
+    untied.save(arguments.out / "model.keras")
     vocabularies = {"source": characters.tokens, "target": digits.tokens}
     samples = dict(zip(test[0][:10], test[1][:10], strict=True))
     for name, value in (("vocabularies", vocabularies), ("samples", samples)):
@@ -143,6 +143,17 @@ class DateReader:
         return np.mean([reading == date for reading, date in zip(self.read(written, strategy), dates, strict=True)])
 
 
+class ExactMatch(keras.callbacks.Callback):
+    """Adds the share of validation texts that are read without any error to each epoch's figures."""
+
+    def __init__(self, reader, pairs):
+        super().__init__()
+        self.reader, self.pairs = reader, pairs
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["val_exact_match"] = self.reader.exact_match(self.pairs)
+
+
 def show(out):
     """Checks the export, loads both saved forms, compares them, prints ten readings and draws the attention."""
     report = serving.check(out)
@@ -157,7 +168,7 @@ def show(out):
     same = [text.decode() for text in served["target"].numpy()] == readings
     print(f"reloaded .keras and SavedModel {'agree' if same else 'DISAGREE'} on all texts")
     for (text, date), reading in zip(samples.items(), readings, strict=True):
-        print(f"{text:>40}  ->  {reading}  {'' if reading == date else f'(should be {date})'}")
+        print(f"{text:>40}  ->  {reading}" + ("" if reading == date else f"  (should be {date})"))
     draw_attention(reader, out)
 
 

@@ -12,6 +12,7 @@ import datetime
 import hashlib
 import typing
 
+import quiet
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from date_templates import LOCALES, default_reader, locale_templates
@@ -130,7 +131,7 @@ def load(
     if split not in SPLITS:
         raise ValueError(f"`split` must be one of {SPLITS}. Received: split={split!r}")
     builder = Dates(data_dir=data_dir, config=config)
-    builder.download_and_prepare()
+    quiet.prepare(builder)
     records = builder.as_dataset(split=split, read_config=tfds.ReadConfig(try_autocache=False))
     if shuffle_seed is None:
         return records.unbatch()

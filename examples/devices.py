@@ -3,6 +3,10 @@
 import json
 import os
 
+import quiet
+
+# isort: split
+
 import tensorflow as tf
 
 from keras_attn import data
@@ -40,7 +44,7 @@ def fit(model, strategy, batches, validation, callbacks, **named):
         validation_data=datasets[1],
         callbacks=[follow, *callbacks],
         shuffle=False,
-        verbose="auto" if batches.shard_index == 0 else 0,
+        verbose=quiet.VERBOSE if batches.shard_index == 0 else 0,
         **named,
     )
 

@@ -10,20 +10,22 @@ them, reads ten test words aloud and draws which letters the decoder looked at f
 import argparse
 import itertools
 import json
-import os
 import pathlib
 import shutil
 import subprocess
 import sys
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import quiet
+
+# isort: split
 
 import keras
 import numpy as np
 import run_folder
 import tensorflow as tf
 from cmudict_dataset import load
+from keras import ops
 from keras.quantizers import Int8QuantizationConfig
 
 from keras_attn import PreNorm, data, decoding, models, plot, serving, training
@@ -63,6 +65,8 @@ def main(argv=None):
     batches = data.Batches(pairs, data.Bucketed(data.boundaries(pairs, 10), arguments.tokens), arguments.seed)
     sizes = letters.vocabulary_size, phonemes.vocabulary_size
     model = compiled(new_model(*sizes, arguments), len(batches) * arguments.epochs, arguments)
+    if arguments.start is not None:
+        copy_weights(keras.models.load_model(arguments.start), model)
     print(
         f"{len(train):,} words to train on, {len(phonemes.tokens)} phonemes, {model.count_params():,} weights, "
         f"ready after {time.time() - begin:.0f} s"
@@ -78,7 +82,7 @@ def main(argv=None):
         keras.callbacks.CSVLogger(arguments.out / "history.csv", append=goes_on),
         keras.callbacks.BackupAndRestore(backup / "last", double_checkpoint=True, delete_checkpoint=False),
     ]
-    model.fit(follow.dataset, epochs=arguments.epochs, callbacks=callbacks, shuffle=False)
+    model.fit(follow.dataset, epochs=arguments.epochs, callbacks=callbacks, shuffle=False, verbose=quiet.VERBOSE)
     figures = {"words": len(test), "weights": model.count_params(), "word_error": {}}
     model = pronounce.model = to_serve(model, *sizes, arguments)
     for name, strategy in STRATEGIES.items():
@@ -114,6 +118,7 @@ def parse_arguments(argv=None):
     parser.add_argument("--config", choices=["plain", "stress"], default="plain", help="vowels without or with stress")
     parser.add_argument("--words", type=int, default=3_000, help="validation words to score after each round")
     parser.add_argument("--limit", type=int, default=None, help="train on so many words only, to try it")
+    parser.add_argument("--start", type=pathlib.Path, help="model.keras of the same sizes to begin with")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the order of the data")
     parser.add_argument("--out", type=pathlib.Path, default=DEFAULT_OUT, help="folder for models, figures and backup")
     parser.add_argument("--data-dir", default=None, help="folder for the data; TFDS' own by default")
@@ -157,6 +162,27 @@ def to_serve(model, num_letters, num_phonemes, arguments):
     served.set_weights(model.get_weights())
     served.quantize("int8", config=Int8QuantizationConfig(activation_quantizer=None))
     return served
+
+
+def copy_weights(source, model):
+    """Copies the weights of a model as `to_serve` returns it into one that trains: integers times their scales."""
+    pairs = zip(source._flatten_layers(include_self=False), model._flatten_layers(include_self=False), strict=True)
+    for theirs, ours in pairs:
+        if isinstance(theirs, keras.layers.Dense):
+            ours.kernel.assign(ops.cast(theirs.kernel, "float32") / theirs.kernel_scale)
+            if ours.bias is not None:
+                ours.bias.assign(theirs.bias)
+        elif isinstance(theirs, keras.layers.Embedding):
+            ours.embeddings.assign(ops.cast(theirs.embeddings, "float32") / theirs.embeddings_scale[:, None])
+        else:
+            for value, weight in zip(own_weights(theirs), own_weights(ours), strict=True):
+                weight.assign(value)
+
+
+def own_weights(layer):
+    """Returns the weights of a layer that are not those of its parts."""
+    of_parts = {id(weight) for part in layer._flatten_layers(include_self=False) for weight in part.weights}
+    return [weight for weight in layer.weights if id(weight) not in of_parts]
 
 
 def compiled(model, num_steps, arguments):
@@ -231,7 +257,7 @@ def show(out):
     print(f"reloaded .keras and SavedModel {'agree' if same else 'DISAGREE'} on all words")
     for (word, known), reading in zip(samples.items(), readings, strict=True):
         wanted = " or ".join(known)
-        print(f"{word:>20}  ->  {reading}  {'' if reading in known else f'(should be {wanted})'}")
+        print(f"{word:>20}  ->  {reading}" + ("" if reading in known else f"  (should be {wanted})"))
     draw_attention(model, pronounce, out)
 
 

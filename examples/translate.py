@@ -11,13 +11,14 @@ Several machines: the same command on each, with its own `TF_CONFIG` and one `--
 
 import argparse
 import json
-import os
 import pathlib
 import subprocess
 import sys
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+import quiet
+
+# isort: split
 
 import devices
 import keras
@@ -145,6 +146,8 @@ class Lines(data.Tsv):
 def pairs_of(arguments):
     """Returns the pairs to train on and those to validate on, as `data.encode` takes them."""
     if arguments.tsv is None:
+        if not quiet.BARS:
+            tfds.disable_progress_bar()
         load = {"as_supervised": True, "data_dir": arguments.data_dir}
         return [tfds.load(arguments.dataset, split=split, **load) for split in ("train", arguments.validation_split)]
     if arguments.validation_tsv is None:
@@ -244,7 +247,7 @@ class Figures(keras.callbacks.Callback):
 def translate(model, tokenizers, texts, arguments, batch_size=64):
     """Returns the translations of texts."""
     options = {"strategy": beams(arguments), "max_length": arguments.max_length, "batch_size": batch_size}
-    return generate(model, texts, *tokenizers, verbose=1, **options)
+    return generate(model, texts, *tokenizers, verbose=quiet.BARS, **options)
 
 
 def beams(arguments):

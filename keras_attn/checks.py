@@ -9,11 +9,12 @@ import reprlib
 
 import keras
 import numpy as np
+from keras import ops
 
 
 def is_array(value):
     """Whether an argument of a call is a tensor or array, symbolic or not."""
-    return isinstance(value, (np.ndarray, keras.KerasTensor)) or keras.ops.is_tensor(value)
+    return isinstance(value, (np.ndarray, keras.KerasTensor)) or ops.is_tensor(value)
 
 
 def as_array(name, value):
@@ -30,7 +31,7 @@ def as_array(name, value):
     if value is None or is_array(value) or getattr(value, "shape", None) is not None:
         return value
     if isinstance(value, (list, tuple)) and value and all(map(is_array, value)):
-        return keras.ops.stack(value)
+        return ops.stack(value)
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -67,9 +68,6 @@ class _Description(reprlib.Repr):
 def described(value):
     """Returns what an error message says of an argument: its `repr`, cut short; of tensors dtype and shape."""
     return _Description().repr(value)
-
-
-from keras import ops
 
 
 def check_axes(axes, arguments, sizes=None):
@@ -154,7 +152,7 @@ def integers(name, value):
     if keras.backend.is_float_dtype(dtype) and 0 not in value.shape:  # an empty list has no dtype of its own
         wanted = "integers" if len(value.shape) else "an integer"
         raise ValueError(f"`{name}` must be {wanted}. Received: {name}.dtype={dtype}.")
-    return keras.ops.cast(value, "int32")
+    return ops.cast(value, "int32")
 
 
 def as_tensor(value):
@@ -163,8 +161,8 @@ def as_tensor(value):
     Keras makes floats of integers and booleans on JAX where `floatx` is bfloat16 and no dtype is given.
     """
     if isinstance(value, np.ndarray):
-        return keras.ops.convert_to_tensor(value, keras.backend.standardize_dtype(value.dtype))
-    return keras.ops.convert_to_tensor(value)
+        return ops.convert_to_tensor(value, keras.backend.standardize_dtype(value.dtype))
+    return ops.convert_to_tensor(value)
 
 
 def check_last_axis(name, shape):

@@ -1,23 +1,39 @@
 """Weights in from the layers of Keras and PyTorch, so that trained models move over as they are."""
 
+import keras
 import numpy as np
+from keras import ops
 
 from keras_attn.blocks import DecoderBlock, EncoderBlock
-from keras_attn.checks import described
-from keras_attn.memory_attention import EncoderDecoderAttention
 from keras_attn.self_attention import MultiHeadSelfAttention
+from keras_attn.source_checks import (
+    ATTENTIONS,
+    check_keras_options,
+    check_kind,
+    check_module,
+    check_parts,
+    check_plain,
+    check_same,
+)
 from keras_attn.stacks import Decoder, Encoder
+
+PARTS = "query", "key", "value", "attention_output"  # of Keras' layers
 
 
 def from_keras(layer, source):
-    """Copies the weights of a `keras.layers.MultiHeadAttention`.
+    """Copies the weights of a `keras.layers.MultiHeadAttention` or `keras.layers.GroupQueryAttention`.
+
+    All that would make the outputs differ is checked: numbers and sizes of heads, biases, sizes,
+    `output_shape`, `attention_axes`, a sliding window (`mask=Window(n)` is the same), a gate, and the
+    score and position of `layer`, which Keras' layers do not have. What changes no weight, such as
+    dropout and `flash_attention`, does not matter.
 
     Args:
         layer: A built `MultiHeadSelfAttention` or `EncoderDecoderAttention` of the same sizes.
         source: The built Keras layer.
 
     Raises:
-        ValueError: If the layer is of another kind, not built, or of other sizes.
+        ValueError: If the layer is of another kind, not built, or does something else. `layer` is then as it was.
 
     Example:
     >>> import keras, numpy as np
@@ -29,89 +45,159 @@ def from_keras(layer, source):
     >>> bool(np.max(np.abs(theirs(x, x) - ours(x))) < 1e-5)
     True
     """
-    check_kind(layer, (MultiHeadSelfAttention, EncoderDecoderAttention))
-    weights = source.get_weights()
-    kernels, biases = (weights[::2], weights[1::2]) if len(weights) == 8 else (weights, [])
-    *inner, out = [
-        array.reshape(-1, array.shape[-1]) if i == 3 else flat_heads(array) for i, array in enumerate(kernels)
-    ]
-    set_attention(layer, inner, [bias.reshape(-1) for bias in biases[:3]], [out, *biases[3:]])
+    check_kind(layer, ATTENTIONS)
+    kinds = keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention
+    if not isinstance(source, kinds) or not source.built:
+        raise ValueError(
+            "`source` must be a built keras.layers.MultiHeadAttention or keras.layers.GroupQueryAttention: "
+            f"call it once before. Received: source={source!r}."
+        )
+    check_same("source", "variable_dtype", source.variable_dtype, layer.variable_dtype)
+    check_keras_options(layer, source.get_config())
+    found = {"/".join(weight.path.split("/")[-2:]): weight for weight in source.weights}
+    names = [f"{part}/{kind}" for part in PARTS for kind in (("kernel", "bias") if layer.use_bias else ("kernel",))]
+    if list(found) != names:
+        raise ValueError(
+            f"`source` must have the weights {names}, neither quantised nor with others. Received: {list(found)}."
+        )
+    arrays = {name: ops.convert_to_numpy(weight) for name, weight in found.items()}
+    kernels = [flat_heads(arrays[f"{part}/kernel"]) for part in PARTS[:3]]
+    biases = [arrays[f"{part}/bias"].reshape(-1) for part in PARTS[:3]] if layer.use_bias else []
+    out = arrays["attention_output/kernel"]
+    out = [out.reshape(-1, out.shape[-1]), *([arrays["attention_output/bias"]] if layer.use_bias else [])]
+    write("source", attention_weights("source", layer, kernels, biases, out))
 
 
 def from_torch(layer, state, prefix=""):
     """Copies the weights of PyTorch's attention, Transformer layers and stacks.
 
-    Understands the `state_dict()` of `nn.MultiheadAttention`, `nn.TransformerEncoderLayer`,
-    `nn.TransformerDecoderLayer`, `nn.TransformerEncoder` and `nn.TransformerDecoder`.
+    Understands `nn.MultiheadAttention`, `nn.TransformerEncoderLayer`, `nn.TransformerDecoderLayer`,
+    `nn.TransformerEncoder` and `nn.TransformerDecoder`, as modules or as their `state_dict()`. Of a
+    module, the number of heads, `norm_first`, the activation, the norms' epsilons and
+    `add_zero_attn` are checked too; a state dict does not tell them.
 
     Args:
         layer: The built layer of ours that does the same, of the same sizes: post-norm for
             `norm_first=False`, `PreNorm` for `norm_first=True`.
-        state: Dictionary from PyTorch's names to arrays: `{k: v.numpy() for k, v in m.state_dict().items()}`.
-        prefix: Taken off the front of the names.
+        state: The module, or a dictionary from PyTorch's names to arrays or tensors:
+            `{k: v.numpy() for k, v in m.state_dict().items()}`.
+        prefix: Taken off the front of the names; of a module, the name of the part to copy.
 
     Raises:
-        ValueError: If the layer is of another kind, not built, of other sizes, or if names of
-            `state` are missing or left over.
+        ValueError: If the layer is of another kind, not built, of other sizes, does something else, or if
+            names of `state` are missing or left over. `layer` is then as it was.
     """
-    check_kind(layer, (MultiHeadSelfAttention, EncoderDecoderAttention, EncoderBlock, DecoderBlock, Encoder, Decoder))
-    state = {name.removeprefix(prefix): np.asarray(array) for name, array in state.items() if name.startswith(prefix)}
+    check_kind(layer, (*ATTENTIONS, EncoderBlock, DecoderBlock, Encoder, Decoder))
+    if callable(getattr(state, "state_dict", None)):
+        module = state.get_submodule(prefix.removesuffix("."))
+        check_module(layer, module)
+        state, prefix = module.state_dict(), ""
+    state = {
+        name.removeprefix(prefix): as_array(name, value) for name, value in state.items() if name.startswith(prefix)
+    }
     try:
-        copy_torch(layer, state)
+        pairs = torch_weights(layer, state)
     except KeyError as error:
         raise ValueError(f"`state` must hold {error} for a {layer.__class__.__name__}.") from error
     if state:
         raise ValueError(f"`state` must hold nothing but the layer's weights. Received besides: {sorted(state)}.")
+    write("state", pairs)
 
 
-def copy_torch(layer, state):
-    """Copies and takes out of `state` what belongs to `layer`."""
-    if isinstance(layer, (MultiHeadSelfAttention, EncoderDecoderAttention)):
-        kernels = np.split(state.pop("in_proj_weight"), 3)
+def torch_weights(layer, state):
+    """Returns pairs of a Keras layer and its arrays for all parts of `layer`, taken out of `state`."""
+    if isinstance(layer, ATTENTIONS):
+        if "in_proj_weight" in state and state["in_proj_weight"].shape[0] % 3 == 0:
+            kernels = np.split(state.pop("in_proj_weight"), 3)
+        elif "q_proj_weight" in state:  # a memory of another size
+            kernels = [state.pop(f"{name}_proj_weight") for name in "qkv"]
+        else:
+            kernels = [state.pop("in_proj_weight")]
         biases = np.split(state.pop("in_proj_bias"), 3) if "in_proj_bias" in state else []
-        set_attention(layer, [kernel.T for kernel in kernels], biases, torch_linear(state, "out_proj"))
-    elif isinstance(layer, (Encoder, Decoder)):
-        for index, block in enumerate(layer.blocks):
-            copy_part(block, state, f"layers.{index}.")
-        if layer.final_norm is not None:
-            set_norm(layer.final_norm, state, "norm")
-    else:
-        copy_part(layer.attention, state, "self_attn.")
-        if isinstance(layer, DecoderBlock):
-            copy_part(layer.memory_attention, state, "multihead_attn.")
-        layer.feed_forward.hidden_projection.set_weights(torch_linear(state, "linear1"))
-        layer.feed_forward.out_projection.set_weights(torch_linear(state, "linear2"))
-        for index, norm in enumerate(layer.norms, start=1):
-            set_norm(norm, state, f"norm{index}")
+        return attention_weights("state", layer, [each.T for each in kernels], biases, torch_linear(state, "out_proj"))
+    if isinstance(layer, (Encoder, Decoder)):
+        pairs = [pair for i, block in enumerate(layer.blocks) for pair in part_weights(block, state, f"layers.{i}.")]
+        return pairs + ([] if layer.final_norm is None else [(layer.final_norm, torch_linear(state, "norm"))])
+    check_parts(layer)
+    pairs = part_weights(layer.attention, state, "self_attn.")
+    if isinstance(layer, DecoderBlock):
+        pairs += part_weights(layer.memory_attention, state, "multihead_attn.")
+    pairs.append((layer.feed_forward.hidden_projection, torch_linear(state, "linear1")))
+    pairs.append((layer.feed_forward.out_projection, torch_linear(state, "linear2")))
+    return pairs + [(norm, torch_linear(state, f"norm{i}")) for i, norm in enumerate(layer.norms, start=1)]
 
 
-def copy_part(layer, state, prefix):
-    """Copies the part of `state` under `prefix` and takes it out."""
+def part_weights(layer, state, prefix):
+    """Returns `torch_weights` of the part of `state` under `prefix`, and takes it out."""
     part = {name.removeprefix(prefix): state.pop(name) for name in list(state) if name.startswith(prefix)}
-    copy_torch(layer, part)
+    pairs = torch_weights(layer, part)
     state.update({prefix + name: array for name, array in part.items()})
+    return pairs
 
 
-def set_attention(layer, kernels, biases, out):
-    """Sets query, key and value kernels `[D, H * K]` and biases, fused as our layers hold them."""
+def attention_weights(argument, layer, kernels, biases, out):
+    """Returns pairs of projections and arrays: kernels `[D, H * K]` and biases fused as our layers hold them."""
+    check_plain(layer)
+    head_size, query_width, key_width = layer._built_sizes()
+    size = layer.out_projection.units
     if isinstance(layer, MultiHeadSelfAttention):
-        groups = [(layer.in_projection, slice(0, 3))]
+        groups, memory_size = [(layer.in_projection, slice(0, 3))], size
     else:
         groups = [(layer.query_projection, slice(0, 1)), (layer.memory_projection, slice(1, 3))]
-    for projection, part in groups:
-        joined = [np.concatenate(arrays[part], axis=-1) for arrays in (kernels, biases) if len(arrays)]
-        projection.set_weights(joined)
-    layer.out_projection.set_weights(out)
+        memory_size = layer.memory_projection.kernel.shape[0]
+    wanted = [(size, query_width), (memory_size, key_width), (memory_size, key_width)]
+    shapes = [kernel.shape for kernel in kernels]
+    if shapes != wanted:
+        raise ValueError(
+            f"`{argument}` must have kernels of query, key and value of the shapes {wanted}, as `layer` with heads "
+            f"of {head_size}. Received: {shapes}."
+        )
+    check_same(argument, "use_bias", bool(len(biases)), layer.use_bias)
+    if biases and [len(bias) for bias in biases] != [query_width, key_width, key_width]:
+        raise ValueError(f"`{argument}` must have biases as its kernels. Received: {[b.shape for b in biases]}.")
+    parts = [
+        (projection, [kernels[part], biases[part]] if len(biases) else [kernels[part]]) for projection, part in groups
+    ]
+    return [
+        *((projection, [np.concatenate(each, axis=-1) for each in arrays]) for projection, arrays in parts),
+        (layer.out_projection, out),
+    ]
 
 
-def set_norm(norm, state, name):
-    """Sets scale and offset of a layer norm."""
-    arrays = [state.pop(f"{name}.weight")]
-    norm.set_weights([*arrays, state.pop(f"{name}.bias")] if f"{name}.bias" in state else arrays)
+def write(argument, pairs):
+    """Sets the weights of Keras layers, all of them or, if any does not fit, none."""
+    for layer, arrays in pairs:
+        for weight in layer.weights:
+            if not keras.backend.is_float_dtype(weight.dtype):
+                raise ValueError(f"`layer` must not be quantised. Received: {weight.path} of {weight.dtype}.")
+        wanted, found = [tuple(weight.shape) for weight in layer.weights], [np.shape(array) for array in arrays]
+        if wanted != found:
+            raise ValueError(
+                f"`{argument}` must have for {layer.path} weights of the shapes {wanted}. Received: {found}."
+            )
+    before = [(layer, layer.get_weights()) for layer, _ in pairs]
+    try:
+        for layer, arrays in pairs:
+            layer.set_weights(arrays)
+    except BaseException:  # Ctrl-C too leaves the layer as it was
+        for layer, arrays in before:
+            layer.set_weights(arrays)
+        raise
+
+
+def as_array(name, value):
+    """Returns an array or a PyTorch tensor as an array of floats, or raises a `ValueError`."""
+    if callable(getattr(value, "detach", None)):
+        value = value.detach().cpu()
+        value = value.float() if "bfloat16" in str(value.dtype) else value
+    array = np.asarray(value)
+    if not keras.backend.is_float_dtype(array.dtype.name):
+        raise ValueError(f"`state` must hold floats, not quantised weights. Received: {name} of {array.dtype}.")
+    return array
 
 
 def torch_linear(state, name):
-    """Takes a linear map out of `state`: kernel `[in, out]` and, where there is one, bias."""
+    """Takes a linear map or a norm out of `state`: kernel `[in, out]` or scale and, where there is one, bias."""
     kernel = state.pop(f"{name}.weight").T
     return [kernel, state.pop(f"{name}.bias")] if f"{name}.bias" in state else [kernel]
 
@@ -119,12 +205,3 @@ def torch_linear(state, name):
 def flat_heads(kernel):
     """`[D, H, K]` -> `[D, H * K]`."""
     return kernel.reshape(kernel.shape[0], -1)
-
-
-def check_kind(layer, kinds):
-    """Raises a `ValueError` unless `layer` is a built layer of one of `kinds`."""
-    if not isinstance(layer, kinds) or not layer.built:
-        raise ValueError(
-            f"`layer` must be a built {' or '.join(kind.__name__ for kind in kinds)}: call it once before. "
-            f"Received: layer={described(layer)}."
-        )

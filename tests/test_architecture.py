@@ -42,6 +42,7 @@ FLOORS = {
     "decoding": 4,
     "models": 4,
     "convert": 4,
+    "source_checks": 4,
     "training": 4,
     "text": 5,
     "data": 5,

@@ -5,11 +5,12 @@ import pathlib
 import re
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_attn import serving
+from keras_attn import decoding, serving, training
 from tests.serving.loader import check_in_loader
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -96,3 +97,52 @@ def test_words_are_pronounced_as_well_as_the_card_says(tmp_path):
     wrong = [found not in known for found, known in zip(answers("pronounce", list(words)), words.values(), strict=True)]
     assert_near(np.mean(wrong), stated("pronounce", "Word error"))
     assert answers("pronounce", ["attention", "Attention"]) == ["AH T EH N SH AH N"] * 2
+
+
+def test_all_files_together_are_small():
+    files = [file for name in MODELS for file in folder(name).rglob("*") if file.is_file()]
+    kept = (folder(name).parent / file for name in MODELS for file in ("model.keras", "vocabularies.json", "README.md"))
+    assert sum(file.stat().st_size for file in [*files, *kept] if file.exists()) < 25_000_000
+
+
+def keras_model(name):
+    """The Keras model that ships beside a SavedModel, as the card says how to go on with it."""
+    path = folder(name).parent / "model.keras"
+    if not path.exists():
+        pytest.skip(f"{path.relative_to(ROOT)} is not there")
+    model = keras.models.load_model(path)
+    if name == "pronounce":
+        pronounce = pytest.importorskip("pronounce")
+        sizes = (model.get_layer(f"{side}_embedding").input_dim for side in ("source", "target"))
+        trained = pronounce.new_model(*sizes, pronounce.parse_arguments(["--dropout", "0"]))
+        pronounce.copy_weights(model, trained)
+        return trained
+    return model
+
+
+@each_model
+@pytest.mark.slow
+def test_anyone_can_train_the_keras_model_further(name, rng):
+    model = keras_model(name)
+    source, target = rng.integers(3, 13, (8, 5)), rng.integers(3, 13, (8, 4))  # texts that it has never seen
+    inputs = {"source": source, "target": np.concatenate([np.ones((8, 1), "int64"), target[:, :-1]], axis=1)}
+    model.compile(keras.optimizers.Adam(1e-3), training.MaskedCrossentropy(), jit_compile=False)
+    losses = [model.train_on_batch(inputs, target) for _ in range(3)]  # of the weights after 0, 1 and 2 steps
+    assert losses[2] < losses[1] < losses[0]
+
+
+@each_model
+@pytest.mark.slow
+def test_the_keras_model_says_what_the_saved_model_says(name):
+    path = folder(name).parent / "model.keras"
+    if not path.exists():
+        pytest.skip(f"{path.relative_to(ROOT)} is not there")
+    ids = np.array([[4, 7, 9, 2], [5, 6, 2, 0]], "int32")
+    score = tf.saved_model.load(str(folder(name))).signatures["generate"]
+    options = {"max_length": tf.constant([8, 8]), "temperature": tf.constant([0.0, 0.0])}
+    served = score(source=tf.constant(ids), **options)["tokens"].numpy()[:, 0]
+    strategy = decoding.Beam(4) if name == "pronounce" else decoding.Greedy()
+    found = keras.models.load_model(path).generate(ids, strategy, max_length=8).tokens[:, 0].numpy()
+    width = max(served.shape[1], found.shape[1])
+    padded = [np.pad(tokens, [(0, 0), (0, width - tokens.shape[1])]) for tokens in (served, found)]
+    np.testing.assert_array_equal(*padded)

@@ -60,6 +60,16 @@ class SequenceModel(keras.Model):
             f"to the next. Received packed inputs: {sorted(packing)}."
         )
 
+    def fit(self, *args, class_weight=None, **kwargs):
+        """Trains as `keras.Model.fit` does; `class_weight` is refused."""
+        check_no_class_weight(class_weight)
+        return super().fit(*args, **kwargs)
+
+    def train_on_batch(self, *args, class_weight=None, **kwargs):
+        """Trains as `keras.Model.train_on_batch` does; `class_weight` is refused."""
+        check_no_class_weight(class_weight)
+        return super().train_on_batch(*args, **kwargs)
+
     def generate(
         self,
         source,
@@ -195,3 +205,12 @@ class Seq2SeqModel(SequenceModel):
     def logits_and_scores(self, source, target):
         """Returns the logits `[B, T, V]` and the attention scores in one pass; arguments as `attention_scores`."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `logits_and_scores(source, target)`.")
+
+
+def check_no_class_weight(class_weight):
+    """Raises a `ValueError` for class weights: Keras would take a row of ids for one-hot numbers of one class."""
+    if class_weight is not None:
+        raise ValueError(
+            "`class_weight` is not for sequences of ids: pass `sample_weight` [B, T], a weight of each token. "
+            f"Received: class_weight of {len(class_weight)} classes."
+        )

@@ -13,47 +13,57 @@ def cut(ids):
     return ops.where(ops.equal(ended, 0), ids, PADDING_ID)
 
 
-def lengths(ids):
-    """Returns how many ids of `[B, T]` are not padding, int32 `[B]`."""
-    return ops.cast(ops.sum(ops.cast(ops.not_equal(ids, PADDING_ID), "int32"), axis=-1), "int32")
-
-
-def edit_distances(first, second):
+def edit_distances(first, second, costs=None, texts=None):
     """Counts the insertions, deletions and substitutions that turn one sequence into another.
 
     `d(i, j) = min(d(i-1, j) + 1, d(i, j-1) + 1, d(i-1, j-1) + [a_i != b_j])`, `d(i, 0) = i`,
-    `d(0, j) = j`. The cells of one diagonal `i + j` depend on the two diagonals before it alone, so
-    that T + L steps of T + 1 cells each do.
+    `d(0, j) = j`, with costs in place of the ones. The cells of one diagonal `i + j` depend on the two
+    diagonals before it alone, so that T + L steps of T + 1 cells each do.
 
     Args:
-        first: Ids int32 `[B, T]`, padding at the end of a row.
-        second: Ids int32 `[B, L]`, padding at the end of a row.
+        first: Ids int32 `[B, T]`.
+        second: Ids int32 `[B, L]`.
+        costs: What each edit of a token costs, a pair of `[B, T]` and `[B, L]`, equal for all tokens of a
+            text, and 0 where no token counts; by default 1 for tokens and 0 for padding.
+        texts: Number of each token's text in its row, a pair of int32 `[B, T]` and `[B, L]`: tokens are
+            substituted within a text only. None for one text in a row.
 
     Returns:
-        int32 `[B]`.
+        `[B]`, int32 or of the dtype of the costs.
     """
-    first_lengths = lengths(first)
-    last = first_lengths + lengths(second)
-    (batch, length), width = ops.shape(first), ops.shape(second)[1]
-    second = ops.pad(second, [(0, 0), (0, 1)])  # there is something to read in an empty sequence too
-    before = ops.full((batch, 1), -1, "int32")  # stands before the first token, equal to none
-    first = ops.concatenate([before, first], axis=1)  # [B, T + 1]
+    if costs is None:
+        costs = tuple(ops.cast(ops.not_equal(side, PADDING_ID), "int32") for side in (first, second))
+    if texts is None:
+        texts = tuple(ops.zeros_like(side) for side in (first, second))
+    length, width = ops.shape(first)[1], ops.shape(second)[1]
+    dtype = costs[0].dtype
+    # [B, T + 1] and [B, L + 1]: a place before the first token, which costs nothing
+    first, deletion, texts_of_first, second, insertion, texts_of_second = (
+        ops.pad(side, [(0, 0), (1, 0)]) for side in (first, costs[0], texts[0], second, costs[1], texts[1])
+    )
+    all_deleted, all_inserted = (ops.cumsum(side, axis=1) for side in (deletion, insertion))
     rows = ops.arange(length + 1, dtype="int32")  # i
 
     def step(diagonal, carry):
-        older, newer, found = carry  # d(i, j) with i + j two and one less, `[B, T + 1]`; results `[B]`
-        diagonal = ops.cast(diagonal, "int32")
-        columns = diagonal - rows  # j
-        tokens = ops.take(second, ops.clip(columns - 1, 0, width), axis=1)
-        substituted = shifted(older) + ops.cast(ops.not_equal(first, tokens), "int32")
-        inserted_or_deleted = ops.minimum(shifted(newer), newer) + 1
-        cells = ops.minimum(substituted, inserted_or_deleted)
-        cells = ops.where(ops.logical_or(ops.equal(rows, 0), ops.equal(columns, 0)), diagonal, cells)
-        here = ops.take_along_axis(cells, first_lengths[:, None], axis=1)[:, 0]
-        return newer, cells, ops.where(ops.equal(last, diagonal), here, found)
+        older, newer = carry  # d(i, j) with i + j two and one less, `[B, T + 1]`
+        columns = ops.cast(diagonal, "int32") - rows  # j
+        places = ops.clip(columns, 0, width)
+        inserted = ops.take(insertion, places, axis=1)
+        pairs = ops.logical_and(
+            ops.equal(texts_of_first, ops.take(texts_of_second, places, axis=1)),
+            ops.not_equal(deletion * inserted, 0),
+        )
+        same = ops.equal(first, ops.take(second, places, axis=1))
+        # What cannot be substituted is deleted and inserted.
+        substitution = ops.where(pairs, ops.where(same, ops.zeros_like(deletion), deletion), deletion + inserted)
+        cells = ops.minimum(shifted(newer) + deletion, newer + inserted)
+        cells = ops.cast(ops.minimum(cells, shifted(older) + substitution), dtype)
+        cells = ops.where(ops.equal(columns, 0), all_deleted, cells)
+        cells = ops.where(ops.equal(rows, 0), ops.take(all_inserted, places, axis=1), cells)
+        return newer, cells
 
-    zeros = ops.zeros((batch, length + 1), "int32")
-    return fori(1, length + width + 1, step, (zeros, zeros, ops.zeros_like(last)))[2]
+    zeros = ops.zeros_like(deletion)
+    return fori(1, length + width + 1, step, (zeros, zeros))[1][:, -1]
 
 
 def shifted(cells):

@@ -4,11 +4,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attn.checks import check_axes, check_broadcast, check_positive, check_rate, static_shape
+from keras_attn.checks import check_axes, check_positive, check_rate
 from keras_attn.kernels.backend import is_concrete
 from keras_attn.slots import register
 from keras_attn.special_ids import PADDING_ID
 from keras_attn.training.crossentropy import token_crossentropy
+from keras_attn.training.weights import real_tokens, token_weights
 
 
 @register
@@ -35,7 +36,8 @@ class MaskedCrossentropy(keras.losses.Loss):
             vocabulary makes the loss and its gradient NaN: `keras.callbacks.TerminateOnNaN` stops there.
         y_pred: Logits `[B, T, V]`; low precision is widened to float32. What stands at padding,
             NaN included, counts for nothing. A padding mask of Keras on the logits is honoured.
-        sample_weight: `[B]`, `[B, 1]` or `[B, T]`; the losses are multiplied by it.
+        sample_weight: `[B]` or `[B, 1]`, a weight of each text, or `[B, T]`, of each token; the losses
+            are multiplied by it. The same weights serve all metrics of this package (see below).
 
     Returns:
         A scalar, or `[B, T]`, in float32.
@@ -44,9 +46,17 @@ class MaskedCrossentropy(keras.losses.Loss):
     their numbers of rows; where batches hold different shares of padding, that is not quite the
     mean over all tokens. `Perplexity` counts tokens over all batches.
 
+    Weights, here and in the metrics: padding weighs 0, whatever stands there. The weight of a text is
+    the mean of the weights of its real tokens, its end included, so that `[B]` and `[B, 1]` are the
+    texts' own; a text whose tokens all weigh 0 does not count. Weights may be booleans, integers or
+    floats, and must be finite: NaN among them is an error in eager calls and makes the loss NaN in a
+    graph. Negative ones are for the loss only (policy gradients). Keras' `class_weight` is not for
+    sequences: it takes a row of ids for one-hot numbers of one class. Make a `sample_weight`
+    `[B, T]` in its place, for instance `class_weights[labels]`.
+
     Raises:
         ValueError: For shapes that do not fit, and in eager calls for labels that are no integers or
-            outside the vocabulary.
+            outside the vocabulary, and weights that are not finite.
 
     Example:
     >>> import numpy as np
@@ -78,9 +88,10 @@ class MaskedCrossentropy(keras.losses.Loss):
         # Keras' own call would copy the logits to float32 first.
         losses = self.call(y_true, y_pred)  # [B, T]
         weights = token_weights(y_true, y_pred, sample_weight, losses.dtype)
+        losses = ops.where(ops.equal(weights, 0), 0, losses)  # NaN times 0 is NaN
         if self.reduction in ("sum_over_batch_size", "mean"):
             # Keras divides by the number of all tokens.
-            real = ops.sum(token_weights(y_true, y_pred, None, losses.dtype))
+            real = ops.sum(ops.cast(real_tokens(y_true, y_pred), losses.dtype))
             weights = weights * ops.divide_no_nan(ops.cast(ops.size(losses), losses.dtype), real)
         return _Reduced(self.reduction, self.name, losses.dtype)(weights, losses, weights)
 
@@ -134,24 +145,3 @@ def checked_ids(name, ids):
     if known:
         raise ValueError(f"`{name}` must hold integer ids. Received: {name}.dtype={ids.dtype}.")
     return ops.cast(ops.where(ops.equal(ids, ops.floor(ids)), ids, -1), "int32")
-
-
-def token_weights(labels, predictions, sample_weight, dtype):
-    """Returns the weight of each token, `[B, T]`: zero for padding and for what a Keras mask hides.
-
-    Args:
-        labels: Ids `[B, T]`.
-        predictions: What may carry a Keras mask `[B, T]`.
-        sample_weight: `[B]`, `[B, 1]`, `[B, T]`, or None.
-        dtype: Of the result.
-    """
-    real = ops.not_equal(ops.cast(labels, "int32"), PADDING_ID)
-    mask = getattr(predictions, "_keras_mask", None)
-    weights = ops.cast(real if mask is None else ops.logical_and(real, mask), dtype)
-    if sample_weight is None:
-        return weights
-    sample_weight = ops.cast(ops.convert_to_tensor(sample_weight), dtype)
-    if len(sample_weight.shape) == 1:
-        sample_weight = sample_weight[:, None]
-    check_broadcast("sample_weight", sample_weight, "BT", dict(zip("BT", static_shape(labels), strict=True)))
-    return weights * sample_weight

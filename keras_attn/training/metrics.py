@@ -8,8 +8,9 @@ from keras_attn.kernels.softmax import wide
 from keras_attn.slots import register
 from keras_attn.special_ids import PADDING_ID
 from keras_attn.training.crossentropy import token_crossentropy
-from keras_attn.training.edit_distance import cut, edit_distances, lengths
-from keras_attn.training.losses import checked, checked_ids, token_weights
+from keras_attn.training.losses import checked, checked_ids
+from keras_attn.training.texts import PackedTexts, RowTexts
+from keras_attn.training.weights import metric_weights, real_tokens
 
 
 class _Ratio(keras.metrics.Metric):
@@ -21,10 +22,10 @@ class _Ratio(keras.metrics.Metric):
         self.total = self.add_variable((), "zeros", self.dtype, name="total")
         self.count = self.add_variable((), "zeros", self.dtype, name="count")
 
-    def add(self, values, counts, weights):
-        """Adds the weighted sums of values and of what they are counted against."""
+    def add(self, values, counts):
+        """Adds the sums of values and of what they are counted against, both weighted."""
         for variable, numbers in ((self.total, values), (self.count, counts)):
-            variable.assign_add(ops.sum(ops.cast(numbers, self.dtype) * ops.cast(weights, self.dtype)))
+            variable.assign_add(ops.sum(ops.cast(numbers, self.dtype)))
 
     def result(self):
         return ops.divide_no_nan(self.total, self.count)
@@ -43,10 +44,11 @@ class TokenAccuracy(_Ratio):
     Call arguments (of `update_state`):
         y_true: Ids `[B, T]`, 0 for padding.
         y_pred: Logits `[B, T, V]`, or ids `[B, T]`.
-        sample_weight: `[B]`, `[B, 1]` or `[B, T]`.
+        sample_weight: `[B]`, `[B, 1]` or `[B, T]`, as for `MaskedCrossentropy`; not negative.
 
     Raises:
-        ValueError: For shapes that do not fit, or ids that are no integers.
+        ValueError: For shapes that do not fit, ids that are no integers, or, in eager calls, weights
+            that are negative or not finite; in a graph these make the result NaN.
 
     Example:
     >>> import numpy as np
@@ -63,8 +65,8 @@ class TokenAccuracy(_Ratio):
     def update_state(self, y_true, y_pred, sample_weight=None):
         labels, ids = paired_ids(y_true, y_pred)
         check_axes({"y_true": "BT", "y_pred": "BT"}, {"y_true": labels, "y_pred": ids})
-        weights = token_weights(labels, y_pred, sample_weight, self.dtype)
-        self.add(ops.equal(labels, ids), ops.ones_like(weights), weights)
+        weights = metric_weights(labels, y_pred, sample_weight, self.dtype)
+        self.add(weights * ops.cast(ops.equal(labels, ids), self.dtype), weights)
 
 
 @register
@@ -72,7 +74,9 @@ class SequenceAccuracy(_Ratio):
     """The share of sequences that are right as a whole; one minus it is the word error rate of spelling tasks.
 
     A sequence ends before its first end id or padding. It is right if it is the reference:
-    the same tokens, and as many. Rows of padding alone are not counted.
+    the same tokens, and as many. Rows of padding alone are not counted. Logits of packed rows are
+    read text by text: each end id among the labels closes one, and each text counts for itself. Ids
+    are those of one text in a row.
 
     Args:
         name: Of the metric.
@@ -82,10 +86,13 @@ class SequenceAccuracy(_Ratio):
         y_true: Ids `[B, T]`, 0 for padding.
         y_pred: Logits `[B, T, V]`, which are read where there is a label, or ids `[B, L]` of
             any length, as `generate` returns them.
-        sample_weight: `[B]` or `[B, 1]`, a weight for each sequence.
+        sample_weight: `[B]`, `[B, 1]` or `[B, T]`, as for `MaskedCrossentropy`: a text weighs the mean
+            of its real labels' weights. They say how much a text counts, not which tokens are
+            compared. Not negative.
 
     Raises:
-        ValueError: For shapes that do not fit, or ids that are no integers.
+        ValueError: For shapes that do not fit, ids that are no integers, or, in eager calls, weights
+            that are negative or not finite; in a graph these make the result NaN.
 
     Example:
     >>> import numpy as np
@@ -100,10 +107,8 @@ class SequenceAccuracy(_Ratio):
         super().__init__(name, dtype)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        reference, ids, weights = sequences(y_true, y_pred, sample_weight, self.dtype)
-        padded = [reference, ops.zeros_like(ids)], [ids, ops.zeros_like(reference)]  # both of length T + L
-        same = ops.equal(*(ops.concatenate(parts, axis=1) for parts in padded))
-        self.add(ops.all(same, axis=1), ops.ones_like(weights), weights)
+        texts = texts_of(y_true, y_pred, sample_weight, self.dtype)
+        self.add(texts.weights * ops.cast(texts.right(), self.dtype), texts.weights)
 
 
 @register
@@ -115,7 +120,7 @@ class EditDistance(_Ratio):
     characters or phonemes this is their error rate, on ids of words the word error rate.
 
     A sequence ends before its first end id or padding. Rows of padding alone are not counted;
-    without any reference token the rate is 0.
+    without any reference token the rate is 0. Packed rows and weights as for `SequenceAccuracy`.
 
     Args, call arguments and Raises as `SequenceAccuracy`.
 
@@ -136,8 +141,8 @@ class EditDistance(_Ratio):
         super().__init__(name, dtype)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        reference, ids, weights = sequences(y_true, y_pred, sample_weight, self.dtype)
-        self.add(edit_distances(reference, ids), lengths(reference), weights)
+        texts = texts_of(y_true, y_pred, sample_weight, self.dtype)
+        self.add(texts.edits(), texts.costs()[0])
 
 
 @register
@@ -155,7 +160,7 @@ class Perplexity(_Ratio):
     Call arguments (of `update_state`):
         y_true: Ids `[B, T]`, 0 for padding.
         y_pred: Logits `[B, T, V]`.
-        sample_weight: `[B]`, `[B, 1]` or `[B, T]`.
+        sample_weight: `[B]`, `[B, 1]` or `[B, T]`, as for `MaskedCrossentropy`; not negative.
 
     Raises:
         ValueError: As `MaskedCrossentropy`.
@@ -178,9 +183,9 @@ class Perplexity(_Ratio):
     def update_state(self, y_true, y_pred, sample_weight=None):
         labels, logits = checked(y_true, y_pred)
         losses = token_crossentropy(labels, logits, vocabulary_block=self.vocabulary_block)
-        weights = token_weights(labels, y_pred, sample_weight, self.dtype)
-        losses = ops.where(ops.equal(weights, 0), 0, losses)
-        self.add(losses, ops.ones_like(weights), weights)
+        weights = metric_weights(labels, y_pred, sample_weight, self.dtype)
+        losses = ops.where(ops.equal(weights, 0), 0, ops.cast(losses, self.dtype))  # NaN times 0 is NaN
+        self.add(weights * losses, weights)
 
     def result(self):
         return ops.exp(super().result())
@@ -206,14 +211,11 @@ def paired_ids(labels, predictions):
     return labels, ops.where(ops.equal(labels, PADDING_ID), PADDING_ID, ids)
 
 
-def sequences(labels, predictions, sample_weight, dtype):
-    """Returns references `[B, T]` and predictions `[B, L]`, zero from their end on, and each row's weight `[B]`."""
+def texts_of(labels, predictions, sample_weight, dtype):
+    """Returns the texts of references and predictions: of ids one in a row, of logits as many as there are ends."""
+    predictions = predictions if ops.is_tensor(predictions) else ops.convert_to_tensor(predictions)
+    aligned = len(predictions.shape) == 3
+    masked = predictions if aligned else None
     labels, ids = paired_ids(labels, predictions)
-    weights = ops.cast(ops.any(ops.not_equal(labels, PADDING_ID), axis=-1), dtype)
-    if sample_weight is not None:
-        sample_weight = ops.cast(ops.convert_to_tensor(sample_weight), dtype)
-        if len(sample_weight.shape) == 2 and sample_weight.shape[1] == 1:
-            sample_weight = sample_weight[:, 0]
-        check_axes({"y_true": "BT", "sample_weight": "B"}, {"y_true": labels, "sample_weight": sample_weight})
-        weights = weights * sample_weight
-    return cut(labels), cut(ids), weights
+    weights = metric_weights(labels, masked, sample_weight, dtype)
+    return (PackedTexts if aligned else RowTexts)(labels, ids, real_tokens(labels, masked), weights)

@@ -1,10 +1,12 @@
 """The README's first command, small: data, training, both saved forms, readings, picture."""
 
+import os
 import pathlib
 import re
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -44,12 +46,36 @@ def test_exact_match_counts_whole_readings(reader):
     assert reader.exact_match((["1. a 3", "2. b 21"], [readings[0], "?"])) == 0.5
 
 
+# Every line that the command may print when its output is no terminal.
+LINES = [
+    r"making the data set dates/years_1800_to_2199/1\.0\.0 in .*",
+    r"262,\d{3} pairs to train on, \d{3} characters, data after \d+ s",
+    r"Epoch 1/1",
+    r"2/2 - \d+s - \d+m?s/step - loss: \d\.\d{4} - val_exact_match: \S+",
+    r"exact match on 14,\d{3} texts of unseen dates: 0\.\d\d% after \d+ s",
+    r"the first 2,000 of them, (greedy|drawn by chance|four beams): 0\.\d\d%",
+    r"exported to .*/1",
+    r".*/1: can be served",
+    r"  ok    .*",
+    r"reloaded \.keras and SavedModel agree on all texts",
+    r".{40}  ->  .*  \(should be \d{4}-\d\d-\d\d\)",
+    r"where the decoder looked: .*/attention-\*\.png",
+    r"everything took \d+ s",
+]
+
+
 @pytest.mark.slow
 def test_the_whole_command(tmp_path):
     small = ["--epochs", "1", "--steps", "2", "--batch-size", "16", "--size", "8"]
     folders = ["--out", str(tmp_path / "out"), "--data-dir", str(tmp_path / "data")]
     command = [sys.executable, dates.__file__, *small, *folders]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run(command, check=True, capture_output=True, env=environment)
+    output = done.stdout.decode()
+    assert done.stderr.decode() == ""
+    assert not re.findall(r"[\r\b\x1b]", output)
+    unknown = [line for line in output.splitlines() if not any(re.fullmatch(known, line) for known in LINES)]
+    assert unknown == []
     assert re.search(r"exact match on 14,\d\d\d texts of unseen dates: 0\.\d\d%", output)
     assert "1: can be served" in output and "reloaded .keras and SavedModel agree on all texts" in output
     assert check_in_loader(tmp_path / "out" / "1") == 4 + 4
@@ -57,6 +83,7 @@ def test_the_whole_command(tmp_path):
     written = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*")}
     assert {"model.keras", "1/saved_model.pb", "attention-4.png", "vocabularies.json"} <= written
     assert (tmp_path / "out" / "attention-1.png").read_bytes().startswith(b"\x89PNG")
+    assert keras.models.load_model(tmp_path / "out" / "model.keras").optimizer is None
 
 
 def test_help_is_worth_reading():

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -114,6 +115,18 @@ def test_pronunciations_come_in_the_order_of_the_words(model):
         one_by_one = [pronouncing([word], strategy)[0] for word in words]
         assert pronouncing(words, strategy, batch_size=4) == one_by_one
         assert len(set(one_by_one)) > 1
+
+
+@pytest.mark.parametrize("kind", ["transformer", "rnn"])
+def test_a_training_may_start_from_the_model_that_ships(kind, tmp_path):
+    arguments = pronounce.parse_arguments(f"--layers 1 --size 8 --heads 2 --hidden 13 --model {kind}".split())
+    model = pronounce.new_model(11, 13, arguments)
+    pronounce.to_serve(model, 11, 13, arguments).save(tmp_path / "model.keras")
+    served = keras.models.load_model(tmp_path / "model.keras")
+    fresh = pronounce.new_model(11, 13, arguments)
+    pronounce.copy_weights(served, fresh)
+    ids = {"source": np.array([[4, 7, 2], [5, 2, 0]]), "target": np.array([[1, 5, 9, 4], [1, 12, 3, 0]])}
+    np.testing.assert_allclose(fresh(ids), served(ids), atol=1e-5)
 
 
 @pytest.mark.slow

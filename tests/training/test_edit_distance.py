@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
-from keras_attn.training.edit_distance import cut, edit_distances, lengths
+from keras_attn.training.edit_distance import cut, edit_distances
 
 B, T, L = 23, 5, 3
 
@@ -64,4 +64,23 @@ def test_cut_at_the_end_or_padding():
     ids = ops.convert_to_tensor(np.array([[5, 6, 2, 7], [2, 5, 5, 5], [5, 0, 5, 5], [5, 6, 7, 8]], "int32"))
     wanted = [[5, 6, 0, 0], [0, 0, 0, 0], [5, 0, 0, 0], [5, 6, 7, 8]]
     np.testing.assert_array_equal(cut(ids), wanted)
-    np.testing.assert_array_equal(lengths(cut(ids)), [2, 0, 1, 4])
+
+
+def test_costs_weigh_the_edits_of_each_text():
+    # The rows hold the texts 5 6, 7 and 5 6, 7 8: costs 3 and 0.5, and a place that does not count between them.
+    first, second = np.array([[5, 6, 0, 7]], "int32"), np.array([[6, 5, 7, 8]], "int32")
+    costs = np.array([[3, 3, 0, 0.5]], "float32"), np.array([[3, 3, 0.5, 0.5]], "float32")
+    texts = np.array([[0, 0, 0, 1]], "int32"), np.array([[0, 0, 1, 1]], "int32")
+    first, second, *pairs = (ops.convert_to_tensor(each) for each in (first, second, *costs, *texts))
+    found = edit_distances(first, second, pairs[:2], pairs[2:])
+    np.testing.assert_allclose(found, [2 * 3 + 0.5])  # a swap, and an insertion
+
+
+def test_nothing_is_substituted_across_texts():
+    first, second = np.array([[5]], "int32"), np.array([[5]], "int32")
+    texts = np.array([[0]], "int32"), np.array([[1]], "int32")
+    found = edit_distances(
+        *(ops.convert_to_tensor(each) for each in (first, second)),
+        texts=tuple(ops.convert_to_tensor(each) for each in texts),
+    )
+    np.testing.assert_array_equal(found, [2])

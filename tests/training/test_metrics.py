@@ -157,12 +157,6 @@ def test_bad_arguments_are_named(kind):
         Perplexity(vocabulary_block=-1)
 
 
-def test_sequences_have_one_weight_each():
-    for kind in (SequenceAccuracy, EditDistance):
-        with pytest.raises(ValueError, match=r"`sample_weight` must have 1 axes, \[B\]"):
-            kind().update_state(LABELS, READ, sample_weight=np.ones((4, 5)))
-
-
 def test_tokens_are_as_many_as_labels():
     with pytest.raises(ValueError, match=r"`y_pred` must have shape \[B, T\] with T=5 as in `y_true`"):
         TokenAccuracy().update_state(LABELS, READ[:, :3])
