@@ -31,7 +31,7 @@ def check_state(cell, state, sizes):
     """Raises a `ValueError` unless `state` holds tensors `[B, size]` as the cell's state has them."""
     wanted = tree.flatten(cell.state_size)
     given = tree.flatten(state)
-    shapes = [static_shape(tensor) if is_array(tensor) else tensor.__class__.__name__ for tensor in given]
+    shapes = [static_shape(tensor) if is_array(tensor) else tensor for tensor in given]
     fits = len(given) == len(wanted) and all(
         is_array(tensor)
         and len(tensor.shape) == 2
