@@ -10,19 +10,19 @@ import contextlib
 import keras
 from keras import ops, tree
 
-from keras_attn.checks import described, is_array, static_shape
+from keras_attn.checks import is_array, short_repr, static_shape
 
 
 def check_cell(cell):
     """Raises a `ValueError` unless `cell` is a layer with the state of an RNN cell."""
     if isinstance(cell, keras.layers.RNN):
         raise ValueError(
-            f"`cell` must be an RNN cell, not a whole RNN layer: pass its cell. Received: {described(cell)}."
+            f"`cell` must be an RNN cell, not a whole RNN layer: pass its cell. Received: {short_repr(cell)}."
         )
     if not isinstance(cell, keras.layers.Layer) or getattr(cell, "state_size", None) is None:
         raise ValueError(
             "`cell` must be an RNN cell: a Keras layer with a `state_size` and a call `(inputs, states)`. "
-            f"Received: cell={described(cell)}."
+            f"Received: cell={short_repr(cell)}."
         )
     return cell
 
@@ -42,7 +42,7 @@ def check_state(cell, state, sizes):
     if not fits:
         raise ValueError(
             f"`initial_state` must hold tensors of the shapes {[(sizes.get('B'), size) for size in wanted]}, as the "
-            f"cell's state has them. Received: {described(shapes)}."
+            f"cell's state has them. Received: {short_repr(shapes)}."
         )
 
 

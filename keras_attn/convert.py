@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_attn.blocks import DecoderBlock, EncoderBlock
-from keras_attn.checks import described
+from keras_attn.checks import short_repr
 from keras_attn.memory_attention import EncoderDecoderAttention
 from keras_attn.self_attention import MultiHeadSelfAttention
 from keras_attn.stacks import Decoder, Encoder
@@ -126,5 +126,5 @@ def check_kind(layer, kinds):
     if not isinstance(layer, kinds) or not layer.built:
         raise ValueError(
             f"`layer` must be a built {' or '.join(kind.__name__ for kind in kinds)}: call it once before. "
-            f"Received: layer={described(layer)}."
+            f"Received: layer={short_repr(layer)}."
         )
