@@ -10,7 +10,7 @@ import contextlib
 import keras
 from keras import ops, tree
 
-from keras_attn.checks import described, is_array, static_shape
+from keras_attn.checks import is_array, short_repr, static_shape
 from keras_attn.kernels.softmax import wide
 from keras_attn.slots import register
 
@@ -19,12 +19,12 @@ def check_cell(cell):
     """Raises a `ValueError` unless `cell` is a layer with the state of an RNN cell."""
     if isinstance(cell, keras.layers.RNN):
         raise ValueError(
-            f"`cell` must be an RNN cell, not a whole RNN layer: pass its cell. Received: {described(cell)}."
+            f"`cell` must be an RNN cell, not a whole RNN layer: pass its cell. Received: {short_repr(cell)}."
         )
     if not isinstance(cell, keras.layers.Layer) or getattr(cell, "state_size", None) is None:
         raise ValueError(
             "`cell` must be an RNN cell: a Keras layer with a `state_size` and a call `(inputs, states)`. "
-            f"Received: cell={described(cell)}."
+            f"Received: cell={short_repr(cell)}."
         )
     return cell
 
@@ -33,7 +33,7 @@ def check_state(cell, state, sizes):
     """Raises a `ValueError` unless `state` holds tensors `[B, size]` as the cell's state has them."""
     wanted = tree.flatten(cell.state_size)
     given = tree.flatten(state)
-    shapes = [static_shape(tensor) if is_array(tensor) else tensor.__class__.__name__ for tensor in given]
+    shapes = [static_shape(tensor) if is_array(tensor) else tensor for tensor in given]
     fits = len(given) == len(wanted) and all(
         is_array(tensor)
         and len(tensor.shape) == 2
@@ -44,7 +44,7 @@ def check_state(cell, state, sizes):
     if not fits:
         raise ValueError(
             f"`initial_state` must hold tensors of the shapes {[(sizes.get('B'), size) for size in wanted]}, as the "
-            f"cell's state has them. Received: {described(shapes)}."
+            f"cell's state has them. Received: {short_repr(shapes)}."
         )
 
 

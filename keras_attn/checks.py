@@ -37,10 +37,10 @@ def as_array(name, value):
     except ValueError as error:
         raise ValueError(
             f"`{name}` must have rows of one length: pad them and pass a padding mask. "
-            f"Received: {name}={described(value)}."
+            f"Received: {name}={short_repr(value)}."
         ) from error
     if array.dtype.kind not in "biuf":
-        raise ValueError(f"`{name}` must be a tensor, an array or a list of numbers. Received: {described(value)}.")
+        raise ValueError(f"`{name}` must be a tensor, an array or a list of numbers. Received: {short_repr(value)}.")
     return array
 
 
@@ -65,7 +65,7 @@ class _Description(reprlib.Repr):
         return super().repr1(value, level)
 
 
-def described(value):
+def short_repr(value):
     """Returns what an error message says of an argument: its `repr`, cut short; of tensors dtype and shape."""
     return _Description().repr(value)
 
@@ -174,20 +174,20 @@ def check_last_axis(name, shape):
 def check_positive(name, value):
     """Raises a `ValueError` unless `value` is an integer of at least 1."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={described(value)}.")
+        raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={short_repr(value)}.")
 
 
 def check_rate(name, value):
     """Raises a `ValueError` unless `value` is a number in [0, 1)."""
     if not isinstance(value, numbers.Real) or not 0 <= value < 1:
-        raise ValueError(f"`{name}` must be a number in [0, 1). Received: {name}={described(value)}.")
+        raise ValueError(f"`{name}` must be a number in [0, 1). Received: {name}={short_repr(value)}.")
 
 
 def check_slot(name, value, kind):
     """Raises a `ValueError` unless `value` is None or an instance of `kind`."""
     if value is not None and not isinstance(value, kind):
         raise ValueError(
-            f"`{name}` must be a {kind.__name__} of keras_attn or None. Received: {name}={described(value)} "
+            f"`{name}` must be a {kind.__name__} of keras_attn or None. Received: {name}={short_repr(value)} "
             f"of type {value.__class__.__name__}."
         )
     return value

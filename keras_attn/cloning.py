@@ -5,7 +5,7 @@ import warnings
 
 import keras
 
-from keras_attn.checks import described
+from keras_attn.checks import short_repr
 from keras_attn.composite import Composite, constructor_arguments, deserialize
 
 
@@ -45,7 +45,7 @@ def _clone_by_attributes(layer, named, error):
     if any(value is error for value in arguments.values()):
         raise ValueError(
             f"A layer that is cloned must define `get_config`, or keep the arguments of its constructor under their "
-            f"names. Received: {described(layer)}, for which {error}"
+            f"names. Received: {short_repr(layer)}, for which {error}"
         ) from error
     own = {"name": layer.name, "dtype": layer.dtype_policy, "trainable": layer.trainable, **named}
     parameters = inspect.signature(layer.__class__).parameters.values()

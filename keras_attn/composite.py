@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from keras_attn import masks
-from keras_attn.checks import as_array, as_tensor, check_axes, described, is_array
+from keras_attn.checks import as_array, as_tensor, check_axes, is_array, short_repr
 from keras_attn.policies import DTypePolicyMap, with_policy
 from keras_attn.slot_layers import build_by_call
 
@@ -75,7 +75,7 @@ class Composite(keras.layers.Layer):
     def adopt(self, name, child):
         """Returns `child`, a layer given for the slot `name`, after checking its dtype policy."""
         if not isinstance(child, keras.layers.Layer):
-            raise ValueError(f"`{name}` must be a Keras layer. Received: {name}={described(child)}.")
+            raise ValueError(f"`{name}` must be a Keras layer. Received: {name}={short_repr(child)}.")
         if isinstance(child, keras.Model):
             return child  # its own policy, which Keras does not save, computes nothing
         if (child.compute_dtype, child.variable_dtype) != (self.compute_dtype, self.variable_dtype):

@@ -14,7 +14,7 @@ from keras_attn.cells import (
     recurrent_initializer,
     single_cells,
 )
-from keras_attn.checks import as_array, check_axes, check_last_axis, check_positive, check_rate, described
+from keras_attn.checks import as_array, check_axes, check_last_axis, check_positive, check_rate, short_repr
 from keras_attn.composite import Composite
 from keras_attn.kernels.backend import scan
 from keras_attn.scores import AdditiveScore
@@ -76,7 +76,7 @@ class RNNAttention(Composite):
             self.adopt("cell", each)
         if not callable(getattr(score, "keys", None)):
             raise ValueError(
-                f"`score` must be a layer with a `keys(memory)`, as `Score`. Received: score={described(score)}."
+                f"`score` must be a layer with a `keys(memory)`, as `Score`. Received: score={short_repr(score)}."
             )
         self.score = self.adopt("score", score)
         check_call("score", score, "query", "keys")
@@ -248,7 +248,7 @@ class AdditiveRNNAttention(RNNAttention):
         elif attention_units not in (None, getattr(score, "units", None)):
             raise ValueError(
                 "`attention_units` is the size of the default score and must be None where a `score` is given. "
-                f"Received: attention_units={attention_units}, score={described(score)}."
+                f"Received: attention_units={attention_units}, score={short_repr(score)}."
             )
         super().__init__(cell, score, dropout, **kwargs)
         if cell_output_size(cell) != units:

@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_attn import masks
 from keras_attn.cache import fill, in_use, new_cache, positions, read, write
-from keras_attn.checks import as_array, check_axes, check_slot, described, integers
+from keras_attn.checks import as_array, check_axes, check_slot, integers, short_repr
 from keras_attn.heads import MultiHead, split_heads
 from keras_attn.kernels.backend import is_concrete
 from keras_attn.positions import HeadPosition, row_positions
@@ -135,7 +135,7 @@ class MultiHeadSelfAttention(MultiHead):
         masks.check_hides_the_future(self.mask)
         if max_length is None and self.mask.reach is None:
             raise ValueError(
-                f"`max_length` must be given: `mask` may look back without end. Received: {described(self.mask)}."
+                f"`max_length` must be given: `mask` may look back without end. Received: {short_repr(self.mask)}."
             )
         length = max_length if self.mask.reach is None else self.mask.reach
         if isinstance(max_length, int):

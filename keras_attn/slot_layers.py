@@ -5,7 +5,7 @@ import inspect
 import keras
 from keras import ops
 
-from keras_attn.checks import described
+from keras_attn.checks import short_repr
 
 PADDING = {name: " (there is padding, which it would attend to)" for name in ("mask", "memory_mask")}
 
@@ -20,7 +20,7 @@ def check_call(slot, layer, *names):
     if bound is None or bound.arguments.keys() & {"mask", "training"}:  # where a second tensor would go
         raise ValueError(
             f"`{slot}` must be a layer whose `call` takes ({', '.join(names)}) and needs no other argument. Wrap it "
-            f"in a layer with such a `call`. Received: {described(layer)}, whose `call` takes {signature}."
+            f"in a layer with such a `call`. Received: {short_repr(layer)}, whose `call` takes {signature}."
         )
 
 
@@ -41,7 +41,7 @@ def check_given(slot, layer, named):
         if not takes(name):
             raise ValueError(
                 f"`{slot}` must be a layer whose `call` takes `{name}`, which is given{PADDING.get(name, '')}. "
-                f"Received: {described(layer)}, whose `call` takes {inspect.signature(layer.call)}."
+                f"Received: {short_repr(layer)}, whose `call` takes {inspect.signature(layer.call)}."
             )
 
 
@@ -70,7 +70,7 @@ def call_slot(slot, layer, tensors, named, optional=("training",)):
         wanted = "(outputs, scores)" if scores else "one tensor"
         raise ValueError(
             f"`{slot}` must return {wanted} for return_attention_scores={scores}. "
-            f"Received: {described(outputs)} of {described(layer)}."
+            f"Received: {short_repr(outputs)} of {short_repr(layer)}."
         )
     stream = outputs[0] if scores else outputs
     check_shape(slot, stream.shape, tensors[0].shape)

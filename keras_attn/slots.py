@@ -9,7 +9,7 @@ import numbers
 
 import keras
 
-from keras_attn.checks import described, is_array
+from keras_attn.checks import is_array, short_repr
 
 register = keras.saving.register_keras_serializable("keras_attn")
 
@@ -50,7 +50,7 @@ class Slot:
         return hash((self.__class__, *values))
 
     def __repr__(self):
-        arguments = (f"{name}={described(value)}" for name, value in self._arguments().items())
+        arguments = (f"{name}={short_repr(value)}" for name, value in self._arguments().items())
         return f"{self.__class__.__name__}({', '.join(arguments)})"
 
 

@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_attn import masks
 from keras_attn.blocks import DecoderBlock, EncoderBlock
-from keras_attn.checks import as_array, check_positive, described
+from keras_attn.checks import as_array, check_positive, short_repr
 from keras_attn.cloning import clone, comparable
 from keras_attn.composite import Composite
 from keras_attn.slots import alike, register
@@ -34,10 +34,10 @@ class _Stack(Composite):
             if not isinstance(item, self.block_class):
                 raise ValueError(
                     f"`block` must be a {self.block_class.__name__} or a list of them. "
-                    f"Received: block={described(item)}."
+                    f"Received: block={short_repr(item)}."
                 )
             if self.adopt("block", item).built:
-                raise ValueError(f"`block` must not be built: a stack clones it. Received: {described(item)}.")
+                raise ValueError(f"`block` must not be built: a stack clones it. Received: {short_repr(item)}.")
         if len({item.num_heads for item in given}) > 1:
             raise ValueError(f"All of `block` must have equal `num_heads`. Received: {[i.num_heads for i in given]}.")
         if isinstance(block, self.block_class):

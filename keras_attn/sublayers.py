@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_attn import masks
-from keras_attn.checks import check_positive, check_rate, check_slot, described
+from keras_attn.checks import check_positive, check_rate, check_slot, short_repr
 from keras_attn.cloning import comparable
 from keras_attn.composite import Composite
 from keras_attn.feed_forward import FeedForward
@@ -67,7 +67,7 @@ class Block(Composite):
             if value is not None and not alike(comparable(value), comparable(own)):
                 raise ValueError(
                     f"`{name}` must be the `{name}` of the `attention` it is given with. "
-                    f"Received: {name}={described(value)}, attention.{name}={described(own)}."
+                    f"Received: {name}={short_repr(value)}, attention.{name}={short_repr(own)}."
                 )
 
     def check_arguments(self, arguments):
@@ -134,5 +134,5 @@ def stepwise(name, layer, *methods):
     methods = methods or ("init_state", "step")
     if not all(callable(getattr(layer, method, None)) for method in methods):
         wanted = " and ".join(f"`{method}`" for method in methods)
-        raise ValueError(f"`{name}` must have {wanted} to decode step by step. Received: {described(layer)}.")
+        raise ValueError(f"`{name}` must have {wanted} to decode step by step. Received: {short_repr(layer)}.")
     return layer

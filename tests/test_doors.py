@@ -330,11 +330,11 @@ def test_messages_are_short_and_print_no_arrays(name):
 
 
 def test_descriptions_give_dtype_and_shape():
-    assert checks.described(BIG) == "<ndarray of dtype float64 and shape (100, 1000)>"
-    assert "dtype int32 and shape (2, 3)" in checks.described(keras.KerasTensor((2, 3), "int32"))
-    assert checks.described(masks.Padding(BIG, None)) == (
+    assert checks.short_repr(BIG) == "<ndarray of dtype float64 and shape (100, 1000)>"
+    assert "dtype int32 and shape (2, 3)" in checks.short_repr(keras.KerasTensor((2, 3), "int32"))
+    assert checks.short_repr(masks.Padding(BIG, None)) == (
         "Padding(query_mask=<ndarray of dtype float64 and shape (100, 1000)>, key_mask=None)"
     )
-    assert checks.described(ka.Causal() & ka.Window(3)) == "And(first=Causal(), second=Window(left=3, right=None))"
-    assert len(checks.described([list(range(1000))] * 1000)) < 300
-    assert len(checks.described("x" * 10_000)) < 300
+    assert checks.short_repr(ka.Causal() & ka.Window(3)) == "And(first=Causal(), second=Window(left=3, right=None))"
+    assert len(checks.short_repr([list(range(1000))] * 1000)) < 300
+    assert len(checks.short_repr("x" * 10_000)) < 300

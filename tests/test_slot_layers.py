@@ -102,7 +102,8 @@ def test_any_layer_feeds_forward(name, x, memory):
     make = FEED_FORWARD[name]
     block = ka.EncoderBlock(H, 11, feed_forward=make(), residual=ka.PreNorm())
     outputs = block(x)
-    hidden = x + block.attention(block.norms[0](x))
+    stream = ops.convert_to_tensor(x)
+    hidden = stream + block.attention(block.norms[0](stream))
     np.testing.assert_allclose(outputs, hidden + block.feed_forward(block.norms[1](hidden)), atol=1e-5)
     mask = np.array([[True, True, False], [True, True, True]])
     assert block(x, mask=mask).shape == (B, T, D)

@@ -4,7 +4,7 @@ import sys
 
 import keras
 
-from keras_attn.checks import described, static_shape, static_size
+from keras_attn.checks import short_repr, static_shape, static_size
 from keras_attn.kernels.backend import in_xla
 from keras_attn.kernels.measured import BLOCKWISE_FROM, FUSED_FROM
 from keras_attn.masks import Span
@@ -18,7 +18,7 @@ pinned = {"kernel": "auto"}
 def check_kernel(kernel):
     """Returns `kernel` if it is the name of one, else raises a `ValueError`."""
     if not isinstance(kernel, str) or kernel not in KERNELS:
-        raise ValueError(f"`kernel` must be one of {KERNELS}. Received: kernel={described(kernel)}.")
+        raise ValueError(f"`kernel` must be one of {KERNELS}. Received: kernel={short_repr(kernel)}.")
     return kernel
 
 
@@ -34,7 +34,7 @@ def choose_kernel(kernel, query, key, mask, return_scores, fused_supported):
     """
     if check_kernel(kernel) in ("blockwise", "fused") and return_scores:
         raise ValueError(
-            f'`kernel` must be "dense" or "auto" where the scores are asked for. Received: kernel={described(kernel)}.'
+            f'`kernel` must be "dense" or "auto" where the scores are asked for. Received: kernel={short_repr(kernel)}.'
         )
     if return_scores:
         return "dense"

@@ -12,7 +12,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_attn.checks import check_slot, described
+from keras_attn.checks import check_slot, short_repr
 from keras_attn.slots import Slot, register
 
 
@@ -195,7 +195,7 @@ def check_pattern(name, mask):
         if not isinstance(part, Pattern):
             raise ValueError(
                 f"`{name}` must join patterns alone: {part.__class__.__name__} holds tensors of one call, which the "
-                f"call's own arguments take. Received: {name}={described(mask)}."
+                f"call's own arguments take. Received: {name}={short_repr(mask)}."
             )
     return mask
 
@@ -203,7 +203,7 @@ def check_pattern(name, mask):
 def check_mask(name, mask):
     """Raises a `ValueError` unless `mask` is a mask."""
     if not isinstance(mask, Mask):
-        raise ValueError(f"Only masks can be joined by &, | and ~. Received: {name}={described(mask)}.")
+        raise ValueError(f"Only masks can be joined by &, | and ~. Received: {name}={short_repr(mask)}.")
     return mask
 
 

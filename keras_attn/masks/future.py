@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_attn.checks import described
+from keras_attn.checks import short_repr
 
 NEAR = 1024
 QUERIES = np.array([*range(64), 97, 127, 128, 211, 255, 256, 509, 1000, 1023, 4096, 65_537, 1_000_003])
@@ -19,7 +19,7 @@ def check_hides_the_future(mask):
     """
     if mask is None or sees_the_future(mask):
         raise ValueError(
-            f"`mask` must hide the future to decode step by step, as `Causal()` does. Received: {described(mask)}."
+            f"`mask` must hide the future to decode step by step, as `Causal()` does. Received: {short_repr(mask)}."
         )
 
 

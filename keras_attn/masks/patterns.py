@@ -1,6 +1,6 @@
 """Static patterns: masks that are functions of the query's and the key's index, and are saved with a layer."""
 
-from keras_attn.checks import check_positive, described
+from keras_attn.checks import check_positive, short_repr
 from keras_attn.masks.algebra import Pattern
 from keras_attn.slots import register
 
@@ -169,7 +169,7 @@ class Where(Pattern):
     def __init__(self, function):
         if not callable(function):
             raise ValueError(
-                f"`function` must be a function of query and key index. Received: function={described(function)}."
+                f"`function` must be a function of query and key index. Received: function={short_repr(function)}."
             )
         self.function = function
 

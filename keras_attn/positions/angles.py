@@ -5,7 +5,7 @@ import numbers
 import numpy as np
 from keras import ops
 
-from keras_attn.checks import described, integers
+from keras_attn.checks import integers, short_repr
 
 
 def row_positions(inputs, positions):
@@ -28,4 +28,4 @@ def position_angles(positions, rates, dtype):
 def check_base(base):
     """Raises a `ValueError` unless `base` is greater than 1."""
     if not isinstance(base, numbers.Real) or not base > 1:
-        raise ValueError(f"`base` must be greater than 1. Received: base={described(base)}.")
+        raise ValueError(f"`base` must be greater than 1. Received: base={short_repr(base)}.")

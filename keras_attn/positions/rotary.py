@@ -4,7 +4,7 @@ import numbers
 
 from keras import ops
 
-from keras_attn.checks import check_slot, described
+from keras_attn.checks import check_slot, short_repr
 from keras_attn.kernels.softmax import wide
 from keras_attn.positions.angles import check_base, geometric_rates, position_angles
 from keras_attn.positions.heads import HeadPosition
@@ -39,7 +39,7 @@ class Rotary(HeadPosition, Slot):
     def __init__(self, base=10000.0, fraction=1.0, scaling=None):
         check_base(base)
         if not isinstance(fraction, numbers.Real) or not 0 < fraction <= 1:
-            raise ValueError(f"`fraction` must be in (0, 1]. Received: fraction={described(fraction)}.")
+            raise ValueError(f"`fraction` must be in (0, 1]. Received: fraction={short_repr(fraction)}.")
         self.base = base
         self.fraction = fraction
         self.scaling = check_slot("scaling", scaling, Scaling)

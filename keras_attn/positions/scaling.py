@@ -5,7 +5,7 @@ import numbers
 
 import numpy as np
 
-from keras_attn.checks import check_positive, described
+from keras_attn.checks import check_positive, short_repr
 from keras_attn.positions.angles import geometric_rates
 from keras_attn.slots import Slot, register
 
@@ -24,7 +24,7 @@ class Scaling(Slot):
 
     def __init__(self, factor):
         if not isinstance(factor, numbers.Real) or not factor >= 1:
-            raise ValueError(f"`factor` must be a number of at least 1. Received: factor={described(factor)}.")
+            raise ValueError(f"`factor` must be a number of at least 1. Received: factor={short_repr(factor)}.")
         self.factor = factor
 
     def rates(self, base, size):
@@ -84,7 +84,7 @@ class YarnScaling(Scaling):
         if not fast > slow > 0:
             raise ValueError(
                 "`fast` must be greater than `slow`, and both positive. "
-                f"Received: {described(fast)}, {described(slow)}."
+                f"Received: {short_repr(fast)}, {short_repr(slow)}."
             )
         self.original_length = original_length
         self.fast = fast
