@@ -133,11 +133,12 @@ BOOLEAN |= {"logical_and", "logical_not", "logical_or", "logical_xor", "not_equa
 
 def keras_calls(tree):
     """The calls of `ops.name(...)` and `keras.random.name(...)` in a tree: the node, its module and its name."""
+    modules = {"ops": "ops", "keras.ops": "ops", "keras.random": "random"}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            module = ast.unparse(node.func.value).removeprefix("keras.")
-            if module in ("ops", "random"):
-                yield node, module, node.func.attr
+            module = ast.unparse(node.func.value)
+            if module in modules:
+                yield node, modules[module], node.func.attr
 
 
 def has_dtype(call, function):

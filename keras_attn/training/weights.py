@@ -9,6 +9,7 @@
   loss or the metric becomes NaN (the loss of an infinite weight infinite).
 """
 
+import numpy as np
 from keras import ops
 
 from keras_attn.checks import as_tensor, check_broadcast, static_shape
@@ -80,4 +81,4 @@ def known_rank(tensor):
 
 def num_of(found):
     """Returns how many tokens are found, with their number, as errors say it."""
-    return f"{int(ops.sum(ops.cast(found, 'int32')))} of {ops.size(found)} weights"
+    return f"{int(np.sum(ops.convert_to_numpy(found)))} of {ops.size(found)} weights"
