@@ -40,9 +40,8 @@ def generate(model, texts, source, target, batch_size=64, verbose=0, **named):
     """
     for name, tokenizer in (("source", source), ("target", target)):
         if not isinstance(tokenizer, Tokenizer):
-            raise ValueError(
-                f"`{name}` must be a tokenizer. Received: an object of type {tokenizer.__class__.__name__}."
-            )
+            received = tokenizer.__class__.__name__ if is_array(tokenizer) else repr(tokenizer)
+            raise ValueError(f"`{name}` must be a tokenizer. Received: {name}={received}.")
     if isinstance(texts, (str, bytes)):
         raise ValueError(f"`texts` must be a list of texts. Received: {texts!r}.")
     check_positive("batch_size", batch_size)
