@@ -3,6 +3,7 @@
 import numpy as np
 
 from keras_attn.checks import check_positive
+from keras_attn.composite import is_array
 from keras_attn.decoding import generate_batches
 from keras_attn.decoding.request import check_rectangular
 from keras_attn.text.tokenizer import Tokenizer
@@ -40,9 +41,8 @@ def generate(model, texts, source, target, batch_size=64, verbose=0, **named):
     """
     for name, tokenizer in (("source", source), ("target", target)):
         if not isinstance(tokenizer, Tokenizer):
-            raise ValueError(
-                f"`{name}` must be a tokenizer. Received: an object of type {tokenizer.__class__.__name__}."
-            )
+            received = tokenizer.__class__.__name__ if is_array(tokenizer) else repr(tokenizer)
+            raise ValueError(f"`{name}` must be a tokenizer. Received: {name}={received}.")
     if isinstance(texts, (str, bytes)):
         raise ValueError(f"`texts` must be a list of texts. Received: {texts!r}.")
     check_positive("batch_size", batch_size)
