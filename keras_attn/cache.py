@@ -137,6 +137,8 @@ def fill(cache, key, value, lengths):
     for name, heads in (("key", key), ("value", value)):
         last = ops.convert_to_tensor(ops.shape(heads)[2] - 1, "int32")
         source = ops.maximum(ops.minimum(held, last), ops.zeros((), "int32"))
+        if not heads.shape[2]:  # a sequence that is, or may be, empty has no position to take
+            heads = ops.pad(heads, [[0, 0], [0, 0], [0, 1], [0, 0]])
         heads = ops.take_along_axis(heads, source[:, None, :, None], axis=2)  # [B, H, L, K]
         if f"{name}_scale" in cache:
             heads, filled[f"{name}_scale"] = quantize(heads)

@@ -224,6 +224,17 @@ def test_steps_take_lists(name, rng):
     np.testing.assert_allclose(numpy(outputs), numpy(whole)[:, 0], atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["attention", "encoder-block", "encoder"])
+def test_a_prefill_of_nothing_is_a_state_without_anything(name, rng):
+    layer, x = STEPS[name](), rng.normal(size=(B, T, D)).astype("float32")
+    whole = numpy(layer(x))
+    outputs, state = layer.prefill(x[:, :0], [0, 0], T)
+    assert tuple(outputs.shape) == (B, 0, D)
+    for index in range(T):
+        y, state = layer.step(x[:, index], state, index)
+        np.testing.assert_allclose(numpy(y), whole[:, index], atol=1e-5)
+
+
 POLICIES = ["attention", "encoder-block", "decoder-block", "encoder", "decoder", "additive", "rnn", "feed-forward"]
 
 
