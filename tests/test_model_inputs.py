@@ -60,6 +60,10 @@ def test_unknown_and_missing_names_are_refused_wherever_they_come_from(name, rec
                 call()
     with pytest.raises(ValueError, match=r"missing: \['target'\]"):
         recipes["transformer"]({"source": IDS})
+    with pytest.raises(ValueError, match="`target` must have rows of one length"):
+        model.fit({**good, "target": [[5, 6, 7], [5, 6]]}, LABELS)
+    assert np.all(np.isfinite(model.predict(good, verbose=0)))  # what was refused did no harm
+    assert np.isfinite(model.fit(good, LABELS, verbose=0).history["loss"][0])
 
 
 @each_recipe

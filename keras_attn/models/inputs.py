@@ -60,6 +60,24 @@ def in_order(inputs, sides):
     return inputs
 
 
+def check_data(x, sides):
+    """Raises a `ValueError` for data whose names or rows do not fit, as far as they can be seen beforehand.
+
+    The call would refuse them too, but under JAX an error in a training loop of Keras' leaves a
+    model without weights.
+
+    Args:
+        x: As for `fit`: arrays, or a data set, whose `element_spec` (of `tf.data`) tells its names.
+        sides: As for `named_inputs`.
+    """
+    spec = getattr(x, "element_spec", None)
+    if spec is not None:
+        spec = spec[0] if isinstance(spec, tuple) else spec
+        x = spec if isinstance(spec, dict) else None
+    if isinstance(x, (dict, list, tuple)):
+        named_inputs(x, sides)
+
+
 def packing_names(sides):
     """Returns the names of what packed rows have beside their ids."""
     return tuple(f"{side}{part}" for side in sides for part in ("_segment_ids", "_positions"))
@@ -84,6 +102,5 @@ def id_inputs(*names):
 def at_least_one(ids):
     """Returns ids `[B, S]` with a column of padding for S = 0: a row without ids is one of padding."""
     missing = 1 - ops.shape(ids)[1]
-    if isinstance(missing, int) and missing <= 0:
-        return ids
-    return ops.pad(ids, [[0, 0], [0, ops.maximum(missing, 0)]], constant_values=PADDING_ID)
+    missing = max(missing, 0) if isinstance(missing, int) else ops.maximum(missing, 0)
+    return ops.pad(ids, [[0, 0], [0, missing]], constant_values=PADDING_ID)

@@ -8,7 +8,7 @@ from keras_attn import decoding
 from keras_attn.checks import check_axes, is_array
 from keras_attn.decoding.request import check_rectangular
 from keras_attn.kernels.backend import is_concrete
-from keras_attn.models.inputs import INPUT_AXES, at_least_one, named_inputs, split_inputs
+from keras_attn.models.inputs import INPUT_AXES, at_least_one, check_data, named_inputs, split_inputs
 from keras_attn.models.searches import CompiledSearches
 from keras_attn.positions import Learned
 from keras_attn.slots import register
@@ -41,6 +41,22 @@ class SequenceModel(keras.Model):
             return super().call(ids, training=training, mask=mask)
         return self.call_packed(**ids, packing=packing)
 
+    def evaluate(self, x=None, *args, **kwargs):
+        check_data(x, self.sides)
+        return super().evaluate(x, *args, **kwargs)
+
+    def predict(self, x, *args, **kwargs):
+        check_data(x, self.sides)
+        return super().predict(x, *args, **kwargs)
+
+    def test_on_batch(self, x, *args, **kwargs):
+        check_data(x, self.sides)
+        return super().test_on_batch(x, *args, **kwargs)
+
+    def predict_on_batch(self, x, *args, **kwargs):
+        check_data(x, self.sides)
+        return super().predict_on_batch(x, *args, **kwargs)
+
     def compute_output_spec(self, inputs, training=None, mask=None):
         return super().compute_output_spec(split_inputs(inputs, self.sides)[0], training=training, mask=mask)
 
@@ -60,15 +76,17 @@ class SequenceModel(keras.Model):
             f"to the next. Received packed inputs: {sorted(packing)}."
         )
 
-    def fit(self, *args, class_weight=None, **kwargs):
+    def fit(self, x=None, *args, class_weight=None, **kwargs):
         """Trains as `keras.Model.fit` does; `class_weight` is refused."""
         check_no_class_weight(class_weight)
-        return super().fit(*args, **kwargs)
+        check_data(x, self.sides)
+        return super().fit(x, *args, **kwargs)
 
-    def train_on_batch(self, *args, class_weight=None, **kwargs):
+    def train_on_batch(self, x, *args, class_weight=None, **kwargs):
         """Trains as `keras.Model.train_on_batch` does; `class_weight` is refused."""
         check_no_class_weight(class_weight)
-        return super().train_on_batch(*args, **kwargs)
+        check_data(x, self.sides)
+        return super().train_on_batch(x, *args, **kwargs)
 
     def generate(
         self,
