@@ -24,6 +24,7 @@ from keras_attn.positions import (
     YarnScaling,
 )
 from keras_attn.recurrent import AdditiveRNNAttention, RNNAttention
+from keras_attn.recurrent_encoder import RecurrentEncoder
 from keras_attn.residual import InnerNorm, PostNorm, PreNorm
 from keras_attn.scores import AdditiveScore, MultiplicativeScore
 from keras_attn.self_attention import MultiHeadSelfAttention
@@ -55,6 +56,7 @@ __all__ = [
     "PreNorm",
     "RMSNorm",
     "RNNAttention",
+    "RecurrentEncoder",
     "RelativeBias",
     "Rotary",
     "Sinusoidal",

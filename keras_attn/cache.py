@@ -13,8 +13,7 @@ import contextvars
 
 from keras import ops
 
-from keras_attn.checks import check_positive
-from keras_attn.composite import is_array
+from keras_attn.checks import check_positive, integers, is_array
 from keras_attn.kernels.backend import empty, write_rows
 from keras_attn.kernels.softmax import wide
 from keras_attn.slots import Slot, register
@@ -105,7 +104,7 @@ def write(cache, key, value, index):
         key, value: `[B, H, 1, K]`.
         index: The position, integers `[B or 1]`.
     """
-    written, index = {}, ops.cast(index, "int32")
+    written, index = {}, integers("index", index)
     for name, heads in (("key", key), ("value", value)):
         heads = heads[:, :, 0]  # [B, H, K]
         if f"{name}_scale" in cache:
@@ -118,7 +117,7 @@ def write(cache, key, value, index):
 def _write(places, heads, index):
     """Writes `[B, H, K]` into one place per row of `[B, H, L, K]`."""
     batch, num_heads, length, size = ops.shape(places)
-    row = ops.reshape(ops.arange(batch * num_heads), (batch, num_heads)) * length
+    row = ops.reshape(ops.arange(batch * num_heads, dtype="int32"), (batch, num_heads)) * length
     rows = ops.reshape(row + ops.reshape(index % length, (-1, 1)), (-1,))
     flat = ops.reshape(places, (batch * num_heads * length, size))
     heads = ops.cast(ops.reshape(heads, (batch * num_heads, size)), flat.dtype)
@@ -136,7 +135,10 @@ def fill(cache, key, value, lengths):
     held = positions(cache, lengths - 1)  # [B, L]
     filled = {}
     for name, heads in (("key", key), ("value", value)):
-        source = ops.clip(held, 0, ops.maximum(ops.shape(heads)[2] - 1, 0))
+        last = ops.convert_to_tensor(ops.shape(heads)[2] - 1, "int32")
+        source = ops.maximum(ops.minimum(held, last), ops.zeros((), "int32"))
+        if not heads.shape[2]:  # a sequence that is, or may be, empty has no position to take
+            heads = ops.pad(heads, [[0, 0], [0, 0], [0, 1], [0, 0]])
         heads = ops.take_along_axis(heads, source[:, None, :, None], axis=2)  # [B, H, L, K]
         if f"{name}_scale" in cache:
             heads, filled[f"{name}_scale"] = quantize(heads)
@@ -168,7 +170,7 @@ def positions(cache, index):
     """Returns which position stands in each place, `[B or 1, L]`, after that of `index` `[B or 1]`; negative: none."""
     length = ops.shape(cache["key"])[2]
     index = ops.reshape(index, (-1, 1))
-    return index - (index - ops.arange(length)[None]) % length
+    return index - (index - ops.arange(length, dtype="int32")[None]) % length
 
 
 def quantize(heads):

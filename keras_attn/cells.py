@@ -10,18 +10,21 @@ import contextlib
 import keras
 from keras import ops, tree
 
-from keras_attn.checks import static_shape
-from keras_attn.composite import is_array
+from keras_attn.checks import is_array, short_repr, static_shape
+from keras_attn.kernels.softmax import wide
+from keras_attn.slots import register
 
 
 def check_cell(cell):
     """Raises a `ValueError` unless `cell` is a layer with the state of an RNN cell."""
     if isinstance(cell, keras.layers.RNN):
-        raise ValueError(f"`cell` must be an RNN cell, not a whole RNN layer: pass its cell. Received: {cell!r}.")
+        raise ValueError(
+            f"`cell` must be an RNN cell, not a whole RNN layer: pass its cell. Received: {short_repr(cell)}."
+        )
     if not isinstance(cell, keras.layers.Layer) or getattr(cell, "state_size", None) is None:
         raise ValueError(
             "`cell` must be an RNN cell: a Keras layer with a `state_size` and a call `(inputs, states)`. "
-            f"Received: cell={cell!r}."
+            f"Received: cell={short_repr(cell)}."
         )
     return cell
 
@@ -41,7 +44,7 @@ def check_state(cell, state, sizes):
     if not fits:
         raise ValueError(
             f"`initial_state` must hold tensors of the shapes {[(sizes.get('B'), size) for size in wanted]}, as the "
-            f"cell's state has them. Received: {shapes}."
+            f"cell's state has them. Received: {short_repr(shapes)}."
         )
 
 
@@ -68,6 +71,27 @@ def first_state(cell, batch_size, dtype):
     else:
         state = tree.map_structure(lambda size: ops.zeros((batch_size, size), dtype), cell.state_size)
     return state if tree.is_nested(state) else [state]
+
+
+@register
+class WideOrthogonal(keras.initializers.Orthogonal):
+    """Keras' orthogonal weights for half precision, in which no backend has the decomposition they come from.
+
+    Computes in float32 and casts.
+    """
+
+    def __call__(self, shape, dtype=None):
+        dtype = keras.backend.standardize_dtype(dtype)
+        return ops.cast(super().__call__(shape, wide(dtype)), dtype)
+
+
+def recurrent_initializer(policy):
+    """Returns what makes the recurrent weights of the library's own cells, for a policy or None.
+
+    It is Keras' default wherever that works.
+    """
+    dtype = keras.dtype_policies.get(policy).variable_dtype
+    return "orthogonal" if dtype in (None, wide(dtype)) else WideOrthogonal()
 
 
 @contextlib.contextmanager

@@ -5,6 +5,69 @@ H heads, K head size, M memory size, U attention units.
 """
 
 import numbers
+import reprlib
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def is_array(value):
+    """Whether an argument of a call is a tensor or array, symbolic or not."""
+    return isinstance(value, (np.ndarray, keras.KerasTensor)) or ops.is_tensor(value)
+
+
+def as_array(name, value):
+    """Returns the argument `name` as a tensor or array: nested lists of numbers become arrays, None stays None.
+
+    Raises:
+        ValueError: For ragged tensors, lists of rows of different lengths, and what is no tensor.
+    """
+    if is_ragged(value):
+        raise ValueError(
+            f"`{name}` must not be ragged: pad its rows to one length, for instance by `.to_tensor()`, and pass a "
+            f"padding mask beside it. Received: {name} of type {value.__class__.__name__}."
+        )
+    if value is None or is_array(value) or getattr(value, "shape", None) is not None:
+        return value
+    if isinstance(value, (list, tuple)) and value and all(map(is_array, value)):
+        return ops.stack(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(
+            f"`{name}` must have rows of one length: pad them and pass a padding mask. "
+            f"Received: {name}={short_repr(value)}."
+        ) from error
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"`{name}` must be a tensor, an array or a list of numbers. Received: {short_repr(value)}.")
+    return array
+
+
+def is_ragged(value):
+    """Whether rows differ in length: a ragged tensor of TensorFlow, a nested one of PyTorch, or a symbolic one."""
+    named = value.__class__.__name__ == "RaggedTensor"
+    return named or getattr(value, "ragged", False) is True or getattr(value, "is_nested", False) is True
+
+
+class _Description(reprlib.Repr):
+    """A short `repr` that gives dtype and shape of tensors and arrays, never their numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.maxstring = self.maxother = 200
+        self.maxlevel = 3
+
+    def repr1(self, value, level):
+        if is_array(value):
+            dtype = keras.backend.standardize_dtype(value.dtype)
+            return f"<{value.__class__.__name__} of dtype {dtype} and shape {static_shape(value)}>"
+        return super().repr1(value, level)
+
+
+def short_repr(value):
+    """Returns what an error message says of an argument: its `repr`, cut short; of tensors dtype and shape."""
+    return _Description().repr(value)
 
 
 def check_axes(axes, arguments, sizes=None):
@@ -24,7 +87,7 @@ def check_axes(axes, arguments, sizes=None):
     sizes = dict(sizes or {})
     origin = {}
     for name, letters in axes.items():
-        tensor = arguments.get(name)
+        tensor = as_array(name, arguments.get(name))
         if tensor is None:
             continue
         shape = static_shape(tensor)
@@ -59,14 +122,47 @@ def check_broadcast(name, tensor, letters, sizes):
 
 
 def static_shape(tensor):
-    """Returns the shape as a tuple of integers, None where it is not static."""
-    return tuple(None if size is None else int(size) for size in tensor.shape)
+    """Returns the shape as a tuple of integers, None where it is not static.
+
+    Symbolic sizes, which JAX and PyTorch have while they export, count as not static.
+    """
+    return tuple(static_size(size) for size in tensor.shape)
+
+
+def static_size(size):
+    """Returns an element of a shape as an integer, or None where it is not static."""
+    known = isinstance(size, numbers.Integral) or ops.is_tensor(size)  # PyTorch traces sizes as tensors
+    return int(size) if known else None
 
 
 def check_together(first, second, arguments):
     """Raises a `ValueError` if the second argument is given without the first."""
     if arguments.get(second) is not None and arguments.get(first) is None:
         raise ValueError(f"`{first}` must be given where `{second}` is. Received: {first}=None.")
+
+
+def integers(name, value):
+    """Returns positions, ids, lengths or indices as an int32 tensor, whatever integers they are given as.
+
+    Raises:
+        ValueError: For floating point.
+    """
+    value = value if isinstance(value, keras.Variable) else as_array(name, value)
+    dtype = keras.backend.standardize_dtype(value.dtype)
+    if keras.backend.is_float_dtype(dtype) and 0 not in value.shape:  # an empty list has no dtype of its own
+        wanted = "integers" if len(value.shape) else "an integer"
+        raise ValueError(f"`{name}` must be {wanted}. Received: {name}.dtype={dtype}.")
+    return ops.cast(value, "int32")
+
+
+def as_tensor(value):
+    """Returns a tensor of the dtype that an array has.
+
+    Keras makes floats of integers and booleans on JAX where `floatx` is bfloat16 and no dtype is given.
+    """
+    if isinstance(value, np.ndarray):
+        return ops.convert_to_tensor(value, keras.backend.standardize_dtype(value.dtype))
+    return ops.convert_to_tensor(value)
 
 
 def check_last_axis(name, shape):
@@ -78,20 +174,20 @@ def check_last_axis(name, shape):
 def check_positive(name, value):
     """Raises a `ValueError` unless `value` is an integer of at least 1."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={value!r}.")
+        raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={short_repr(value)}.")
 
 
 def check_rate(name, value):
     """Raises a `ValueError` unless `value` is a number in [0, 1)."""
     if not isinstance(value, numbers.Real) or not 0 <= value < 1:
-        raise ValueError(f"`{name}` must be a number in [0, 1). Received: {name}={value!r}.")
+        raise ValueError(f"`{name}` must be a number in [0, 1). Received: {name}={short_repr(value)}.")
 
 
 def check_slot(name, value, kind):
     """Raises a `ValueError` unless `value` is None or an instance of `kind`."""
     if value is not None and not isinstance(value, kind):
         raise ValueError(
-            f"`{name}` must be a {kind.__name__} of keras_attn or None. Received: {name}={value!r} "
+            f"`{name}` must be a {kind.__name__} of keras_attn or None. Received: {name}={short_repr(value)} "
             f"of type {value.__class__.__name__}."
         )
     return value

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 
 from keras_attn import masks
-from keras_attn.checks import check_axes
-
-DTypePolicyMap = keras.dtype_policies.DTypePolicyMap
+from keras_attn.checks import as_array, as_tensor, check_axes, is_array, short_repr
+from keras_attn.policies import DTypePolicyMap, with_policy
+from keras_attn.slot_layers import build_by_call
 
 
 class Composite(keras.layers.Layer):
@@ -22,10 +22,12 @@ class Composite(keras.layers.Layer):
     Attributes:
         axes: Axes of the call's arguments, for instance `{"inputs": "BTD"}`.
         score_masks: Axes to which mask arguments broadcast, for instance `{"attention_mask": "BHTS"}`.
+        row_free: Arguments of `axes` of which one row, `[1, T]` or `[T]`, may stand for all.
     """
 
     axes: dict[str, str] = {}
     score_masks: dict[str, str] = {}
+    row_free = frozenset({"positions"})
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -33,15 +35,38 @@ class Composite(keras.layers.Layer):
         self._quantization = {}
 
     def __call__(self, *args, **kwargs):
-        for name in kwargs.keys() & {*self.axes, *self.score_masks}:
-            kwargs[name] = np.asarray(kwargs[name]) if isinstance(kwargs[name], list) else kwargs[name]
-        self.check_arguments(inspect.signature(self.call).bind(*args, **kwargs).arguments)
+        signature = inspect.signature(self.call)
+        args = [self._as_tensor(name, value) for name, value in zip(signature.parameters, args)] + list(
+            args[len(signature.parameters) :]
+        )
+        kwargs = {name: self._as_tensor(name, value) for name, value in kwargs.items()}
+        self.check_arguments(signature.bind(*args, **kwargs).arguments)
         return super().__call__(*args, **kwargs)
+
+    def symbolic_call(self, *args, **kwargs):
+        """Checks the arguments once more: Keras has filled in the masks that tensors carry."""
+        self.check_arguments(inspect.signature(self.call).bind(*args, **kwargs).arguments)
+        return super().symbolic_call(*args, **kwargs)
+
+    def _as_tensor(self, name, value):
+        """Returns a tensor argument as a tensor or array, and others as they are."""
+        if name not in self.axes and name not in self.score_masks:
+            return value
+        value = as_array(name, value)
+        if isinstance(value, np.ndarray) and value.dtype.kind in "bui":  # Keras may make floats of them
+            value = as_tensor(value)
+        return value[None] if name in self.row_free and value is not None and len(value.shape) == 1 else value
 
     def check_arguments(self, arguments):
         """Raises a `ValueError` for tensors that do not fit; returns the sizes known from them."""
         given = {name: value for name, value in arguments.items() if is_array(value)}
-        sizes = check_axes(self.axes, given)
+        sizes = check_axes({name: self.axes[name] for name in self.axes if name not in self.row_free}, given)
+        for name in given.keys() & self.axes.keys() & self.row_free:  # one row may stand for all
+            known = {**sizes, "B": 1} if tuple(given[name].shape)[:1] == (1,) else sizes
+            check_axes({name: self.axes[name]}, given, known)
+        for name in given.keys() & self.axes.keys():
+            if name.endswith("mask"):
+                masks.check_padding_mask(name, given[name])
         for name, letters in self.score_masks.items():
             if name in given:
                 masks.check_attention_mask(name, given[name], letters, {**sizes, "H": self.num_heads})
@@ -50,7 +75,9 @@ class Composite(keras.layers.Layer):
     def adopt(self, name, child):
         """Returns `child`, a layer given for the slot `name`, after checking its dtype policy."""
         if not isinstance(child, keras.layers.Layer):
-            raise ValueError(f"`{name}` must be a Keras layer. Received: {name}={child!r}.")
+            raise ValueError(f"`{name}` must be a Keras layer. Received: {name}={short_repr(child)}.")
+        if isinstance(child, keras.Model):
+            return child  # its own policy, which Keras does not save, computes nothing
         if (child.compute_dtype, child.variable_dtype) != (self.compute_dtype, self.variable_dtype):
             raise ValueError(
                 f"`{name}` must have the dtype policy of the layer that holds it, {self.dtype_policy.name!r}: "
@@ -58,11 +85,22 @@ class Composite(keras.layers.Layer):
             )
         return child
 
-    def build_child(self, child, *shapes):
-        """Builds `child` unless it is built: loading builds children first. What is frozen stays frozen."""
+    def build_child(self, child, *shapes, by_call=build_by_call):
+        """Builds `child` unless it is built: loading builds children first. What is frozen stays frozen.
+
+        Args:
+            child: The layer.
+            shapes: Of its tensors.
+            by_call: Function of child and shapes that calls a child which has no `build` of its own.
+        """
         if not child.built:
             self._restore_quantization(child)
-            child.build(*shapes)
+            if isinstance(child, keras.Sequential):  # it would keep the sizes of its first batch
+                shapes = [(*(None for _ in shape[:-1]), shape[-1]) for shape in shapes]
+            if child.__class__.build is keras.layers.Layer.build:
+                by_call(child, *shapes)
+            else:
+                child.build(*shapes)
         if not self.trainable:
             child.trainable = False
 
@@ -79,8 +117,12 @@ class Composite(keras.layers.Layer):
         return policy[name] if isinstance(policy, DTypePolicyMap) else policy
 
     def get_config(self):
+        return self.config_by(serialize)
+
+    def config_by(self, function):
+        """Returns the config, each constructor argument as `function` gives it."""
         arguments = constructor_arguments(self.__class__)
-        config = {**super().get_config(), **{name: serialize(getattr(self, name)) for name in arguments}}
+        config = {**super().get_config(), **{name: function(getattr(self, name)) for name in arguments}}
         quantized = {
             name: child.dtype_policy
             for name, child in attributes(self).items()
@@ -101,8 +143,10 @@ class Composite(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config):
+        """Makes the layer; parts follow the config's `dtype` where they were saved with another one."""
         config = dict(config)
         quantization = config.pop("quantization", {})
+        config = with_policy(config, keras.dtype_policies.get(config.get("dtype")))
         layer = cls(**{name: deserialize(value) for name, value in config.items()})
         layer._quantization = quantization
         return layer
@@ -132,11 +176,6 @@ def deserialize(value):
     return keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
 
 
-def clone(layer, name):
-    """Returns a new, unbuilt layer of the same config under another name."""
-    return layer.__class__.from_config({**layer.get_config(), "name": name})
-
-
 def attributes(layer):
     """Returns the layer's attributes by name; under PyTorch its parts are kept as modules."""
     return {**vars(layer), **vars(layer).get("_modules", {})}
@@ -151,8 +190,3 @@ def constructor_arguments(cls):
     """Returns the names of the arguments that the class itself declares, without `**kwargs`."""
     parameters = inspect.signature(cls).parameters.values()
     return [parameter.name for parameter in parameters if parameter.kind != parameter.VAR_KEYWORD]
-
-
-def is_array(value):
-    """Whether an argument of a call is a tensor or array, symbolic or not."""
-    return isinstance(value, (np.ndarray, keras.KerasTensor)) or keras.ops.is_tensor(value)

@@ -4,7 +4,7 @@ import numbers
 
 import keras
 
-from keras_attn.checks import check_slot
+from keras_attn.checks import check_slot, short_repr
 from keras_attn.norms import Norm
 from keras_attn.slots import Slot, register
 
@@ -32,7 +32,7 @@ class DotProduct(Slot):
 
     def __init__(self, norm=None, softcap=None, sinks=None):
         if softcap is not None and not (isinstance(softcap, numbers.Real) and softcap > 0):
-            raise ValueError(f"`softcap` must be a positive number or None. Received: softcap={softcap!r}.")
+            raise ValueError(f"`softcap` must be a positive number or None. Received: softcap={short_repr(softcap)}.")
         self.norm = check_slot("norm", norm, Norm)
         self.softcap = softcap
         self.sinks = None if sinks is None else keras.initializers.get(sinks)

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_attn import kernels
 from keras_attn.checks import check_last_axis, check_positive, check_rate, check_slot
+from keras_attn.cloning import copied
 from keras_attn.composite import Composite
 from keras_attn.dot_product import DotProduct
 
@@ -51,7 +52,7 @@ class MultiHead(Composite):
         return keras.layers.Dense(
             size,
             use_bias=self.use_bias,
-            kernel_initializer=self.kernel_initializer.clone(),
+            kernel_initializer=copied(self.kernel_initializer),
             dtype=self.policy_of(name),
             name=name,
         )
@@ -65,7 +66,7 @@ class MultiHead(Composite):
             self.build_child(self.query_norm, (None, self.num_heads, None, head_size))
             self.build_child(self.key_norm, (None, self.num_kv_heads or self.num_heads, None, head_size))
         if self.score.sinks is not None:
-            initializer = self.score.sinks.clone()
+            initializer = copied(self.score.sinks)
             self.sinks = self.add_weight(name="sinks", shape=(self.num_heads,), initializer=initializer, autocast=False)
 
     def _normed(self, heads, norm):
@@ -106,10 +107,16 @@ class MultiHead(Composite):
         return outputs, keras.KerasTensor((batch, self.num_heads, length, source_length), self.compute_dtype)
 
 
-def split_heads(tensor, head_size):
-    """`[B, T, H * K]` -> `[B, H, T, K]`."""
-    batch, length, width = ops.shape(tensor)
-    return ops.transpose(ops.reshape(tensor, (batch, length, width // head_size, head_size)), (0, 2, 1, 3))
+def split_heads(tensor, head_size, inputs):
+    """`[B, T, H * K]` -> `[B, H, T, K]`.
+
+    The sizes B and T are read from `inputs` `[B, T, D]`, of which `tensor` is the projection:
+    the converter to ONNX merges two reshapes in a row (that of `Dense` and this one) and then
+    takes the shape of what lies between them wrongly.
+    """
+    batch, length, _ = ops.shape(inputs)
+    num_heads = tensor.shape[-1] // head_size
+    return ops.transpose(ops.reshape(tensor, (batch, length, num_heads, head_size)), (0, 2, 1, 3))
 
 
 def merge_heads(tensor):

@@ -3,7 +3,7 @@
 from keras import ops
 
 from keras_attn import masks
-from keras_attn.checks import check_axes, check_last_axis, check_together
+from keras_attn.checks import as_array, check_axes, check_last_axis, check_together
 from keras_attn.heads import MultiHead, split_heads
 from keras_attn.slots import register
 
@@ -123,6 +123,7 @@ class EncoderDecoderAttention(MultiHead):
             ValueError: If the layer is not built or the shapes do not fit.
         """
         self._built_sizes()
+        memory, memory_mask = as_array("memory", memory), as_array("memory_mask", memory_mask)
         check_axes(self.axes, {"memory": memory, "memory_mask": memory_mask})
         key, value = self._memory_heads(masks.hide(ops.cast(memory, self.compute_dtype), memory_mask))
         shared = {"key": key, "value": value}
@@ -142,7 +143,7 @@ class EncoderDecoderAttention(MultiHead):
         Returns:
             The output `[B W, D]` (or that and the scores) and the state.
         """
-        size = self.out_projection.units
+        query, size = as_array("query", query), self.out_projection.units
         check_axes({"query": "BD"}, {"query": query}, {"D": size})
         key, value, mask = (state["shared"].get(name) for name in ("key", "value", "mask"))
         num_rows, source_length = ops.shape(key)[0], ops.shape(key)[2]
@@ -158,13 +159,13 @@ class EncoderDecoderAttention(MultiHead):
     def _query_heads(self, query):
         """`[B, T, D]` -> `[B, H, T, K]`."""
         head_size, _, _ = self._sizes("query", query.shape)
-        return self._normed(split_heads(self.query_projection(query), head_size), self.query_norm)
+        return self._normed(split_heads(self.query_projection(query), head_size, query), self.query_norm)
 
     def _memory_heads(self, memory):
         """`[B, S, M]` -> keys and values `[B, H_kv, S, K]`."""
         projected = self.memory_projection(memory)  # [B, S, 2 H_kv K]
         head_size, _, _ = self._sizes("query", (None, self.out_projection.units))
-        key, value = (split_heads(part, head_size) for part in ops.split(projected, 2, axis=-1))
+        key, value = (split_heads(part, head_size, memory) for part in ops.split(projected, 2, axis=-1))
         return self._normed(key, self.key_norm), value
 
     def compute_output_shape(self, query_shape, memory_shape):

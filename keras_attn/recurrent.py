@@ -11,12 +11,14 @@ from keras_attn.cells import (
     first_state,
     fixed_dropout,
     last_state,
+    recurrent_initializer,
     single_cells,
 )
-from keras_attn.checks import check_axes, check_last_axis, check_positive, check_rate
+from keras_attn.checks import as_array, check_axes, check_last_axis, check_positive, check_rate, short_repr
 from keras_attn.composite import Composite
 from keras_attn.kernels.backend import scan
 from keras_attn.scores import AdditiveScore
+from keras_attn.slot_layers import check_call
 from keras_attn.slots import register
 
 
@@ -69,11 +71,15 @@ class RNNAttention(Composite):
         super().__init__(**kwargs)
         check_rate("dropout", dropout)
         self.cell = self.adopt("cell", check_cell(cell))
+        check_call("cell", cell, "inputs", "states")
         for each in single_cells(cell):
             self.adopt("cell", each)
         if not callable(getattr(score, "keys", None)):
-            raise ValueError(f"`score` must be a layer with a `keys(memory)`, as `Score`. Received: score={score!r}.")
+            raise ValueError(
+                f"`score` must be a layer with a `keys(memory)`, as `Score`. Received: score={short_repr(score)}."
+            )
         self.score = self.adopt("score", score)
+        check_call("score", score, "query", "keys")
         self.dropout = dropout
         self.noise = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="noise")
 
@@ -82,8 +88,8 @@ class RNNAttention(Composite):
         check_last_axis("memory", memory_shape)
         self.input_size = inputs_shape[-1]
         query_shape = (None, tree.flatten(single_cells(self.cell)[-1].state_size)[0])
-        self.build_child(self.cell, (None, inputs_shape[-1] + memory_shape[-1]))
-        self.build_child(self.score, query_shape, memory_shape)
+        self.build_child(self.cell, (None, inputs_shape[-1] + memory_shape[-1]), by_call=call_cell)
+        self.build_child(self.score, query_shape, memory_shape, by_call=call_score)
 
     def call(
         self,
@@ -100,7 +106,7 @@ class RNNAttention(Composite):
         blank = self._blank(inputs, memory)
         steps = {"x": masks.hide(inputs, inputs_mask)}
         if inputs_mask is not None:
-            steps["mask"] = masks.as_boolean("inputs_mask", inputs_mask)[..., None]
+            steps["mask"] = ops.expand_dims(masks.as_boolean("inputs_mask", inputs_mask), -1)
         if training and self.dropout:
             steps["noise"] = self.noise(ones_joined(inputs, memory), training=True)  # [B, T, D + M]
 
@@ -115,7 +121,7 @@ class RNNAttention(Composite):
             return (new_state, outputs), {name: results[name] for name in like}
 
         like = blank if return_attention_scores else {"outputs": blank["outputs"]}
-        with fixed_dropout(self.cell, ones_joined(inputs[:, :1], memory)[:, 0], state):
+        with fixed_dropout(self.cell, ones_joined(inputs, memory, 1)[:, 0], state):
             _, results = scan(step, (state, blank["outputs"]), swap_time(steps), like)
         results = swap_time(results)
         return (results["outputs"], results["scores"]) if return_attention_scores else results["outputs"]
@@ -132,6 +138,7 @@ class RNNAttention(Composite):
         """
         if not self.built:
             raise ValueError(f"`{self.name}` must be built before `init_state`: call it, or its model, once.")
+        memory, memory_mask = as_array("memory", memory), as_array("memory_mask", memory_mask)
         memory = ops.cast(memory, self.compute_dtype)
         if memory_mask is None:
             memory_mask = ops.ones(ops.shape(memory)[:2], "bool")
@@ -151,7 +158,7 @@ class RNNAttention(Composite):
         Returns:
             The output `[B, units + M]` (or that and the scores) and the new state.
         """
-        sizes = {"D": self.input_size}
+        inputs, sizes = as_array("inputs", inputs), {"D": self.input_size}
         check_axes({"inputs": "BD", "memory": "BSM"}, {"inputs": inputs, "memory": state["memory"]}, sizes)
         inputs = ops.cast(inputs, self.compute_dtype)
         outputs, scores, cell_state = self._advance(inputs, state["cell"], state)
@@ -211,7 +218,7 @@ class AdditiveRNNAttention(RNNAttention):
 
     Args:
         units: Size of the decoder's state.
-        attention_units: Size U of the score's space; `units` by default.
+        attention_units: Size U of the default score's space; `units` by default.
         cell: A cell in place of `GRUCell(units)`.
         score: A score in place of `AdditiveScore(attention_units)`.
         dropout: Rate at which the joined cell input `[x_i ; c_i]` is dropped in training.
@@ -235,9 +242,14 @@ class AdditiveRNNAttention(RNNAttention):
         check_positive("attention_units", units if attention_units is None else attention_units)
         policy = keras.dtype_policies.get(kwargs.get("dtype"))
         if cell is None:
-            cell = keras.layers.GRUCell(units, dtype=policy)
+            cell = keras.layers.GRUCell(units, recurrent_initializer=recurrent_initializer(policy), dtype=policy)
         if score is None:
             score = AdditiveScore(attention_units or units, dtype=policy)
+        elif attention_units not in (None, getattr(score, "units", None)):
+            raise ValueError(
+                "`attention_units` is the size of the default score and must be None where a `score` is given. "
+                f"Received: attention_units={attention_units}, score={short_repr(score)}."
+            )
         super().__init__(cell, score, dropout, **kwargs)
         if cell_output_size(cell) != units:
             raise ValueError(
@@ -247,10 +259,23 @@ class AdditiveRNNAttention(RNNAttention):
         self.attention_units = attention_units
 
 
-def ones_joined(inputs, memory):
-    """Returns ones shaped as the cell's joined inputs of all steps, `[B, T, D + M]`."""
+def call_cell(cell, inputs_shape):
+    """Builds a cell without a `build` of its own by a symbolic call."""
+    inputs = keras.KerasTensor(inputs_shape, cell.compute_dtype)
+    sizes = cell.state_size if tree.is_nested(cell.state_size) else [cell.state_size]
+    cell(inputs, tree.map_structure(lambda size: keras.KerasTensor((None, size), cell.compute_dtype), sizes))
+
+
+def call_score(score, query_shape, memory_shape):
+    """Builds a score without a `build` of its own by a symbolic call of its keys and of itself."""
+    query, memory = (keras.KerasTensor(shape, score.compute_dtype) for shape in (query_shape, memory_shape))
+    score(query, score.keys(memory))
+
+
+def ones_joined(inputs, memory, num_steps=None):
+    """Returns ones shaped as the cell's joined inputs of all steps, or of some, `[B, T, D + M]`."""
     batch, length, size = ops.shape(inputs)
-    return ops.ones((batch, length, size + memory.shape[-1]), inputs.dtype)
+    return ops.ones((batch, num_steps or length, size + memory.shape[-1]), inputs.dtype)
 
 
 def swap_time(tensors):

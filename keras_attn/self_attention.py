@@ -1,12 +1,11 @@
 """Multi-head attention of a sequence to itself, whole or step by step."""
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_attn import masks
 from keras_attn.cache import fill, in_use, new_cache, positions, read, write
-from keras_attn.checks import check_axes, check_slot
+from keras_attn.checks import as_array, check_axes, check_slot, integers, short_repr
 from keras_attn.heads import MultiHead, split_heads
 from keras_attn.kernels.backend import is_concrete
 from keras_attn.positions import HeadPosition, row_positions
@@ -39,7 +38,7 @@ class MultiHeadSelfAttention(MultiHead):
         mask, inputs_mask: Padding `[B, T]`, filled in by Keras; `mask` wins.
         attention_mask: Boolean, broadcasts to `[B, H, T, T]`; `[B, T, T]` gets its head axis.
         segment_ids: Integers `[B, T]`: positions see their own segment only, 0 is padding.
-        positions: Integers `[B, T]` for `position`; 0 ... T-1 by default.
+        positions: Integers `[B, T]`, or `[T]` for all rows alike, for `position`; 0 ... T-1 by default.
         return_attention_scores: Whether to return the scores too.
 
     Returns:
@@ -83,7 +82,7 @@ class MultiHeadSelfAttention(MultiHead):
         super().__init__(
             num_heads, head_size, num_kv_heads, score, dropout, use_bias, kernel_initializer, kernel, **kwargs
         )
-        self.mask = check_slot("mask", mask, masks.Pattern)
+        self.mask = masks.check_pattern("mask", mask)
         self.position = check_slot("position", position, HeadPosition)
         if isinstance(position, keras.layers.Layer):
             self.adopt("position", position)
@@ -133,9 +132,11 @@ class MultiHeadSelfAttention(MultiHead):
             ValueError: If the layer is not built, its mask shows the future, or there is no limit.
         """
         head_size, _, key_width = self._built_sizes()
-        check_hides_the_future(self.mask)
+        masks.check_hides_the_future(self.mask)
         if max_length is None and self.mask.reach is None:
-            raise ValueError(f"`max_length` must be given: `mask` may look back without end. Received: {self.mask!r}.")
+            raise ValueError(
+                f"`max_length` must be given: `mask` may look back without end. Received: {short_repr(self.mask)}."
+            )
         length = max_length if self.mask.reach is None else self.mask.reach
         if isinstance(max_length, int):
             length = min(max_length, length)
@@ -158,7 +159,7 @@ class MultiHeadSelfAttention(MultiHead):
         Raises:
             ValueError: For shapes that do not fit, or an index beyond the cache (where it can be read).
         """
-        index = self._checked_index(index, state)
+        inputs, index = as_array("inputs", inputs), self._checked_index(index, state)
         sizes = {"D": self.out_projection.units, "B": None if state["key"].shape[0] == 1 else state["key"].shape[0]}
         arguments = {"inputs": inputs} if index.shape[0] == 1 else {"inputs": inputs, "index": index}
         sizes = {letter: size for letter, size in sizes.items() if size is not None}
@@ -168,7 +169,8 @@ class MultiHeadSelfAttention(MultiHead):
         state = write(of_rows(state, query), key, value, index)
         written = in_use(state) if self.mask.reach is None else state
         held = positions(written, index)  # [B or 1, L]
-        visible = self.mask(here[:, None, None], held[:, None, None]) & (held >= 0)[:, None, None]
+        places = held[:, None, None]
+        visible = self.mask(here[:, None, None], places) & (places >= 0)
         key, value = read(written, self.compute_dtype)
         visible, bias = masks.Explicit(visible), self._bias(here, held)
         outputs = self._attend(query, key, value, visible, return_attention_scores, False, bias)
@@ -188,15 +190,16 @@ class MultiHeadSelfAttention(MultiHead):
             `[B, T, D]` and the state.
         """
         self._built_sizes()
-        check_axes({"inputs": "BTD", "lengths": "B"}, {"inputs": inputs, "lengths": ops.convert_to_tensor(lengths)})
-        check_hides_the_future(self.mask)
+        inputs, lengths = as_array("inputs", inputs), integers("lengths", lengths)
+        check_axes({"inputs": "BTD", "lengths": "B"}, {"inputs": inputs, "lengths": lengths})
+        masks.check_hides_the_future(self.mask)
         if self.mask.reach is None and isinstance(max_length, int) and (inputs.shape[1] or 0) > max_length:
             raise ValueError(
                 f"`inputs` may have at most max_length={max_length} positions. "
                 f"Received: inputs.shape={tuple(inputs.shape)}."
             )
-        inputs, lengths = ops.cast(inputs, self.compute_dtype), ops.cast(lengths, "int32")
-        padding = ops.arange(ops.shape(inputs)[1])[None] < lengths[:, None]
+        inputs = ops.cast(inputs, self.compute_dtype)
+        padding = ops.arange(ops.shape(inputs)[1], dtype="int32")[None] < lengths[:, None]
         query, key, value = self._heads(masks.hide(inputs, padding), row_positions(inputs, None))
         visible = masks.combine(self.mask, masks.padding(padding, padding))
         outputs = self._attend(query, key, value, visible, False, False, self._bias(None, None))
@@ -207,7 +210,7 @@ class MultiHeadSelfAttention(MultiHead):
         head_size, query_width, key_width = self._sizes("inputs", inputs.shape)
         projected = self.in_projection(inputs)  # [B, T, (H + 2 H_kv) K]
         parts = ops.split(projected, [query_width, query_width + key_width], axis=-1)
-        query, key, value = (split_heads(part, head_size) for part in parts)
+        query, key, value = (split_heads(part, head_size, inputs) for part in parts)
         query, key = self._normed(query, self.query_norm), self._normed(key, self.key_norm)
         if self.position is None:
             return query, key, value
@@ -218,10 +221,7 @@ class MultiHeadSelfAttention(MultiHead):
 
     def _checked_index(self, index, state):
         """Returns `index` as int32 `[B or 1]`."""
-        index, length = ops.convert_to_tensor(index), state["key"].shape[2]
-        if keras.backend.is_float_dtype(keras.backend.standardize_dtype(index.dtype)):
-            raise ValueError(f"`index` must be an integer. Received: index.dtype={index.dtype}.")
-        index = ops.reshape(ops.cast(index, "int32"), (-1,))
+        index, length = ops.reshape(integers("index", index), (-1,)), state["key"].shape[2]
         window = self.mask.reach is not None and length is not None and length >= self.mask.reach
         if is_concrete(index) and 0 not in index.shape:
             lowest, highest = int(ops.min(index)), int(ops.max(index))
@@ -237,14 +237,6 @@ class MultiHeadSelfAttention(MultiHead):
 
     def compute_output_spec(self, inputs, *args, return_attention_scores=False, **kwargs):
         return self._output_spec(inputs, inputs.shape[1], return_attention_scores)
-
-
-def check_hides_the_future(mask):
-    """Raises a `ValueError` unless the pattern hides later keys from every query: steps cannot look ahead."""
-    index = np.arange(64)
-    sees = mask is None or np.any(np.asarray(mask(index[:, None], index)) & (index > index[:, None]))
-    if sees:
-        raise ValueError(f"`mask` must hide the future to decode step by step, as `Causal()` does. Received: {mask!r}.")
 
 
 def of_rows(state, heads):

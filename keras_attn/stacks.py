@@ -5,9 +5,10 @@ from keras import ops
 
 from keras_attn import masks
 from keras_attn.blocks import DecoderBlock, EncoderBlock
-from keras_attn.checks import check_positive
-from keras_attn.composite import Composite, clone
-from keras_attn.slots import register
+from keras_attn.checks import as_array, check_positive, short_repr
+from keras_attn.cloning import clone, comparable
+from keras_attn.composite import Composite
+from keras_attn.slots import alike, register
 from keras_attn.sublayers import Block, with_scores
 
 
@@ -32,10 +33,11 @@ class _Stack(Composite):
         for item in given:
             if not isinstance(item, self.block_class):
                 raise ValueError(
-                    f"`block` must be a {self.block_class.__name__} or a list of them. Received: block={item!r}."
+                    f"`block` must be a {self.block_class.__name__} or a list of them. "
+                    f"Received: block={short_repr(item)}."
                 )
             if self.adopt("block", item).built:
-                raise ValueError(f"`block` must not be built: a stack clones it. Received: {item!r}.")
+                raise ValueError(f"`block` must not be built: a stack clones it. Received: {short_repr(item)}.")
         if len({item.num_heads for item in given}) > 1:
             raise ValueError(f"All of `block` must have equal `num_heads`. Received: {[i.num_heads for i in given]}.")
         if isinstance(block, self.block_class):
@@ -49,10 +51,12 @@ class _Stack(Composite):
     @property
     def block(self):
         """The block all layers are alike to, or the list of them where they differ."""
-        configs = [{**block.get_config(), "name": None} for block in self.blocks]
-        return self.blocks[0] if all(config == configs[0] for config in configs) else list(self.blocks)
+        configs = [{**comparable(block), "name": None} for block in self.blocks]
+        return self.blocks[0] if all(alike(config, configs[0]) for config in configs) else list(self.blocks)
 
     def check_arguments(self, arguments):
+        for block in self.blocks[1:]:
+            block.check_slots(arguments)
         return self.blocks[0].check_arguments(arguments)
 
     def _build_around(self, *shapes):
@@ -90,13 +94,13 @@ class _Stack(Composite):
         Returns:
             The output `[B, D]` (or that and the scores) and the new state.
         """
-        x, states, scores = inputs, [], []
+        x, states, scores = as_array("inputs", inputs), [], []
         for block, block_state in zip(self.blocks, state, strict=True):
             outputs, block_state = block.step(x, block_state, index, return_attention_scores)
             x, block_scores = with_scores(outputs)
             states.append(block_state)
             scores.append(block_scores)
-        x = x if self.final_norm is None else self.final_norm(x)
+        x = x if self.final_norm is None else self.final_norm(x[:, None])[:, 0]  # the rank it was built with
         return ((x, ops.stack(scores, axis=1)) if return_attention_scores else x), tuple(states)
 
     def _output_spec(self, specs):
@@ -136,6 +140,8 @@ class Encoder(_Stack):
         Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762, section 3.1.
     """
 
+    axes = EncoderBlock.axes
+    score_masks = EncoderBlock.score_masks
     block_class = EncoderBlock
 
     def build(self, inputs_shape):
@@ -169,7 +175,7 @@ class Encoder(_Stack):
 
     def prefill(self, inputs, lengths, max_length, cache=None):
         """The call for the first positions, and the state after; as `MultiHeadSelfAttention.prefill`."""
-        x, states = inputs, []
+        x, states = as_array("inputs", inputs), []
         for block in self.blocks:
             x, state = block.prefill(x, lengths, max_length, cache)
             states.append(state)
@@ -211,6 +217,8 @@ class Decoder(_Stack):
         Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762, section 3.1.
     """
 
+    axes = DecoderBlock.axes
+    score_masks = DecoderBlock.score_masks
     block_class = DecoderBlock
 
     def build(self, inputs_shape, memory_shape):

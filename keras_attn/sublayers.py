@@ -1,14 +1,18 @@
 """What the blocks share: their slots, and the wiring of sublayers into the residual stream."""
 
 import keras
+from keras import ops
 
 from keras_attn import masks
-from keras_attn.checks import check_positive, check_rate, check_slot
-from keras_attn.composite import Composite, serialize
+from keras_attn.checks import check_positive, check_rate, check_slot, short_repr
+from keras_attn.cloning import comparable
+from keras_attn.composite import Composite
 from keras_attn.feed_forward import FeedForward
 from keras_attn.positions import HeadPosition
 from keras_attn.residual import PostNorm, Residual
 from keras_attn.self_attention import MultiHeadSelfAttention
+from keras_attn.slot_layers import accepted, call_slot, check_call, check_returns
+from keras_attn.slots import alike
 
 
 class Block(Composite):
@@ -25,16 +29,20 @@ class Block(Composite):
         self.num_heads = num_heads
         self.hidden_size = hidden_size
         self.dropout = dropout
-        check_slot("mask", mask, masks.Pattern)
+        masks.check_pattern("mask", mask)
         check_slot("position", position, HeadPosition)
         self.residual = check_slot("residual", residual, Residual) or PostNorm()
         if attention is None:
             attention = MultiHeadSelfAttention(num_heads, mask=mask, position=position, dtype=policy, name="attention")
         self.attention = self.adopt("attention", attention)
+        check_call("attention", attention, "inputs")
+        if accepted(attention)("mask"):
+            attention.supports_masking = True  # else Keras warns, at every mask, that it is not passed on
         self._check_attention(num_heads=num_heads, mask=mask, position=position)
         if feed_forward is None:
             feed_forward = FeedForward(hidden_size, dtype=policy, name="feed_forward")
         self.feed_forward = self.adopt("feed_forward", feed_forward)
+        check_call("feed_forward", feed_forward, "inputs")
         self.norms = [self.residual.norm.make(f"norm_{i}", policy) for i in range(self.num_sublayers)]
         self.dropouts = [
             keras.layers.Dropout(dropout, dtype=policy, name=f"dropout_{i}") for i in range(self.num_sublayers)
@@ -53,14 +61,22 @@ class Block(Composite):
     def _check_attention(self, **given):
         """Heads, mask or position beside an attention that has others would be silently ignored."""
         if not isinstance(self.attention, MultiHeadSelfAttention):
-            return
+            given.pop("num_heads")  # which such a layer need not have
         for name, value in given.items():
-            own = getattr(self.attention, name)
-            if value is not None and serialize(value) != serialize(own):
+            own = getattr(self.attention, name, None)
+            if value is not None and not alike(comparable(value), comparable(own)):
                 raise ValueError(
                     f"`{name}` must be the `{name}` of the `attention` it is given with. "
-                    f"Received: {name}={value!r}, attention.{name}={own!r}."
+                    f"Received: {name}={short_repr(value)}, attention.{name}={short_repr(own)}."
                 )
+
+    def check_arguments(self, arguments):
+        self.check_slots(arguments)
+        return super().check_arguments(arguments)
+
+    def check_slots(self, arguments):
+        """Raises a `ValueError` for arguments of a call that the layers in the slots do not take."""
+        raise NotImplementedError(f"`{self.__class__.__name__}` must define `check_slots(arguments)`.")
 
     def _wire(self, x, *sublayers, training=None):
         """Wires the sublayers, functions of the stream, into the stream `x` one after the other."""
@@ -68,23 +84,19 @@ class Block(Composite):
             x = self.residual(x, lambda y: dropout(function(y), training=training), norm)  # noqa: B023 - called at once
         return x
 
+    def _wire_one(self, x, *sublayers):
+        """As `_wire` for one position `[B, D]`, as a stream `[B, 1, D]`: norms take the rank they were built with."""
+        return self._wire(ops.cast(x, self.compute_dtype)[:, None], *sublayers, training=False)[:, 0]
+
     def _feed(self, x, training=None):
         """The feed-forward sublayer of a stream `[B, T, D]`."""
-        return self.feed_forward(x, training=training)
-
-    def _feed_one(self, x):
-        """The feed-forward sublayer of one position, `[B, D]`."""
-        return self.feed_forward(x[:, None], training=False)[:, 0]
+        return call_slot("feed_forward", self.feed_forward, [x], {"training": training})
 
     def _build_around(self, inputs_shape):
         self.build_child(self.attention, inputs_shape)
         self.build_child(self.feed_forward, inputs_shape)
-        output_shape = self.feed_forward.compute_output_shape(inputs_shape)
-        if output_shape[-1] != inputs_shape[-1]:
-            raise ValueError(
-                f"`feed_forward` must return the shape of its inputs, {tuple(inputs_shape)}. "
-                f"Received: {tuple(output_shape)}."
-            )
+        check_returns("attention", self.attention, inputs_shape)
+        check_returns("feed_forward", self.feed_forward, inputs_shape)
         for norm in self.norms:
             self.build_child(norm, inputs_shape)
 
@@ -105,13 +117,22 @@ class Aside:
         return y
 
 
+class AsideOne(Aside):
+    """The same for a function of one position: it takes and returns `[B, D]` of a stream `[B, 1, D]`."""
+
+    def __call__(self, x):
+        return super().__call__(x[:, 0])[:, None]
+
+
 def with_scores(outputs):
     """Returns (outputs, scores); None for the scores where an attention returned none."""
     return outputs if isinstance(outputs, tuple) else (outputs, None)
 
 
-def stepwise(name, layer):
-    """Returns a layer given for the slot `name` if it decodes step by step, else raises a `ValueError`."""
-    if not callable(getattr(layer, "step", None)):
-        raise ValueError(f"`{name}` must have `init_state` and `step` to decode step by step. Received: {layer!r}.")
+def stepwise(name, layer, *methods):
+    """Returns a layer given for the slot `name` if it has what decoding calls, else raises a `ValueError`."""
+    methods = methods or ("init_state", "step")
+    if not all(callable(getattr(layer, method, None)) for method in methods):
+        wanted = " and ".join(f"`{method}`" for method in methods)
+        raise ValueError(f"`{name}` must have {wanted} to decode step by step. Received: {short_repr(layer)}.")
     return layer

@@ -28,6 +28,19 @@ elif keras.config.backend() == "jax":
     jax.config.update("jax_enable_x64", True)  # the oracles are float64
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--floatx",
+        default="float32",
+        choices=["float16", "bfloat16", "float32", "float64"],
+        help="what `keras.config.floatx()` is while the tests run",
+    )
+
+
+def pytest_configure(config):
+    keras.config.set_floatx(config.getoption("--floatx"))
+
+
 @pytest.fixture(autouse=True)
 def seed():
     keras.utils.set_random_seed(7)

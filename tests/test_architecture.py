@@ -1,9 +1,11 @@
 """The house rules that a machine can check: floors, cycles, who may import TensorFlow, sizes."""
 
 import ast
+import inspect
 import pathlib
 import re
 
+import keras
 import pytest
 
 import keras_attn as ka
@@ -17,7 +19,10 @@ FLOORS = {
     "masks": 0,
     "kernels": 0,
     "config": 0,
+    "policies": 1,
+    "slot_layers": 1,
     "composite": 1,
+    "cloning": 1,
     "norms": 1,
     "cache": 1,
     "dot_product": 1,
@@ -29,6 +34,7 @@ FLOORS = {
     "self_attention": 2,
     "memory_attention": 2,
     "recurrent": 2,
+    "recurrent_encoder": 2,
     "residual": 3,
     "sublayers": 3,
     "blocks": 3,
@@ -112,6 +118,122 @@ def test_no_asserts_no_hasattr_no_private_keras(path):
     for node in ast.walk(ast.parse(text)):
         assert not isinstance(node, ast.Assert), f"line {node.lineno}"
     assert not re.search(r"\bhasattr\(|type\(self\) is|keras\.src", text)
+
+
+# What makes tensors in a dtype of Keras' choosing, which follows `keras.config.floatx()`: int64 or int16 for integers.
+MAKERS = {"arange", "array", "cumprod", "cumsum", "empty", "eye", "full", "identity", "linspace", "logspace"}
+MAKERS |= {"multi_hot", "one_hot", "ones", "tri", "vander", "zeros"}
+DRAWS = {"beta", "binomial", "categorical", "gamma", "normal", "randint", "truncated_normal", "uniform"}
+COUNTS = {"argmax", "argmin", "argsort", "bincount", "count_nonzero", "digitize", "nonzero", "searchsorted"}
+REDUCTIONS = {"mean", "prod", "sum"}
+PAIRS = {"add", "divide", "floor_divide", "maximum", "minimum", "mod", "multiply", "power", "subtract", "where"}
+BOOLEAN = {"all", "any", "equal", "greater", "greater_equal", "isfinite", "isinf", "isnan", "less", "less_equal"}
+BOOLEAN |= {"logical_and", "logical_not", "logical_or", "logical_xor", "not_equal"}
+
+
+def keras_calls(tree):
+    """The calls of `ops.name(...)` and `keras.random.name(...)` in a tree: the node, its module and its name."""
+    modules = {"ops": "ops", "keras.ops": "ops", "keras.random": "random"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            module = ast.unparse(node.func.value)
+            if module in modules:
+                yield node, modules[module], node.func.attr
+
+
+def has_dtype(call, function):
+    """Whether a call of a function of Keras names the dtype of what it makes."""
+    names = list(inspect.signature(function).parameters)
+    return "dtype" in [keyword.arg for keyword in call.keywords] or len(call.args) > names.index("dtype")
+
+
+def is_integer(node):
+    """Whether an expression is plainly one of integers or booleans."""
+    if isinstance(node, ast.Compare):
+        return True
+    if not isinstance(node, ast.Call) or not ast.unparse(node.func).removeprefix("keras.").startswith("ops."):
+        return False
+    name = node.func.attr
+    dtype = node.args[1] if name == "cast" and len(node.args) == 2 else None
+    return name in BOOLEAN or (isinstance(dtype, ast.Constant) and dtype.value in ("bool", "int32"))
+
+
+def is_number(node):
+    """Whether an expression is plainly a number of Python, or may be one where a shape is static."""
+    if isinstance(node, ast.BinOp):
+        return is_number(node.left) and is_number(node.right)
+    if isinstance(node, ast.UnaryOp):
+        return is_number(node.operand)
+    return isinstance(node, ast.Constant) or ast.unparse(node).removeprefix("keras.").startswith("ops.shape(")
+
+
+def without_dtype(text):
+    """The lines of a source in which Keras would choose a dtype by itself, and the calls there."""
+    tree = ast.parse(text)
+    cast = {  # what is cast at once may have any dtype before
+        node.args[0] for node, module, name in keras_calls(tree) if (module, name) == ("ops", "cast") and node.args
+    }
+    for node, module, name in keras_calls(tree):
+        if module == "random":
+            wrong = name in DRAWS and not has_dtype(node, getattr(keras.random, name))
+        elif name in MAKERS:
+            wrong = not has_dtype(node, getattr(keras.ops, name))
+        elif name == "convert_to_tensor":  # of a tensor or array it keeps the dtype
+            lists = (ast.List, ast.Tuple, ast.ListComp)
+            wrong = isinstance(node.args[0], lists) or is_number(node.args[0])
+            wrong = wrong and not has_dtype(node, keras.ops.convert_to_tensor)
+        elif name in PAIRS:  # of numbers alone makes a tensor
+            wrong = bool(node.args[-2:]) and all(map(is_number, node.args[-2:]))
+        else:
+            wrong = name in COUNTS or (name in REDUCTIONS and is_integer(node.args[0]))
+            wrong = wrong and node not in cast
+        if wrong:
+            yield node.lineno, ast.unparse(node)
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_no_dtype_is_left_to_floatx(path):
+    assert not list(without_dtype(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ops.arange(3)",
+        "keras.ops.zeros((2, 3))",
+        "ops.full((2,), 1)",
+        "ops.cumsum(ids, axis=1)",
+        "ops.sum(ops.equal(ids, 0))",
+        "ops.sum(ops.cast(ids, 'int32'), axis=-1)",
+        "ops.mean(ids > 0)",
+        "ops.argmax(logits)",
+        "ops.convert_to_tensor([1, 2])",
+        "ops.where(mask, 1.0, 0.0)",
+        "ops.maximum(ops.shape(x)[1] - 1, 0)",
+        "keras.random.uniform((3,))",
+    ],
+)
+def test_dtypes_left_to_floatx_are_found(line):
+    assert list(without_dtype(line)) == [(1, line)]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ops.arange(3, dtype='int32')",
+        "ops.zeros((2, 3), 'int32')",
+        "ops.zeros_like(x)",
+        "ops.cast(ops.sum(ids > 0), 'int32')",
+        "ops.cast(ops.argmax(logits), 'int32')",
+        "ops.sum(weights, axis=-1)",
+        "ops.convert_to_tensor(x)",
+        "ops.where(mask, x, 0)",
+        "ops.minimum(index, ops.shape(x)[1] - 1)",
+        "np.arange(3)",
+    ],
+)
+def test_dtypes_that_are_told_pass(line):
+    assert not list(without_dtype(line))
 
 
 def test_public_names_are_there():

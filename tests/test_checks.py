@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_attn import FeedForward, checks
+from keras_attn import Alibi, Causal, FeedForward, MultiHeadSelfAttention, checks
 from keras_attn.composite import Composite
 
 
@@ -44,6 +44,25 @@ def test_counts_are_integers_of_any_kind_but_no_booleans():
             checks.check_positive("count", value)
 
 
+@pytest.mark.parametrize("value", [[3, 40000], np.array([3, 40000]), np.array([3, 40000], "uint32")])
+def test_integers_of_any_kind_are_int32(value):
+    found = checks.integers("lengths", value)
+    assert keras.backend.standardize_dtype(found.dtype) == "int32"
+    assert keras.ops.convert_to_numpy(found).tolist() == [3, 40000]
+
+
+def test_fractions_are_no_integers():
+    with pytest.raises(ValueError, match=r"`lengths` must be integers. Received: lengths.dtype=float64"):
+        checks.integers("lengths", [1.0, 2.0])
+    with pytest.raises(ValueError, match=r"`index` must be an integer. Received: index.dtype=float32"):
+        checks.integers("index", keras.ops.ones((), "float32"))
+    x, ids = np.ones((2, 3, 4), "float32"), np.ones((2, 3), "float32")
+    layer = MultiHeadSelfAttention(2, mask=Causal(), position=Alibi())
+    for name in ("positions", "segment_ids"):
+        with pytest.raises(ValueError, match=rf"`{name}` must be integers. Received: {name}.dtype=float32"):
+            layer(x, **{name: ids})
+
+
 def test_a_composite_child_must_be_a_layer_of_the_same_policy():
     layer = Composite(dtype="mixed_float16")
     assert layer.adopt("child", keras.layers.Dense(3, dtype="mixed_float16")).units == 3
@@ -56,3 +75,17 @@ def test_a_composite_child_must_be_a_layer_of_the_same_policy():
 def test_unknown_arguments_of_a_call_are_a_type_error():
     with pytest.raises(TypeError, match="colour"):
         FeedForward(5)(np.zeros((2, 3, 4)), colour="blue")
+
+
+def test_symbolic_sizes_are_free_sizes():
+    """JAX has them while it exports a model; a comparison or `int` of one raises."""
+
+    class Symbolic:
+        def __int__(self):
+            raise TypeError("inconclusive")
+
+    class Traced:
+        shape = (Symbolic(), 3, np.int64(5), None)
+
+    assert checks.static_shape(Traced()) == (None, 3, 5, None)
+    assert checks.check_axes({"x": "BTDS"}, {"x": Traced()}, {"B": 2}) == {"B": 2, "T": 3, "D": 5}

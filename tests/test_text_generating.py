@@ -53,6 +53,20 @@ def test_short_texts_do_not_wait_for_long_ones():
     assert widths == [2, 10]
 
 
+def test_a_decoder_only_model_goes_on_from_prompts():
+    """It reads the start id and the pieces, and no end id, behind which nothing would follow."""
+    keras.utils.set_random_seed(4)
+    model = models.CausalTransformer(LETTERS.vocabulary_size, num_layers=1, size=8, num_heads=2, hidden_size=17)
+    model.set_weights([4 * weight for weight in model.get_weights()])
+    wanted = []
+    for each in TEXTS:
+        prompt = np.array([[1, *(4 + "abcdefg".index(letter) for letter in each)]])
+        tokens = model.generate(prompt, max_length=6).tokens
+        wanted.append(LETTERS.detokenize(tokens[:, 0]).numpy()[0].decode())
+    assert text.generate(model, TEXTS, LETTERS, LETTERS, 3, max_length=6) == wanted
+    assert len(set(wanted)) > 2
+
+
 @pytest.mark.parametrize(
     "change, message",
     [

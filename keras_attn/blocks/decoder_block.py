@@ -2,14 +2,18 @@
 
 import functools
 
+import keras
 from keras import ops
 
 from keras_attn import masks
-from keras_attn.checks import check_together
+from keras_attn.checks import as_array, check_together
 from keras_attn.memory_attention import EncoderDecoderAttention
 from keras_attn.residual import PostNorm
+from keras_attn.slot_layers import call_slot, check_call, check_given, check_returns
 from keras_attn.slots import register
-from keras_attn.sublayers import Aside, Block, stepwise, with_scores
+from keras_attn.sublayers import Aside, AsideOne, Block, stepwise, with_scores
+
+SIDES = (("inputs", ""), ("memory", "memory_"))
 
 
 @register
@@ -23,7 +27,8 @@ class DecoderBlock(Block):
         num_heads, hidden_size, dropout, position, residual, feed_forward, attention: As for
             `EncoderBlock`.
         mask: Static pattern of the self-attention.
-        memory_attention: A layer in place of `EncoderDecoderAttention(num_heads)`.
+        memory_attention: A layer `[B, T, D], [B, S, M] -> [B, T, D]` in place of
+            `EncoderDecoderAttention(num_heads)`.
 
     Call arguments:
         inputs: `[B, T, D]`.
@@ -83,6 +88,7 @@ class DecoderBlock(Block):
         if memory_attention is None:
             memory_attention = EncoderDecoderAttention(num_heads, dtype=self.dtype_policy, name="memory_attention")
         self.memory_attention = self.adopt("memory_attention", memory_attention)
+        check_call("memory_attention", memory_attention, "query", "memory")
         if isinstance(memory_attention, EncoderDecoderAttention) and memory_attention.num_heads != num_heads:
             raise ValueError(
                 "`num_heads` must be the `num_heads` of the `memory_attention` it is given with. "
@@ -96,6 +102,7 @@ class DecoderBlock(Block):
     def build(self, inputs_shape, memory_shape):
         self._build_around(inputs_shape)
         self.build_child(self.memory_attention, inputs_shape, memory_shape)
+        check_returns("memory_attention", self.memory_attention, inputs_shape, memory_shape)
 
     def call(
         self,
@@ -116,28 +123,17 @@ class DecoderBlock(Block):
         memory = masks.hide(memory, memory_mask)
 
         def attend(x):
-            return self.attention(
-                x,
-                mask=inputs_mask,
-                attention_mask=attention_mask,
-                segment_ids=segment_ids,
-                positions=positions,
-                training=training,
-            )
+            named = {"mask": inputs_mask, "attention_mask": attention_mask, "segment_ids": segment_ids}
+            named |= {"positions": positions, "training": training}
+            return call_slot("attention", self.attention, [x], named)
 
         def read(x):
-            outputs = self.memory_attention(
-                x,
-                memory,
-                query_mask=inputs_mask,
-                memory_mask=memory_mask,
-                attention_mask=memory_attention_mask,
-                query_segment_ids=None if memory_segment_ids is None else segment_ids,
-                memory_segment_ids=memory_segment_ids,
-                return_attention_scores=return_attention_scores,
-                training=training,
-            )
-            return with_scores(outputs)
+            named = {"query_mask": inputs_mask, "memory_mask": memory_mask, "attention_mask": memory_attention_mask}
+            named |= {"query_segment_ids": None if memory_segment_ids is None else segment_ids}
+            named |= {"memory_segment_ids": memory_segment_ids}
+            named |= {"return_attention_scores": return_attention_scores, "training": training}
+            optional = ("training", "query_mask")  # padded queries spoil nobody else
+            return with_scores(call_slot("memory_attention", self.memory_attention, [x, memory], named, optional))
 
         read = Aside(read)
         feed = functools.partial(self._feed, training=training)
@@ -155,6 +151,7 @@ class DecoderBlock(Block):
         Raises:
             ValueError: If the layer is not built, its mask shows the future, or there is no limit.
         """
+        memory = as_array("memory", memory)
         batch_size = ops.shape(memory)[0]
         return {
             "attention": stepwise("attention", self.attention).init_state(batch_size, max_length, cache),
@@ -180,8 +177,9 @@ class DecoderBlock(Block):
             )
             return with_scores(outputs)
 
-        attend, read = Aside(lambda x: self.attention.step(x, state["attention"], index)), Aside(step_memory)
-        y = self._wire(ops.cast(inputs, self.compute_dtype), attend, read, self._feed_one)
+        attend = AsideOne(lambda x: self.attention.step(x, state["attention"], index))
+        read = AsideOne(step_memory)
+        y = self._wire_one(as_array("inputs", inputs), attend, read, functools.partial(self._feed, training=False))
         state = {**state, "attention": attend.kept}
         return ((y, read.kept) if return_attention_scores else y), state
 
@@ -189,6 +187,17 @@ class DecoderBlock(Block):
         return tuple(inputs_shape)
 
     def compute_output_spec(self, inputs, memory, *args, return_attention_scores=False, **kwargs):
-        return self.memory_attention.compute_output_spec(
-            inputs, memory, return_attention_scores=return_attention_scores
-        )
+        outputs = keras.KerasTensor(inputs.shape, self.compute_dtype)
+        if not return_attention_scores:
+            return outputs
+        return outputs, self.memory_attention.compute_output_spec(inputs, memory, return_attention_scores=True)[1]
+
+    def check_slots(self, arguments):
+        """Raises a `ValueError` for arguments of a call that the layers in the slots do not take."""
+        get = arguments.get
+        padding = {side: masks.first_given(get(f"{side}_mask"), get(f"{end}segment_ids")) for side, end in SIDES}
+        named = {name: get(name) for name in ("attention_mask", "segment_ids", "positions")}
+        check_given("attention", self.attention, {"mask": padding["inputs"], **named})
+        named = {name: get(name) for name in ("memory_segment_ids", "return_attention_scores")}
+        named |= {"memory_mask": padding["memory"], "attention_mask": get("memory_attention_mask")}
+        check_given("memory_attention", self.memory_attention, named)

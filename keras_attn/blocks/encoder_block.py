@@ -2,13 +2,16 @@
 
 import functools
 
+import keras
 from keras import ops
 
 from keras_attn import masks
+from keras_attn.checks import as_array, check_axes, integers
 from keras_attn.residual import PostNorm
 from keras_attn.self_attention import MultiHeadSelfAttention
+from keras_attn.slot_layers import call_slot, check_given
 from keras_attn.slots import register
-from keras_attn.sublayers import Aside, Block, stepwise, with_scores
+from keras_attn.sublayers import Aside, AsideOne, Block, stepwise, with_scores
 
 
 @register
@@ -26,7 +29,8 @@ class EncoderBlock(Block):
         position: For instance `Rotary()`.
         residual: `PostNorm()`, `PreNorm()`, `InnerNorm()` or your own wiring.
         feed_forward: A layer `[B, T, D] -> [B, T, D]` in place of `FeedForward(hidden_size)`.
-        attention: A layer in place of `MultiHeadSelfAttention(num_heads, ...)`.
+        attention: A layer `[B, T, D] -> [B, T, D]` in place of `MultiHeadSelfAttention(num_heads, ...)`;
+            the call arguments below are for it to take, and raise where it does not take one that is given.
 
     Call arguments:
         inputs: `[B, T, D]`.
@@ -86,7 +90,7 @@ class EncoderBlock(Block):
         padding = masks.real_positions(masks.first_given(mask, inputs_mask), segment_ids)
         named = {"mask": padding, "attention_mask": attention_mask, "segment_ids": segment_ids, "positions": positions}
         named |= {"return_attention_scores": return_attention_scores, "training": training}
-        attend = Aside(lambda x: with_scores(self.attention(x, **named)))
+        attend = Aside(lambda x: with_scores(call_slot("attention", self.attention, [x], named)))
         feed = functools.partial(self._feed, training=training)
         y = self._wire(masks.hide(inputs, padding), attend, feed, training=training)
         return (y, attend.kept) if return_attention_scores else y
@@ -103,15 +107,18 @@ class EncoderBlock(Block):
             y, scores = with_scores(outputs)
             return y, (scores, new_state)
 
-        attend = Aside(step)
-        y = self._wire(ops.cast(inputs, self.compute_dtype), attend, self._feed_one)
+        attend = AsideOne(step)
+        y = self._wire_one(as_array("inputs", inputs), attend, functools.partial(self._feed, training=False))
         scores, state = attend.kept
         return ((y, scores) if return_attention_scores else y), state
 
     def prefill(self, inputs, lengths, max_length, cache=None):
         """The call for the first positions, and the state after; as `MultiHeadSelfAttention.prefill`."""
-        padding = ops.arange(ops.shape(inputs)[1])[None] < ops.cast(lengths, "int32")[:, None]
-        attend = Aside(lambda x: self.attention.prefill(x, lengths, max_length, cache))
+        attention = stepwise("attention", self.attention, "prefill")
+        inputs, lengths = as_array("inputs", inputs), integers("lengths", lengths)
+        check_axes({"inputs": "BTD", "lengths": "B"}, {"inputs": inputs, "lengths": lengths})
+        padding = ops.arange(ops.shape(inputs)[1], dtype="int32")[None] < lengths[:, None]
+        attend = Aside(lambda x: attention.prefill(x, lengths, max_length, cache))
         y = self._wire(masks.hide(ops.cast(inputs, self.compute_dtype), padding), attend, self._feed)
         return y, attend.kept
 
@@ -119,4 +126,14 @@ class EncoderBlock(Block):
         return tuple(inputs_shape)
 
     def compute_output_spec(self, inputs, *args, return_attention_scores=False, **kwargs):
-        return self.attention.compute_output_spec(inputs, return_attention_scores=return_attention_scores)
+        outputs = keras.KerasTensor(inputs.shape, self.compute_dtype)
+        if not return_attention_scores:
+            return outputs
+        return outputs, self.attention.compute_output_spec(inputs, return_attention_scores=True)[1]
+
+    def check_slots(self, arguments):
+        """Raises a `ValueError` for arguments of a call that the layer in the slot does not take."""
+        padding = masks.first_given(*(arguments.get(name) for name in ("mask", "inputs_mask", "segment_ids")))
+        others = ("attention_mask", "segment_ids", "positions", "return_attention_scores")
+        named = {"mask": padding, **{name: arguments.get(name) for name in others}}
+        check_given("attention", self.attention, named)

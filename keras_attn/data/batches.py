@@ -7,7 +7,7 @@ import numbers
 import numpy as np
 import tensorflow as tf
 
-from keras_attn.checks import check_positive
+from keras_attn.checks import check_positive, short_repr
 from keras_attn.data.layouts import Layout
 from keras_attn.data.order import Order
 from keras_attn.data.pairs import Pairs
@@ -61,7 +61,9 @@ class Batches:
         if not isinstance(pairs, Pairs):
             raise ValueError(f"`pairs` must be `Pairs`, see `encode`. Received: {pairs.__class__.__name__}.")
         if not isinstance(layout, Layout):
-            raise ValueError(f"`layout` must be `Padded`, `Bucketed` or `Packed`. Received: layout={layout!r}.")
+            raise ValueError(
+                f"`layout` must be `Padded`, `Bucketed` or `Packed`. Received: layout={short_repr(layout)}."
+            )
         check_count("seed", seed)
         self.pairs = pairs
         self.layout = layout
@@ -127,7 +129,7 @@ class Batches:
         check_positive("num_shards", num_shards)
         check_count("index", index)
         if index >= num_shards:
-            raise ValueError(f"`index` must be in 0 ... {num_shards - 1}. Received: index={index!r}.")
+            raise ValueError(f"`index` must be in 0 ... {num_shards - 1}. Received: index={short_repr(index)}.")
         sizes = [shape.num_rows for shape in self.shapes]
         if self.num_shards > 1 or any(size % num_shards for size in sizes):
             raise ValueError(
@@ -178,7 +180,7 @@ class Batches:
 def check_count(name, value):
     """Raises a `ValueError` unless `value` is an integer of at least 0."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
-        raise ValueError(f"`{name}` must be an integer of at least 0. Received: {name}={value!r}.")
+        raise ValueError(f"`{name}` must be an integer of at least 0. Received: {name}={short_repr(value)}.")
 
 
 def only(sizes):

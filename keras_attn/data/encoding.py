@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_attn.checks import short_repr
 from keras_attn.data.limits import DropLonger, Limit
 from keras_attn.data.pairs import Pairs, Ragged, ranges
 from keras_attn.data.readers import SIDES, Ids, numbered_chunks
@@ -51,9 +52,9 @@ def encode(dataset, source, target, limit=DropLonger(), verbose=1):  # noqa: B00
     readers = source, target
     for side, reader in zip(SIDES, readers):
         if not isinstance(reader, (Tokenizer, Ids)):
-            raise ValueError(f"`{side}` must be a tokenizer or `Ids`. Received: {side}={reader!r}.")
+            raise ValueError(f"`{side}` must be a tokenizer or `Ids`. Received: {side}={short_repr(reader)}.")
     if not isinstance(limit, Limit):
-        raise ValueError(f"`limit` must be `DropLonger(...)` or `CutLonger(...)`. Received: limit={limit!r}.")
+        raise ValueError(f"`limit` must be `DropLonger(...)` or `CutLonger(...)`. Received: limit={short_repr(limit)}.")
     report = Report()
     chunks = numbered_chunks(dataset, readers, report, CHUNK)
     chunks = chunks.map(lambda *chunk: tokenize(chunk, readers), num_parallel_calls=tf.data.AUTOTUNE)

@@ -2,8 +2,9 @@
 
 from keras_attn.decoding.batched import generate_batches
 from keras_attn.decoding.beam import Beam
-from keras_attn.decoding.loop import Request, generate, search
+from keras_attn.decoding.loop import generate, search
 from keras_attn.decoding.processors import BannedTokens, MinLength, Processor, RepetitionPenalty
+from keras_attn.decoding.request import Request
 from keras_attn.decoding.strategies import Generated, Greedy, Picking, Problem, Sample, Strategy
 
 __all__ = [

@@ -6,10 +6,9 @@ import numbers
 from keras import ops
 
 from keras_attn.checks import check_positive
-from keras_attn.decoding.strategies import Generated, Strategy, put
+from keras_attn.decoding.strategies import NOTHING, Generated, Strategy, put
 from keras_attn.slots import register
-
-NOTHING = float("-inf")
+from keras_attn.special_ids import PADDING_ID
 
 
 @register
@@ -22,7 +21,8 @@ class Beam(Strategy):
     A text ends if its end id is among the `width` best continuations of the row. The search of
     a row stops as soon as no unfinished text can overtake the returned ones any more, whatever
     comes; texts that are unfinished at the greatest length are scored as they stand. A width
-    of 1 is the greedy search.
+    of 1 is the greedy search. A row with fewer than N possible texts has the length 0, padding
+    and the score minus infinity in the places that are left.
 
     Args:
         width: Number W of texts that a row follows.
@@ -84,7 +84,9 @@ class Beam(Strategy):
         search = {
             "tokens": ops.zeros((*shape, problem.max_length), "int32"),
             # All beams are alike at first: only the first one counts.
-            "log_probs": ops.where(ops.equal(ops.arange(self.width), 0), ops.zeros(shape, "float32"), nothing),
+            "log_probs": ops.where(
+                ops.equal(ops.arange(self.width, dtype="int32"), 0), ops.zeros(shape, "float32"), nothing
+            ),
             "ended_tokens": ops.zeros((*shape, problem.max_length), "int32"),
             "ended_lengths": ops.zeros(shape, "int32"),
             "ended_scores": nothing,
@@ -106,16 +108,17 @@ class Beam(Strategy):
         best, places = ops.top_k(
             ops.reshape(totals, (rows, self.width * num_tokens)), min(2 * self.width, self.width * num_tokens)
         )
+        places = ops.cast(places, "int32")
         parents, tokens = places // num_tokens, places % num_tokens  # [B, 2 W]
         texts = put(along(search["tokens"], parents), tokens, index)  # [B, 2 W, L]
         covered = None if coverage is None else along(coverage, parents)
         ends = ops.equal(tokens, problem.end_id)
 
-        among_best = ops.arange(ops.shape(best)[1]) < self.width
+        among_best = ops.arange(ops.shape(best)[1], dtype="int32") < self.width
         ended = ops.logical_and(ops.logical_and(ends, among_best), best > NOTHING)
         scores = ops.where(ended, self._scores(best, index + 1, covered, problem), NOTHING)
         frozen = self._join(search, texts, index + 1, scores)
-        num_ended = search["num_ended"] + ops.sum(ops.cast(ended, "int32"), axis=-1)
+        num_ended = search["num_ended"] + ops.cast(ops.sum(ops.cast(ended, "int32"), axis=-1), "int32")
 
         log_probs, kept = ops.top_k(ops.where(ends, NOTHING, best), self.width)  # [B, W]
         new = {"tokens": along(texts, kept), "log_probs": log_probs, **frozen, "num_ended": num_ended}
@@ -125,8 +128,8 @@ class Beam(Strategy):
         new = {name: ops.where(lift(done, tensor), search[name], tensor) for name, tensor in new.items()}
         new["settled"] = search["settled"] | (~done & self._is_settled(new, index + 1, problem))
         new["done"] = new["settled"] | problem.is_full(index + 1)
-        tokens = ops.where(done[:, None], 0, ops.take_along_axis(tokens, kept, axis=-1))
-        parents = ops.take_along_axis(parents, kept, axis=-1) + ops.arange(rows)[:, None] * self.width
+        tokens = ops.where(done[:, None], PADDING_ID, ops.take_along_axis(tokens, kept, axis=-1))
+        parents = ops.take_along_axis(parents, kept, axis=-1) + ops.arange(rows, dtype="int32")[:, None] * self.width
         return ops.reshape(tokens, (-1,)), ops.reshape(parents, (-1,)), new
 
     def finish(self, search, problem):

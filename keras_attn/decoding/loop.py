@@ -1,38 +1,51 @@
 """The one loop over a model's steps, for every decoder and every strategy."""
 
-import dataclasses
 import inspect
-import numbers
 
-import keras
+import numpy as np
 from keras import ops
 
-from keras_attn.cache import Cache, in_place, written_up_to
-from keras_attn.checks import check_positive, check_slot, static_shape
-from keras_attn.decoding.processors import Processor
-from keras_attn.decoding.strategies import Greedy, Problem, Strategy
-from keras_attn.kernels.backend import fresh, is_concrete, no_gradient, while_loop
+from keras_attn.cache import in_place, written_up_to
+from keras_attn.checks import as_tensor, static_shape
+from keras_attn.decoding.request import Request, check_rectangular
+from keras_attn.decoding.strategies import Greedy, Problem
+from keras_attn.kernels.backend import fresh, no_gradient, while_loop
+from keras_attn.special_ids import END_ID, PADDING_ID, START_ID
 
 
 def generate(
-    model, source, strategy=None, max_length=256, start_id=1, end_id=2, prefix_ids=None, processors=(), cache=None
+    model,
+    source,
+    strategy=None,
+    max_length=256,
+    start_id=START_ID,
+    end_id=END_ID,
+    prefix_ids=None,
+    processors=(),
+    cache=None,
 ):
     """Generates texts token by token, until all rows are done.
 
     Runs as it stands: eagerly, inside a `tf.function` or `jax.jit`, under XLA, inside an
     exported graph. The recipes' `model.generate` compiles it.
 
+    Padding (0) is never chosen, nor the start id unless it is the end id: they have the log
+    probability minus infinity, and all other tokens keep the model's own.
+
     Args:
         model: Anything with `init_state(source, max_length) -> state`, a structure of tensors
             `[B, ...]`, and `step(tokens [B], state, index) -> (logits [B, V], state)`. What
             stands under the key `"shared"` of a dictionary of the state belongs to a row, not
-            to its beams, and is never repeated.
+            to its beams, and is never repeated. Where a model also has
+            `check_lengths(source, max_length)`, it is called first: it raises a `ValueError` for
+            lengths that the model's positions do not have.
         source: What `init_state` takes; its first axis is the batch.
         strategy: `Greedy()` by default, `Sample(...)`, `Beam(...)`, or your own `Strategy`.
         max_length: Number L of tokens at most.
         start_id: The token that the first step reads.
         end_id: The token that ends a text.
         prefix_ids: Tokens that texts begin with, int32 `[B, P]` or `[P]`, 0 where there is none.
+            The start id may be among them.
         processors: `MinLength`, `BannedTokens`, `RepetitionPenalty` or your own, in turn.
         cache: How attention keeps keys and values (`ExactCache()` or `Int8Cache()`), for models
             whose `init_state` takes it.
@@ -41,8 +54,9 @@ def generate(
         `Generated`: tokens `[B, N, L]`, lengths `[B, N]`, scores `[B, N]`.
 
     Raises:
-        ValueError: For arguments out of range, an end id beyond the model's vocabulary, or a
-            prefix longer than `max_length`.
+        ValueError: For arguments out of range, an end id beyond the model's vocabulary, rows of
+            different lengths, a prefix longer than `max_length`, or a `max_length` beyond the
+            model's positions.
 
     Example:
     >>> import numpy as np
@@ -52,67 +66,16 @@ def generate(
     >>> found.tokens.shape.as_list()
     [1, 1, 7]
     """
-    request = Request(strategy or Greedy(), max_length, start_id, end_id, tuple(processors), cache)
-    source = ops.convert_to_tensor(source)
+    request = Request(
+        Greedy() if strategy is None else strategy, max_length, start_id, end_id, tuple(processors), cache
+    )
+    check_rectangular("source", source)
+    source = as_tensor(source)
+    check = getattr(model, "check_lengths", None)
+    if check:
+        check(source, max_length)
     prefix, seed = request.prefix(prefix_ids, source.shape[0]), request.strategy.draw_seed()
     return search(model, source, prefix, seed, request)
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """What does not change between the batches of one kind of generation; see `generate`."""
-
-    strategy: Strategy
-    max_length: int
-    start_id: int
-    end_id: int
-    processors: tuple = ()
-    cache: object = None
-
-    def __post_init__(self):
-        if not isinstance(self.strategy, Strategy):
-            raise ValueError(f"`strategy` must be a Strategy of keras_attn. Received: strategy={self.strategy!r}.")
-        check_positive("max_length", self.max_length)
-        check_slot("cache", self.cache, Cache)
-        if not all(isinstance(processor, Processor) for processor in self.processors):
-            raise ValueError(f"`processors` must be Processors of keras_attn. Received: {self.processors!r}.")
-        for name in ("start_id", "end_id"):
-            value = getattr(self, name)
-            if not isinstance(value, numbers.Integral) or value < 0:
-                raise ValueError(f"`{name}` must be an id, and must not be negative. Received: {name}={value!r}.")
-
-    def prefix(self, prefix_ids, num_rows):
-        """Returns the prefix of `num_rows` rows (None if not known) as int32 `[B or 1, P]`, or None."""
-        if prefix_ids is None:
-            return None
-        prefix = ops.convert_to_tensor(prefix_ids)
-        if keras.backend.is_float_dtype(keras.backend.standardize_dtype(prefix.dtype)):
-            raise ValueError(f"`prefix_ids` must be integers. Received: prefix_ids.dtype={prefix.dtype}.")
-        prefix = ops.cast(prefix, "int32")
-        prefix = prefix[None] if len(prefix.shape) == 1 else prefix
-        fits = len(prefix.shape) == 2 and (prefix.shape[1] or 0) <= self.max_length
-        if not fits or (prefix.shape[0] not in (1, None, num_rows) and num_rows is not None):
-            raise ValueError(
-                f"`prefix_ids` must be [B, P] or [P] with B={num_rows} and P at most max_length={self.max_length}. "
-                f"Received: prefix_ids.shape={static_shape(prefix)}."
-            )
-        return prefix
-
-    def check_vocabulary(self, num_tokens, prefix):
-        """Raises a `ValueError` for ids that the model's logits `[B, V]` do not have."""
-        for name in ("start_id", "end_id"):
-            if getattr(self, name) >= num_tokens:
-                raise ValueError(
-                    f"`{name}` must be less than the {num_tokens} ids of the model. "
-                    f"Received: {name}={getattr(self, name)}."
-                )
-        if prefix is not None and is_concrete(prefix) and prefix.shape[1]:
-            ids = ops.convert_to_numpy(prefix)
-            if ids.max(initial=0) >= num_tokens or ids.min(initial=0) < 0:
-                raise ValueError(
-                    f"`prefix_ids` must be less than the {num_tokens} ids of the model, and not negative. "
-                    f"Received: ids from {ids.min(initial=0)} up to {ids.max(initial=0)}."
-                )
 
 
 def search(model, source, prefix, seed, request, limits=None, temperature=None):
@@ -120,15 +83,15 @@ def search(model, source, prefix, seed, request, limits=None, temperature=None):
 
     Args:
         model, source, prefix, seed, request: As `generate` and `Request` have them.
-        limits: Number of tokens that each row may have, int32 `[B]`; less than 1 is taken for 1,
-            more than `request.max_length` for that.
+        limits: Number of tokens that each row may have, int32 `[B]`, or one for all `[]`; less than
+            1 is taken for 1, more than `request.max_length` for that.
         temperature: What a strategy that draws uses for each row instead of its own, float32
             `[B]`; 0 takes the most probable token.
     """
     strategy, width = request.strategy, request.strategy.num_beams
     rows = ops.shape(source)[0]
-    limits = ops.ones((rows,), "int32") * request.max_length if limits is None else limits
-    limits = ops.clip(ops.cast(limits, "int32"), 1, request.max_length)
+    limits = ops.ones((rows,), "int32") * ops.cast(request.max_length if limits is None else limits, "int32")
+    limits = ops.clip(limits, 1, request.max_length)
     problem = Problem(
         rows, request.max_length, request.end_id, limits, temperature, seed, source_mask(strategy, source)
     )
@@ -159,7 +122,7 @@ def search(model, source, prefix, seed, request, limits=None, temperature=None):
             processed, texts = logits, ops.reshape(known["tokens"], (-1, request.max_length))
             for processor in request.processors:
                 processed = processor(processed, texts, index, request.end_id)
-            log_probs = forced(logits, processed, prefix, index, rows * width)
+            log_probs = log_probabilities(logits, processed, prefix, index, request.forbidden_ids)
             tokens, parents, known = strategy.advance(log_probs, known, index, problem, attention)
             if parents is not None:
                 state = map_beams(lambda tensor: ops.take(tensor, parents, axis=0), state)
@@ -201,21 +164,37 @@ def step(model, tokens, state, index, return_attention_scores):
     return model.step(tokens, state, index, return_attention_scores=True)
 
 
-def forced(logits, processed, prefix, index, num_rows):
-    """Returns log probabilities `[R, V]` of the next tokens.
+def log_probabilities(logits, processed, prefix, index, forbidden_ids):
+    """Returns the log probabilities `[R, V]` of the next tokens: minus infinity for those that must not come.
 
-    Where the prefix forces a token it has its log probability by the model, and all others
-    minus infinity: processors do not undo a prefix.
+    Args:
+        logits: The model's own, `[R, V]`.
+        processed: The same after all processors.
+        prefix: int32 `[B or 1, P]`, or None. Where it forces a token, that one has its log
+            probability by the model and all others have minus infinity: processors do not undo a prefix.
+        index: The position, an int32 scalar.
+        forbidden_ids: Ids that are not chosen unless the prefix forces them. The other tokens
+            keep their log probabilities: nothing is renormalised.
     """
-    if prefix is None:
-        return ops.log_softmax(processed, axis=-1)
+    tokens = ops.arange(logits.shape[-1], dtype="int32")
+    allowed = as_tensor(np.isin(np.arange(logits.shape[-1]), [*forbidden_ids], invert=True)[None])
+    if prefix is not None:
+        wanted = wanted_at(prefix, index, ops.shape(logits)[0])  # [R, 1]
+        is_forced = ops.not_equal(wanted, PADDING_ID)
+        allowed = ops.where(is_forced, ops.equal(tokens, wanted), allowed)
+        processed = ops.where(is_forced, logits, processed)
+    # Where all logits are minus infinity, their log-softmax is no number.
+    allowed = ops.logical_and(allowed, ops.not_equal(processed, float("-inf")))
+    return ops.where(allowed, ops.log_softmax(processed, axis=-1), float("-inf"))
+
+
+def wanted_at(prefix, index, num_rows):
+    """Returns which token a prefix `[B or 1, P]` forces at a position, for each beam `[R, 1]`; padding for none."""
     length = ops.shape(prefix)[1]
-    padded = ops.pad(prefix, [[0, 0], [0, 1]])  # the last column forces nothing
-    wanted = ops.take(padded, ops.minimum(index, length), axis=1)[:, None]  # [B or 1, 1]
-    wanted = ops.repeat(wanted, num_rows // ops.shape(wanted)[0], axis=0)  # [R, 1]
-    others = ops.logical_and(wanted > 0, ops.not_equal(ops.arange(logits.shape[-1]), wanted))
-    log_probs = ops.log_softmax(ops.where(wanted > 0, logits, processed), axis=-1)
-    return ops.where(others, float("-inf"), log_probs)
+    padded = ops.pad(prefix, [[0, 0], [0, 1]], constant_values=PADDING_ID)  # the last column forces nothing
+    last = ops.convert_to_tensor(length, "int32")
+    wanted = ops.take(padded, ops.minimum(index, last), axis=1)[:, None]  # [B or 1, 1]
+    return ops.repeat(wanted, num_rows // ops.shape(wanted)[0], axis=0)
 
 
 def source_mask(strategy, source):
@@ -226,7 +205,7 @@ def source_mask(strategy, source):
         raise ValueError(
             f"A coverage penalty wants a `source` of ids, [B, S]. Received: source.shape={static_shape(source)}."
         )
-    return ops.not_equal(source, 0)
+    return ops.not_equal(source, PADDING_ID)
 
 
 def map_beams(function, state):

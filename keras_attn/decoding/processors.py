@@ -31,7 +31,7 @@ class BannedTokens(Processor):
         ids: The tokens' ids.
 
     >>> from keras_attn.decoding import BannedTokens
-    >>> no_unknown = BannedTokens([0, 1, 3])
+    >>> no_unknown = BannedTokens([3])
     """
 
     def __init__(self, ids):
@@ -44,7 +44,7 @@ class BannedTokens(Processor):
         if max(self.ids, default=0) >= num_tokens:
             raise ValueError(f"`ids` must be less than the {num_tokens} ids of the model. Received: ids={self.ids}.")
         banned = [v in self.ids for v in range(num_tokens)]
-        return ops.where(ops.convert_to_tensor(banned), float("-inf"), logits)
+        return ops.where(ops.convert_to_tensor(banned, dtype="bool"), float("-inf"), logits)
 
 
 @register
@@ -60,7 +60,7 @@ class MinLength(Processor):
         self.length = length
 
     def __call__(self, logits, tokens, index, end_id):
-        too_early = ops.logical_and(ops.equal(ops.arange(logits.shape[-1]), end_id), index < self.length)
+        too_early = ops.logical_and(ops.equal(ops.arange(logits.shape[-1], dtype="int32"), end_id), index < self.length)
         return ops.where(too_early, float("-inf"), logits)
 
 
@@ -81,10 +81,9 @@ class RepetitionPenalty(Processor):
 
     def __call__(self, logits, tokens, index, end_id):
         (rows, length), num_tokens = ops.shape(tokens), logits.shape[-1]
-        written = ops.broadcast_to(ops.cast(ops.arange(length) < index, "float32"), (rows, length))
-        places = ops.arange(rows)[:, None] * num_tokens + ops.cast(
-            tokens, "int32"
-        )  # in the plane [R, V] laid out in a row
+        written = ops.broadcast_to(ops.cast(ops.arange(length, dtype="int32") < index, "float32"), (rows, length))
+        # In the plane [R, V] laid out in a row.
+        places = ops.arange(rows, dtype="int32")[:, None] * num_tokens + ops.cast(tokens, "int32")
         counts = ops.segment_sum(ops.reshape(written, (-1,)), ops.reshape(places, (-1,)), rows * num_tokens)
         had = ops.reshape(counts, (rows, num_tokens)) > 0
         return ops.where(had, ops.where(logits > 0, logits / self.penalty, logits * self.penalty), logits)

@@ -1,6 +1,8 @@
 """How the next token is chosen, where every row has one text: the best one, or one drawn by chance."""
 
+import copy
 import dataclasses
+import math
 import numbers
 from typing import Any, NamedTuple
 
@@ -9,6 +11,9 @@ from keras import ops
 from keras_attn.checks import check_positive
 from keras_attn.kernels.backend import block_uniform, fresh_seed
 from keras_attn.slots import Slot, register
+from keras_attn.special_ids import PADDING_ID
+
+NOTHING = float("-inf")  # the log probability of what must not come
 
 
 class Generated(NamedTuple):
@@ -31,7 +36,8 @@ class Problem:
 
     Attributes:
         batch_size: Number of rows B.
-        max_length: Number L of tokens there will be at most.
+        max_length: Number L of tokens that a search has places for. A compiled search may have more
+            of them than the caller's `max_length`; what a row may have is in `limits`.
         end_id: The token that ends a text.
         limits: Number of tokens that each row may have, int32 `[B]`, at most L.
         temperature: What the rows' draws have instead of the strategy's own, float32 `[B]`, or None.
@@ -74,6 +80,10 @@ class Strategy(Slot):
         """Returns the integers `[2]` that stand for chance in one search, or None."""
         return None
 
+    def without_seed(self):
+        """Returns the strategy that a compiled search keeps, for all seeds: the seed comes with each `Problem`."""
+        return self
+
     def start(self, problem):
         """Returns the search before the first token."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `start(problem)`.")
@@ -82,7 +92,7 @@ class Strategy(Slot):
         """Chooses the tokens of one position.
 
         Args:
-            log_probs: `[B W, V]` in float32.
+            log_probs: `[B W, V]` in float32, minus infinity for tokens that must not be chosen.
             search: From `start` or the position before.
             index: The position, an int32 scalar.
             problem: The `Problem`.
@@ -100,7 +110,11 @@ class Strategy(Slot):
 
 
 class Picking(Strategy):
-    """One text per row: a subclass says which token comes next."""
+    """One text per row: a subclass says which token comes next.
+
+    A token of log probability minus infinity is never taken: the most probable one is, in the
+    place of it. A text for which no token is left ends, with the score minus infinity.
+    """
 
     def pick(self, log_probs, index, problem):
         """Returns the next tokens int32 `[B]` for log probabilities `[B, V]`."""
@@ -118,8 +132,11 @@ class Picking(Strategy):
     def advance(self, log_probs, search, index, problem, attention=None):
         done = search["done"]
         picked = ops.cast(self.pick(log_probs, index, problem), "int32")
-        gained = ops.take_along_axis(log_probs, picked[:, None], axis=-1)[:, 0]
-        picked = ops.where(done, 0, picked)
+        likeliest = ops.cast(ops.argmax(log_probs, axis=-1), "int32")
+        picked = ops.where(gain(log_probs, picked) > NOTHING, picked, likeliest)
+        gained = gain(log_probs, picked)
+        picked = ops.where(gained > NOTHING, picked, problem.end_id)
+        picked = ops.where(done, PADDING_ID, picked)
         search = {
             "tokens": put(search["tokens"], picked, index),
             "lengths": search["lengths"] + ops.cast(ops.logical_not(done), "int32"),
@@ -142,7 +159,7 @@ class Greedy(Picking):
     """
 
     def pick(self, log_probs, index, problem):
-        return ops.argmax(log_probs, axis=-1)
+        return ops.cast(ops.argmax(log_probs, axis=-1), "int32")
 
 
 @register
@@ -195,16 +212,23 @@ class Sample(Picking):
             return fresh_seed()
         return ops.convert_to_tensor([self.seed % 2**32, 0], dtype="uint32")
 
+    def without_seed(self):
+        unseeded = copy.copy(self)
+        unseeded.seed = None
+        return unseeded
+
     def pick(self, log_probs, index, problem):
         temperature = self.temperature if problem.temperature is None else problem.temperature[:, None]
         uniform = block_uniform(ops.shape(log_probs), problem.seed, index, 0)
         # The largest of logits with Gumbel noise is a draw from their softmax (Gumbel 1954).
         noise = -ops.log(-ops.log(uniform))
         if problem.temperature is None:
-            return ops.argmax(self.cut(log_probs / temperature) + noise, axis=-1)
+            return ops.cast(ops.argmax(self.cut(log_probs / temperature) + noise, axis=-1), "int32")
         warm = temperature > 0  # false for what is no number
-        drawn = self.cut(log_probs / ops.where(warm, temperature, 1.0)) + noise
-        return ops.argmax(ops.where(warm, drawn, log_probs), axis=-1)
+        heated = log_probs / ops.where(warm, temperature, 1.0)
+        # Minus infinity by an infinite temperature is no number.
+        drawn = self.cut(ops.where(log_probs > NOTHING, heated, NOTHING)) + noise
+        return ops.cast(ops.argmax(ops.where(warm, drawn, log_probs), axis=-1), "int32")
 
     def cut(self, logits):
         """Returns the logits `[B, V]`, minus infinity for tokens that are not to be drawn."""
@@ -214,16 +238,23 @@ class Sample(Picking):
         if self.top_p < 1:
             falling = ops.flip(ops.sort(logits, axis=-1), axis=-1)
             probabilities = ops.softmax(falling, axis=-1)
-            before = ops.cumsum(probabilities, axis=-1) - probabilities  # held by the more probable ones
+            before = (
+                ops.cumsum(probabilities, axis=-1, dtype="float32") - probabilities
+            )  # held by the more probable ones
             least = ops.min(ops.where(before < self.top_p, falling, float("inf")), axis=-1, keepdims=True)
             logits = ops.where(logits < least, float("-inf"), logits)
         if self.min_p > 0:
-            least = ops.max(logits, axis=-1, keepdims=True) + ops.log(self.min_p)
+            least = ops.max(logits, axis=-1, keepdims=True) + math.log(self.min_p)
             logits = ops.where(logits < least, float("-inf"), logits)
         return logits
 
 
+def gain(log_probs, tokens):
+    """Returns the log probabilities `[B]` of one token per row."""
+    return ops.take_along_axis(log_probs, tokens[:, None], axis=-1)[:, 0]
+
+
 def put(tokens, values, index):
     """Returns tokens `[..., L]` with the values `[...]` at one position."""
-    here = ops.equal(ops.arange(ops.shape(tokens)[-1]), index)
+    here = ops.equal(ops.arange(ops.shape(tokens)[-1], dtype="int32"), index)
     return ops.where(here, values[..., None], tokens)

@@ -3,7 +3,7 @@
 from keras import ops
 
 from keras_attn import masks
-from keras_attn.checks import check_axes
+from keras_attn.checks import as_tensor, check_axes
 from keras_attn.kernels.backend import recompute, value_of
 from keras_attn.kernels.blockwise import Blockwise, blockwise_attention
 from keras_attn.kernels.dispatch import whole_grid
@@ -71,7 +71,7 @@ def additive_attention(query, keys, v, memory, mask=None, return_scores=False):
     query, keys, v, memory = (value_of(ops.convert_to_tensor(tensor)) for tensor in (query, keys, v, memory))
     sizes = check_axes(axes, {"query": query, "keys": keys, "v": v, "memory": memory})
     if mask is not None and not isinstance(mask, masks.Mask):
-        mask = ops.convert_to_tensor(mask)
+        mask = as_tensor(mask)
         masks.check_attention_mask("mask", mask, "BTS", sizes)
         mask = masks.Explicit(mask)
     value = memory

@@ -10,6 +10,7 @@ from typing import Any
 from keras import ops
 
 from keras_attn import masks
+from keras_attn.checks import integers
 from keras_attn.kernels.backend import add_to_block, stack_blocks, zero_blocks
 from keras_attn.kernels.softmax import wide
 
@@ -107,7 +108,7 @@ class DistanceBias(Bias):
         """Returns key position minus query position, int32 `[B or 1, 1, t, s]`."""
         if self.query_positions is None:
             return grid.key_index - grid.query_index
-        queries, keys = (ops.cast(part, "int32") for part in (self.query_positions, self.key_positions))
+        queries, keys = (integers("positions", part) for part in (self.query_positions, self.key_positions))
         return grid.keys(keys) - grid.queries(queries)
 
 

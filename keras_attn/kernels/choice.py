@@ -1,19 +1,24 @@
 """Which kernel runs: what the caller pinned, what the user pinned for all, or what was measured to be faster."""
 
+import sys
+
 import keras
 
+from keras_attn.checks import short_repr, static_shape, static_size
 from keras_attn.kernels.backend import in_xla
 from keras_attn.kernels.measured import BLOCKWISE_FROM, FUSED_FROM
 from keras_attn.masks import Span
 
+FORMATS = ("onnx", "openvino", "litert")  # also the names of Keras' modules that export to them
+CONVERTERS = ("tf2onnx.", "jax2onnx.", "openvino.", "tensorflow.lite.")
 KERNELS = ("auto", "dense", "blockwise", "fused")
 pinned = {"kernel": "auto"}
 
 
 def check_kernel(kernel):
     """Returns `kernel` if it is the name of one, else raises a `ValueError`."""
-    if kernel not in KERNELS:
-        raise ValueError(f"`kernel` must be one of {KERNELS}. Received: kernel={kernel!r}.")
+    if not isinstance(kernel, str) or kernel not in KERNELS:
+        raise ValueError(f"`kernel` must be one of {KERNELS}. Received: kernel={short_repr(kernel)}.")
     return kernel
 
 
@@ -22,28 +27,52 @@ def choose_kernel(kernel, query, key, mask, return_scores, fused_supported):
 
     Free lengths count as short: both kernels in a graph, and the choice in the run, was
     measured to make a Transformer's tracing 2.4 times as long and short steps a third slower.
+    So do lengths while the model is exported to a format that cannot hold the other kernels.
 
     Raises:
         ValueError: If there is no such kernel, or scores are asked of one that has none.
     """
     if check_kernel(kernel) in ("blockwise", "fused") and return_scores:
         raise ValueError(
-            f'`kernel` must be "dense" or "auto" where the scores are asked for. Received: kernel={kernel!r}.'
+            f'`kernel` must be "dense" or "auto" where the scores are asked for. Received: kernel={short_repr(kernel)}.'
         )
     if return_scores:
         return "dense"
     kernel = pinned["kernel"] if kernel == "auto" else kernel
-    sizes = query.shape[2], key.shape[2]
-    if 0 in (*sizes, query.shape[0]):  # nothing to cut into blocks
+    batch_size, _, target_length, _ = static_shape(query)
+    sizes = target_length, static_size(key.shape[2])
+    if 0 in (*sizes, batch_size):  # nothing to cut into blocks
         return "dense"
     if kernel in ("dense", "blockwise"):
         return kernel
     number = 0 if None in sizes else sizes[0] * sizes[1]
     mode = keras.config.backend() + ("-xla" if in_xla() else "")
     far = "far hidden" if number and hides_far_keys(mask, *sizes) else "all"
+    if kernel == "auto" and (is_symbolic(query) or is_symbolic(key) or in_converter()):
+        return "dense"
     if fused_supported and (kernel == "fused" or number >= FUSED_FROM[mode][far]):
         return "fused"
     return "blockwise" if number >= BLOCKWISE_FROM[mode][far] else "dense"
+
+
+def is_symbolic(tensor):
+    """Whether a size is symbolic: JAX exports the model, and cannot lower the blockwise kernel's gradient then."""
+    return any(size is not None and static_size(size) is None for size in tensor.shape)
+
+
+def in_converter():
+    """Whether the model is being traced for ONNX, OpenVINO or LiteRT, by `model.export` or by their converters.
+
+    These formats cannot hold the loops of the blockwise kernel. The stack is the only place
+    where it can be seen that Keras exports.
+    """
+    frame = sys._getframe()
+    while frame is not None:
+        name = frame.f_globals.get("__name__") or ""
+        if name.startswith(CONVERTERS) or (name.startswith("keras.") and name.rpartition(".")[2] in FORMATS):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def hides_far_keys(mask, target_length, source_length):

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_attn import masks
-from keras_attn.checks import check_axes, check_broadcast
+from keras_attn.checks import as_tensor, check_axes, check_broadcast, integers
 from keras_attn.kernels.backend import fresh_seed, value_of
 from keras_attn.kernels.biases import Bias, TensorBias
 from keras_attn.kernels.blockwise import Blockwise, blockwise_attention
@@ -58,7 +58,8 @@ def attention(
         kernel: `"dense"` builds the scores. `"blockwise"` never does, in memory linear in T and
             S. `"fused"` is the backend's own (PyTorch, JAX) where it does all that was asked,
             and else `"auto"`, which takes what was measured to be faster, and the dense one
-            where a length is free or the scores are asked for.
+            where a length is free, the scores are asked for, or the model is being exported to a
+            format that cannot hold another one.
 
     Returns:
         `[B, H, T, V]`, or that and the scores `[B, H, T, S]` (before dropout).
@@ -80,7 +81,7 @@ def attention(
     query, key, value = (ops.convert_to_tensor(tensor) for tensor in (query, key, value))
     sizes = _check_shapes(query, key, value)
     if mask is not None and not isinstance(mask, masks.Mask):
-        mask = ops.convert_to_tensor(mask)
+        mask = as_tensor(mask)
         masks.check_attention_mask("mask", mask, "BHTS", sizes)
         mask = masks.Explicit(mask)
     if bias is not None and not isinstance(bias, Bias):
@@ -89,11 +90,11 @@ def attention(
         bias = TensorBias(_four_axes(bias, query, key))
         mask = masks.combine(mask, bias.mask())
     if key_length is not None:
-        key_length = ops.cast(key_length, "int32")
+        key_length = integers("key_length", key_length)
         check_axes({"key_length": "B"}, {"key_length": key_length}, {"B": query.shape[0]})
         mask = masks.combine(mask, masks.KeyLength(key_length))
     if query_offset is not None:
-        query_offset = ops.cast(query_offset, "int32")
+        query_offset = integers("query_offset", query_offset)
         if len(query_offset.shape):
             check_axes({"query_offset": "B"}, {"query_offset": query_offset}, {"B": query.shape[0]})
     if sinks is not None:
@@ -127,8 +128,8 @@ def whole_grid(query, key, query_offset=None, key_length=None):
         query_offset = (source_length if key_length is None else key_length) - target_length
     offset = ops.reshape(ops.cast(query_offset, "int32"), (-1, 1, 1, 1))
     return masks.Grid(
-        query_index=offset + ops.reshape(ops.arange(target_length), (1, 1, -1, 1)),
-        key_index=ops.reshape(ops.arange(source_length), (1, 1, 1, -1)),
+        query_index=offset + ops.reshape(ops.arange(target_length, dtype="int32"), (1, 1, -1, 1)),
+        key_index=ops.reshape(ops.arange(source_length, dtype="int32"), (1, 1, 1, -1)),
     )
 
 

@@ -27,7 +27,7 @@ def masked_softmax(scores, visible=None):
 def softmax_of_visible(scores, visible=None):
     """`masked_softmax` but for rows with nothing to see, which it leaves to the caller: theirs are uniform."""
     scores = ops.cast(scores, wide(scores.dtype))
-    if scores.shape[-1] == 1:  # a single key; Keras warns of such a softmax
+    if scores.shape[-1] in (0, 1):  # no key, or a single one, of which Keras warns
         return ops.ones_like(scores)
     return ops.softmax(scores if visible is None else ops.where(visible, scores, LOWEST), axis=-1)
 

@@ -27,10 +27,10 @@ class Tile(Grid):
     number: Any = None
 
     def queries(self, tensor):
-        return take(tensor, self.rows, 1)[:, None, :, None]
+        return super().queries(take(tensor, self.rows, 1))
 
     def keys(self, tensor):
-        return take(tensor, self.columns, 1)[:, None, None, :]
+        return super().keys(take(tensor, self.columns, 1))
 
     def cells(self, tensor):
         shape = (1,) * (4 - len(tensor.shape)) + tuple(ops.shape(tensor))
@@ -69,17 +69,17 @@ class Tiling:
     @property
     def num_rows(self):
         """Number of blocks of queries."""
-        return -(-self.target_length // self.query_block)
+        return num_blocks(self.target_length, self.query_block)
 
     @property
     def num_columns(self):
         """Number of blocks of keys."""
-        return -(-self.source_length // self.key_block)
+        return num_blocks(self.source_length, self.key_block)
 
     def tile(self, row, column):
         """Returns the grid of block `row` of the queries and block `column` of the keys."""
-        rows = row * self.query_block + ops.arange(self.query_block)
-        columns = column * self.key_block + ops.arange(self.key_block)
+        rows = row * self.query_block + ops.arange(self.query_block, dtype="int32")
+        columns = column * self.key_block + ops.arange(self.key_block, dtype="int32")
         return Tile(
             query_index=self.offset + ops.reshape(rows, (1, 1, -1, 1)),
             key_index=ops.reshape(columns, (1, 1, 1, -1)),
@@ -97,7 +97,8 @@ class Tiling:
 
     def spans(self, row):
         """Returns which key blocks block `row` of the queries may see and which it sees whole, `[J]` each."""
-        first, columns = row * self.query_block, ops.arange(self.num_columns) * self.key_block
+        first = row * self.query_block
+        columns = ops.arange(self.num_columns, dtype="int32") * self.key_block
         span = Span(
             query_low=ops.min(self.offset) + first,
             query_high=ops.max(self.offset) + first + self.query_block - 1,
@@ -105,8 +106,14 @@ class Tiling:
             key_high=columns + self.key_block - 1,
         )
         some, every = (True, True) if self.mask is None else self.mask.spans(span)
-        inside = span.key_high < self.source_length
-        return ops.logical_and(some, ops.ones_like(inside)), ops.logical_and(every, inside)
+        there = (first < self.target_length) & (span.key_low < self.source_length)  # no block is there of an empty axis
+        return ops.logical_and(some, there), ops.logical_and(every, span.key_high < self.source_length)
+
+
+def num_blocks(length, size):
+    """Returns how many blocks cover a sequence: at least one, though it be empty."""
+    count = -(-length // size)
+    return max(count, 1) if isinstance(count, int) else ops.maximum(count, 1)
 
 
 def block_sizes(target_length, source_length, best):
@@ -119,7 +126,7 @@ def block_sizes(target_length, source_length, best):
 
 def take(tensor, index, axis):
     """Returns the entries along an axis of size 1 or of full size, the index clipped to it."""
-    return ops.take(tensor, ops.minimum(index, ops.shape(tensor)[axis] - 1), axis=axis)
+    return ops.take(tensor, ops.minimum(index, ops.convert_to_tensor(ops.shape(tensor)[axis] - 1, "int32")), axis=axis)
 
 
 def bounds(some):
@@ -133,9 +140,9 @@ def bounds(some):
 def to_blocks(tensor, size):
     """`[B, H, T, X]` -> `[I, B, H, size, X]`, zeros behind the end."""
     batch, heads, length, width = ops.shape(tensor)
-    extra = -length % size
-    tensor = ops.pad(tensor, [[0, 0], [0, 0], [0, extra], [0, 0]])
-    tensor = ops.reshape(tensor, (batch, heads, (length + extra) // size, size, width))
+    count = num_blocks(length, size)
+    tensor = ops.pad(tensor, [[0, 0], [0, 0], [0, count * size - length], [0, 0]])
+    tensor = ops.reshape(tensor, (batch, heads, count, size, width))
     return ops.transpose(tensor, (2, 0, 1, 3, 4))
 
 

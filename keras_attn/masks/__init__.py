@@ -5,7 +5,7 @@ fill a layer's `mask=` slot and are saved with it. *Call masks* (`Padding`, `Seg
 hold tensors of one call. `&`, `|` and `~` join any of them.
 """
 
-from keras_attn.masks.algebra import And, Grid, Mask, Not, Or, Pattern, Span, combine
+from keras_attn.masks.algebra import And, Grid, Mask, Not, Or, Pattern, Span, check_pattern, combine
 from keras_attn.masks.calls import (
     Explicit,
     KeyLength,
@@ -13,6 +13,7 @@ from keras_attn.masks.calls import (
     Segments,
     as_boolean,
     check_attention_mask,
+    check_padding_mask,
     explicit,
     first_given,
     hide,
@@ -20,6 +21,7 @@ from keras_attn.masks.calls import (
     real_positions,
     segments,
 )
+from keras_attn.masks.future import check_hides_the_future
 from keras_attn.masks.patterns import Blocks, Causal, Dilated, Prefix, Where, Window
 
 __all__ = [
@@ -42,6 +44,9 @@ __all__ = [
     "Window",
     "as_boolean",
     "check_attention_mask",
+    "check_hides_the_future",
+    "check_padding_mask",
+    "check_pattern",
     "combine",
     "explicit",
     "first_given",

@@ -10,6 +10,9 @@ import functools
 import operator
 from typing import Any
 
+from keras import ops
+
+from keras_attn.checks import check_slot, short_repr
 from keras_attn.slots import Slot, register
 
 
@@ -27,11 +30,11 @@ class Grid:
 
     def queries(self, tensor):
         """Lays a tensor `[B, T]` along the grid's queries: `[B, 1, T, 1]`."""
-        return tensor[:, None, :, None]
+        return ops.expand_dims(tensor, (1, 3))
 
     def keys(self, tensor):
         """Lays a tensor `[B, S]` along the grid's keys: `[B, 1, 1, S]`."""
-        return tensor[:, None, None, :]
+        return ops.expand_dims(tensor, (1, 2))
 
     def cells(self, tensor):
         """Lays a tensor that broadcasts to `[B, H, T, S]` over the grid."""
@@ -55,10 +58,17 @@ class Mask(Slot):
     """What all masks share: `&`, `|`, `~`, and the two questions of a kernel.
 
     Attributes:
-        reach: How many keys back a query may see at most, itself counted; None if there is no bound.
+        reach: How many keys back a query may see at most, itself counted; None if no bound is known.
+        ahead: How many keys ahead a query may see at most, itself not counted, so that 0 hides
+            the future; None if no bound is known.
     """
 
     reach: Any = None
+    ahead: Any = None
+
+    def parts(self):
+        """Returns the masks that this one joins, or this one alone."""
+        return [self]
 
     def visible(self, grid):
         """Returns booleans that broadcast to `[B, H, T, S]`, True where a query may attend."""
@@ -100,6 +110,9 @@ class _Pair(Pattern):
         self.first = check_mask("first", first)
         self.second = check_mask("second", second)
 
+    def parts(self):
+        return [*self.first.parts(), *self.second.parts()]
+
     def __call__(self, query_index, key_index):
         return self.join(self.first(query_index, key_index), self.second(query_index, key_index))
 
@@ -118,8 +131,11 @@ class And(_Pair):
 
     @property
     def reach(self):
-        known = [mask.reach for mask in (self.first, self.second) if mask.reach is not None]
-        return min(known) if known else None
+        return min_known(self.first.reach, self.second.reach)
+
+    @property
+    def ahead(self):
+        return min_known(self.first.ahead, self.second.ahead)
 
 
 @register
@@ -130,8 +146,11 @@ class Or(_Pair):
 
     @property
     def reach(self):
-        reaches = self.first.reach, self.second.reach
-        return None if None in reaches else max(reaches)
+        return max_known(self.first.reach, self.second.reach)
+
+    @property
+    def ahead(self):
+        return max_known(self.first.ahead, self.second.ahead)
 
 
 @register
@@ -140,6 +159,9 @@ class Not(Pattern):
 
     def __init__(self, mask):
         self.mask = check_mask("mask", mask)
+
+    def parts(self):
+        return self.mask.parts()
 
     def __call__(self, query_index, key_index):
         return negate(self.mask(query_index, key_index))
@@ -157,10 +179,31 @@ def negate(value):
     return not value if isinstance(value, bool) else ~value
 
 
+def min_known(*bounds):
+    """Returns the least of the bounds that are known, or None."""
+    return min((bound for bound in bounds if bound is not None), default=None)
+
+
+def max_known(*bounds):
+    """Returns the greatest of the bounds, or None if one is not known."""
+    return None if None in bounds else max(bounds)
+
+
+def check_pattern(name, mask):
+    """Raises a `ValueError` unless `mask` is None or a pattern, and joins nothing but patterns."""
+    for part in [] if check_slot(name, mask, Pattern) is None else mask.parts():
+        if not isinstance(part, Pattern):
+            raise ValueError(
+                f"`{name}` must join patterns alone: {part.__class__.__name__} holds tensors of one call, which the "
+                f"call's own arguments take. Received: {name}={short_repr(mask)}."
+            )
+    return mask
+
+
 def check_mask(name, mask):
     """Raises a `ValueError` unless `mask` is a mask."""
     if not isinstance(mask, Mask):
-        raise ValueError(f"Only masks can be joined by &, | and ~. Received: {name}={mask!r}.")
+        raise ValueError(f"Only masks can be joined by &, | and ~. Received: {name}={short_repr(mask)}.")
     return mask
 
 

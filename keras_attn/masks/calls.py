@@ -6,7 +6,7 @@ import operator
 import keras
 from keras import ops
 
-from keras_attn.checks import check_broadcast
+from keras_attn.checks import check_broadcast, integers
 from keras_attn.masks.algebra import Mask
 
 
@@ -44,8 +44,8 @@ class Segments(Mask):
         self.key_ids = key_ids
 
     def visible(self, grid):
-        query_ids = grid.queries(ops.cast(self.query_ids, "int32"))
-        key_ids = grid.keys(ops.cast(self.key_ids, "int32"))
+        query_ids = grid.queries(integers("segment_ids", self.query_ids))
+        key_ids = grid.keys(integers("segment_ids", self.key_ids))
         return ops.equal(query_ids, key_ids) & ops.not_equal(query_ids, 0)
 
 
@@ -57,8 +57,9 @@ class Explicit(Mask):
     """
 
     def __init__(self, tensor):
-        tensor = as_boolean("mask", tensor)
-        self.tensor = tensor[:, None] if len(tensor.shape) == 3 else tensor
+        check_boolean("mask", tensor)
+        tensor = ops.cast(tensor, "bool")
+        self.tensor = ops.expand_dims(tensor, 1) if len(tensor.shape) == 3 else tensor
 
     def visible(self, grid):
         return grid.cells(self.tensor)
@@ -75,10 +76,10 @@ class KeyLength(Mask):
         self.lengths = lengths
 
     def visible(self, grid):
-        return grid.key_index < ops.reshape(ops.cast(self.lengths, "int32"), (-1, 1, 1, 1))
+        return grid.key_index < ops.reshape(integers("lengths", self.lengths), (-1, 1, 1, 1))
 
     def spans(self, span):
-        lengths = ops.cast(self.lengths, "int32")
+        lengths = integers("lengths", self.lengths)
         shortest, longest = ops.min(lengths), ops.max(lengths)
         return span.key_low < longest, span.key_high < shortest
 
@@ -107,7 +108,7 @@ def real_positions(mask, segment_ids):
     """Returns the padding mask `[B, T]` that segment 0 and `mask` give together, or None."""
     if segment_ids is None:
         return mask
-    real = ops.not_equal(segment_ids, 0)
+    real = ops.not_equal(integers("segment_ids", segment_ids), 0)
     return real if mask is None else ops.logical_and(as_boolean("mask", mask), real)
 
 
@@ -117,7 +118,7 @@ def hide(tensor, mask):
     This is the door at which NaN and infinity in padding stop. The result carries no Keras
     mask of its own.
     """
-    return tensor if mask is None else ops.where(as_boolean("mask", mask)[..., None], tensor, 0)
+    return tensor if mask is None else ops.where(ops.expand_dims(as_boolean("mask", mask), -1), tensor, 0)
 
 
 def check_attention_mask(name, mask, letters, sizes):
@@ -127,16 +128,30 @@ def check_attention_mask(name, mask, letters, sizes):
     check_broadcast(name, mask, without_heads, sizes)
 
 
+def check_padding_mask(name, mask):
+    """Raises a `ValueError` for padding masks of floating point."""
+    if is_float(mask):
+        raise ValueError(
+            f"`{name}` must be a padding mask of booleans or integers, True for positions that are real. "
+            f"Received: {name}.dtype={mask.dtype}."
+        )
+
+
 def as_boolean(name, mask):
-    """Returns `mask` as booleans; integers count as True unless zero."""
-    check_boolean(name, mask)
+    """Returns a padding mask as booleans; integers count as True unless zero."""
+    check_padding_mask(name, mask)
     return ops.cast(mask, "bool")
 
 
 def check_boolean(name, mask):
     """Raises a `ValueError` for masks of floating point, which would be additive elsewhere."""
-    if keras.backend.is_float_dtype(keras.backend.standardize_dtype(mask.dtype)):
+    if is_float(mask):
         raise ValueError(
             f"`{name}` must be boolean, True where a query may attend. Received: {name}.dtype={mask.dtype}. "
             "Scores to be added go into `bias`."
         )
+
+
+def is_float(tensor):
+    """Whether a tensor or array is of floating point."""
+    return keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))

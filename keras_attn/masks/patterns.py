@@ -1,6 +1,6 @@
 """Static patterns: masks that are functions of the query's and the key's index, and are saved with a layer."""
 
-from keras_attn.checks import check_positive
+from keras_attn.checks import check_positive, short_repr
 from keras_attn.masks.algebra import Pattern
 from keras_attn.slots import register
 
@@ -15,6 +15,8 @@ class Causal(Pattern):
     >>> masks.Causal()(2, 3)
     False
     """
+
+    ahead = 0
 
     def __call__(self, query_index, key_index):
         return key_index <= query_index
@@ -49,6 +51,10 @@ class Window(Pattern):
     def reach(self):
         return self.left
 
+    @property
+    def ahead(self):
+        return (self.left if self.right is None else self.right) - 1
+
     def __call__(self, query_index, key_index):
         right = self.left if self.right is None else self.right
         distance = key_index - query_index
@@ -79,6 +85,10 @@ class Prefix(Pattern):
         check_positive("length", length)
         self.length = length
 
+    @property
+    def ahead(self):
+        return self.length - 1
+
     def __call__(self, query_index, key_index):
         return key_index < self.length + 0 * query_index
 
@@ -105,6 +115,10 @@ class Blocks(Pattern):
     @property
     def reach(self):
         return self.size
+
+    @property
+    def ahead(self):
+        return self.size - 1
 
     def __call__(self, query_index, key_index):
         return query_index // self.size == key_index // self.size
@@ -144,6 +158,9 @@ class Where(Pattern):
         function: From integer arrays (query index, key index) to booleans. To be saved with a
             layer it must be registered with `keras.saving.register_keras_serializable`.
 
+    How far back and ahead it sees is not known: to decode step by step, join it to `Causal()`, or
+    it is probed (see `check_hides_the_future`).
+
     >>> from keras_attn import masks
     >>> masks.Where(lambda query, key: key != query)(4, 4)
     False
@@ -151,7 +168,9 @@ class Where(Pattern):
 
     def __init__(self, function):
         if not callable(function):
-            raise ValueError(f"`function` must be a function of query and key index. Received: function={function!r}.")
+            raise ValueError(
+                f"`function` must be a function of query and key index. Received: function={short_repr(function)}."
+            )
         self.function = function
 
     def __call__(self, query_index, key_index):

@@ -1,11 +1,10 @@
 """The decoder-only Transformer: goes on from prompts."""
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_attn.blocks import EncoderBlock
-from keras_attn.checks import check_axes, check_positive
+from keras_attn.checks import check_axes, check_positive, integers
 from keras_attn.kernels.backend import is_concrete
 from keras_attn.masks import Causal
 from keras_attn.models.embedding import (
@@ -15,9 +14,11 @@ from keras_attn.models.embedding import (
     embedding_layers,
     logit_layers,
     project,
+    project_one,
     split_position,
 )
-from keras_attn.models.sequence_model import SequenceModel, id_inputs, padding_mask
+from keras_attn.models.inputs import id_inputs, padding_mask
+from keras_attn.models.sequence_model import SequenceModel
 from keras_attn.residual import PreNorm
 from keras_attn.slots import register
 from keras_attn.special_ids import PADDING_ID, START_ID
@@ -28,13 +29,27 @@ from keras_attn.stacks import Encoder
 class CausalTransformerModel(SequenceModel):
     """What `CausalTransformer` returns: the functional model, and its steps one by one."""
 
+    sides = ("target",)
     source_vocabulary = "target"
 
-    def call(self, inputs, training=None, mask=None):
-        named = inputs if isinstance(inputs, dict) else {"target": keras.tree.flatten(inputs)[0]}
-        check_axes({"target": "BT"}, named)
-        self.check_ids("target", named["target"], "target")
-        return super().call(named, training=training, mask=mask)
+    def call_packed(self, target, packing):
+        """The call for rows that hold several texts each; arguments as `SequenceModel.call_packed`."""
+        return decode(self.get_layer, target, packing["target_positions"], packing["target_segment_ids"])
+
+    def check_lengths(self, source, max_length):
+        """Raises a `ValueError` if learned positions end before the prompts `[B, P]` and `max_length` tokens do."""
+        check_axes({"source": "BS"}, {"source": source})
+        limit, width = self.position_limits().get("target"), source.shape[1]
+        if limit is None:
+            return
+        longest = int(ops.max(prompt_lengths(source), initial=1)) if is_concrete(source) else 1
+        # The prompt's last token is read at position P - 1, and max_length - 1 tokens behind it.
+        if (width or 0) > limit or longest - 1 + max_length > limit:
+            raise ValueError(
+                f"`max_length` must be at most {max(limit - longest + 1, 0)} and `source` at most {limit} ids wide: "
+                f"the model has {limit} learned positions, and the longest prompt has {longest} ids. "
+                f"Received: max_length={max_length}, source.shape={tuple(source.shape)}."
+            )
 
     def init_state(self, source, max_length, cache=None):
         """Reads the prompts.
@@ -51,11 +66,11 @@ class CausalTransformerModel(SequenceModel):
         Raises:
             ValueError: If `source` is not of rank 2, or holds ids outside the vocabulary.
         """
-        source = self.read_ids("source", source, "BS", "target")
+        source = self.read_source(source)
         lengths = prompt_lengths(source)
         length = ops.shape(source)[1] + max_length
         _, blocks = self.get_layer("blocks").prefill(embed(self.get_layer, "target", source), lengths, length, cache)
-        return {"blocks": blocks, "offset": ops.maximum(lengths - 1, 0)}
+        return {"blocks": blocks, "offset": ops.maximum(lengths - 1, ops.zeros((), "int32"))}
 
     def first_tokens(self, source, start_id=START_ID):
         """Returns what the first step reads: each prompt's last token `[B]`, the start id for an empty one."""
@@ -82,10 +97,10 @@ class CausalTransformerModel(SequenceModel):
             Logits `[B, V]` of the next token, and the new state.
         """
         tokens = self.read_ids("tokens", tokens, "B", "target")
-        index = state["offset"] + ops.cast(index, "int32")
+        index = state["offset"] + integers("index", index)
         x = embed_one(self.get_layer, "target", tokens, index)
         outputs, blocks = self.get_layer("blocks").step(x, state["blocks"], index)
-        return project(self.get_layer, outputs), {**state, "blocks": blocks}
+        return project_one(self.get_layer, outputs), {**state, "blocks": blocks}
 
 
 def CausalTransformer(  # noqa: N802 - a recipe is named as what it makes
@@ -121,11 +136,17 @@ def CausalTransformer(  # noqa: N802 - a recipe is named as what it makes
 
     Returns:
         A functional `keras.Model`: inputs `{"target": [B, T]}`, integers; output logits
-        `[B, T, V]`, float32. `generate(prompts)` goes on from prompts of different lengths.
+        `[B, T, V]`, float32. `generate(prompts)` goes on from prompts of different lengths, an
+        empty one being that of the start id.
+
+    The same model reads rows into which several texts were packed where the inputs also hold
+    `target_segment_ids` and `target_positions` `[B, T]`: a text has one segment id, from 1 on,
+    segment 0 is padding, and positions count from 0 within a text. The logits are those of each
+    text in a row of its own.
 
     Raises:
-        ValueError: For sizes that are not positive or do not divide, and in eager calls for
-            ids outside the vocabulary.
+        ValueError: For sizes that are not positive or do not divide, for packed inputs that are
+            not complete, names that are not inputs, and in eager calls for ids outside the vocabulary.
 
     Example:
     >>> import numpy as np
@@ -150,12 +171,16 @@ def CausalTransformer(  # noqa: N802 - a recipe is named as what it makes
         **logit_layers(vocabulary_size),
     }
     inputs = id_inputs("target")
-    outputs = layers["blocks"](
-        embed(layers.__getitem__, "target", inputs["target"]), mask=padding_mask(inputs["target"])
-    )
-    return CausalTransformerModel(inputs, project(layers.__getitem__, outputs), name=name)
+    return CausalTransformerModel(inputs, decode(layers.__getitem__, inputs["target"]), name=name)
+
+
+def decode(layer, target, positions=None, segment_ids=None):
+    """Builds the logits `[B, T, V]`; `layer` returns a layer by name."""
+    embedded = embed(layer, "target", target, positions)
+    outputs = layer("blocks")(embedded, mask=padding_mask(target), segment_ids=segment_ids, positions=positions)
+    return project(layer, outputs)
 
 
 def prompt_lengths(prompts):
     """Returns how many ids of each prompt `[B, P]` are real, int32 `[B]`."""
-    return ops.sum(ops.cast(padding_mask(prompts), "int32"), axis=-1)
+    return ops.cast(ops.sum(ops.cast(padding_mask(prompts), "int32"), axis=-1), "int32")

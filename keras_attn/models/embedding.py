@@ -7,9 +7,9 @@ its model, of the model afterwards.
 import keras
 from keras import ops
 
-from keras_attn.checks import check_positive
-from keras_attn.composite import clone
-from keras_attn.positions import HeadPosition, NoPosition, Sinusoidal
+from keras_attn.checks import check_positive, integers
+from keras_attn.cloning import clone
+from keras_attn.positions import HeadPosition, Learned, NoPosition, Sinusoidal
 
 
 def embedding_layers(side, vocabulary_size, size, dropout, added):
@@ -33,10 +33,13 @@ def embed(layer, side, ids, positions=None):
 
 def embed_one(layer, side, tokens, index):
     """Embeds one id per row, `[B]` -> `[B, D]`, at its position; nothing is dropped."""
-    embedding = layer(f"{side}_embedding")
+    embedding, position = layer(f"{side}_embedding"), layer(f"{side}_position")
     embedded = embedding(tokens[:, None]) * embedding.output_dim**0.5  # [B, 1, D]
-    positions = ops.broadcast_to(ops.reshape(ops.cast(index, "int32"), (-1, 1)), (ops.shape(tokens)[0], 1))
-    return layer(f"{side}_position")(embedded, positions=positions)[:, 0]
+    index = integers("index", index)
+    if isinstance(position, Learned):
+        position.check_positions("index", index)
+    positions = ops.broadcast_to(ops.reshape(index, (-1, 1)), (ops.shape(tokens)[0], 1))
+    return position(embedded, positions=positions)[:, 0]
 
 
 def logit_layers(vocabulary_size):
@@ -48,8 +51,13 @@ def logit_layers(vocabulary_size):
 
 
 def project(layer, outputs):
-    """Returns the logits of a decoder's outputs."""
+    """Returns the logits `[B, T, V]` of a decoder's outputs `[B, T, D]`."""
     return layer("logits")(layer("projection")(outputs))
+
+
+def project_one(layer, outputs):
+    """Returns the logits `[B, V]` of a decoder's outputs at one position, `[B, D]`."""
+    return project(layer, outputs[:, None])[:, 0]
 
 
 def split_position(position):

@@ -1,11 +1,16 @@
 """The recurrent encoder-decoder with additive attention."""
 
+import warnings
+
 import keras
 
+from keras_attn.cells import recurrent_initializer
 from keras_attn.checks import check_positive
-from keras_attn.models.embedding import logit_layers, project
-from keras_attn.models.sequence_model import Seq2SeqModel, id_inputs, padding_mask
+from keras_attn.models.embedding import logit_layers, project, project_one
+from keras_attn.models.inputs import id_inputs, padding_mask
+from keras_attn.models.sequence_model import Seq2SeqModel
 from keras_attn.recurrent import AdditiveRNNAttention
+from keras_attn.recurrent_encoder import pass_masks_on
 from keras_attn.slots import register
 from keras_attn.sublayers import with_scores
 
@@ -14,9 +19,17 @@ from keras_attn.sublayers import with_scores
 class RNNSeq2SeqModel(Seq2SeqModel):
     """What `RNNSeq2Seq` returns: the functional model, and its steps one by one."""
 
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        with warnings.catch_warnings():  # from Keras 3.16 on, about the mask that the encoder is called with
+            warnings.filterwarnings("ignore", message=".*was passed an input with a mask attached")
+            model = super().from_config(config, custom_objects=custom_objects)
+        pass_masks_on(model.get_layer("encoder"))
+        return model
+
     def encode(self, source):
         """`[B, S]` ids -> the memory `[B, S, 2 D]`, its mask `[B, S]`, the first state `[B, D]`."""
-        return encode(self.get_layer, self.read_ids("source", source, "BS", "source"))
+        return encode(self.get_layer, self.read_source(source))
 
     def init_state(self, source, max_length=None):
         """Returns the state before the first target token: a dictionary of tensors.
@@ -44,10 +57,10 @@ class RNNSeq2SeqModel(Seq2SeqModel):
             Logits `[B, V]` of the next token (or them and the scores), and the new state.
         """
         tokens = self.read_ids("tokens", tokens, "B", "target")
-        x = self.get_layer("target_embedding")(tokens)
+        x = self.get_layer("target_embedding")(tokens[:, None])[:, 0]
         outputs, state = self.get_layer("decoder").step(x, state, index, return_attention_scores)
         outputs, scores = with_scores(outputs)
-        logits = project(self.get_layer, outputs)
+        logits = project_one(self.get_layer, outputs)
         return ((logits, scores) if return_attention_scores else logits), state
 
     def logits_and_scores(self, source, target):
@@ -101,11 +114,17 @@ def RNNSeq2Seq(  # noqa: N802 - a recipe is named as what it makes
     check_positive("target_vocabulary_size", target_vocabulary_size)
     check_positive("size", size)
     # Without cuDNN's kernels the model compiles with XLA on a GPU too.
-    reader = keras.layers.GRU(size, return_sequences=True, return_state=True, use_cudnn=False)
+    reader = keras.layers.GRU(
+        size,
+        recurrent_initializer=recurrent_initializer(None),
+        return_sequences=True,
+        return_state=True,
+        use_cudnn=False,
+    )
     layers = {
         "source_embedding": keras.layers.Embedding(source_vocabulary_size, size, name="source_embedding"),
         "target_embedding": keras.layers.Embedding(target_vocabulary_size, size, name="target_embedding"),
-        "encoder": keras.layers.Bidirectional(reader, name="encoder"),
+        "encoder": pass_masks_on(keras.layers.Bidirectional(reader, name="encoder")),
         "bridge": keras.layers.Dense(size, "tanh", name="bridge"),
         "decoder": AdditiveRNNAttention(size, attention_units, dropout=dropout, name="decoder"),
         **logit_layers(target_vocabulary_size),

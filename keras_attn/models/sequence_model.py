@@ -5,27 +5,60 @@ import numpy as np
 from keras import ops
 
 from keras_attn import decoding
-from keras_attn.checks import check_axes
-from keras_attn.composite import is_array
-from keras_attn.kernels.backend import compiled, is_concrete
+from keras_attn.checks import check_axes, is_array
+from keras_attn.decoding.request import check_rectangular
+from keras_attn.kernels.backend import is_concrete
+from keras_attn.models.inputs import INPUT_AXES, at_least_one, named_inputs, split_inputs
+from keras_attn.models.searches import CompiledSearches
+from keras_attn.positions import Learned
 from keras_attn.slots import register
 from keras_attn.special_ids import END_ID, PADDING_ID, START_ID
-
-PACKING = ("source_segment_ids", "source_positions", "target_segment_ids", "target_positions")
-INPUT_AXES = {name: "BS" if name.startswith("source") else "BT" for name in ("source", "target", *PACKING)}
 
 
 class SequenceModel(keras.Model):
     """A functional model over ids that decodes step by step; leaves `__init__` to Keras, so that it reloads.
 
     Attributes:
+        sides: Names of the ids that the model reads.
         source_vocabulary: Which embedding's vocabulary bounds the ids that `generate` takes.
 
-    Ids outside a vocabulary raise a `ValueError` in eager mode; in a graph the embedding
-    lookup decides (an error on a CPU, zeros on a GPU under TensorFlow).
+    Names that are not inputs raise a `ValueError`. Ids outside a vocabulary raise one in eager
+    mode; in a graph the embedding lookup decides (an error on a CPU, zeros on a GPU under TensorFlow).
     """
 
+    sides: tuple[str, ...] = ("source", "target")
     source_vocabulary = "source"
+
+    def __call__(self, inputs, *args, **kwargs):
+        return super().__call__(named_inputs(inputs, self.sides), *args, **kwargs)
+
+    def call(self, inputs, training=None, mask=None):
+        ids, packing = split_inputs(inputs, self.sides)
+        check_axes(INPUT_AXES, {**ids, **packing})
+        for name in self.sides:
+            self.check_ids(name, ids[name], name)
+        if not packing:
+            return super().call(ids, training=training, mask=mask)
+        return self.call_packed(**ids, packing=packing)
+
+    def compute_output_spec(self, inputs, training=None, mask=None):
+        return super().compute_output_spec(split_inputs(inputs, self.sides)[0], training=training, mask=mask)
+
+    def call_packed(self, source, target, packing):
+        """The call for rows that hold several texts or pairs each.
+
+        Args:
+            source: Ids `[B, S]`, for models that have this side.
+            target: Ids `[B, T]`.
+            packing: Segment ids and positions of the model's sides by name.
+
+        Returns:
+            Logits `[B, T, V]`.
+        """
+        raise ValueError(
+            f"`{self.__class__.__name__}` reads one pair per row: its encoder would carry its state from one pair "
+            f"to the next. Received packed inputs: {sorted(packing)}."
+        )
 
     def fit(self, *args, class_weight=None, **kwargs):
         """Trains as `keras.Model.fit` does; `class_weight` is refused."""
@@ -52,6 +85,9 @@ class SequenceModel(keras.Model):
     ):
         """Generates texts for ids, compiled once for all batches of the same options.
 
+        One compiled search serves all seeds, and greatest lengths up to the next of 16, 32, 64,
+        ...; a model keeps the `models.searches.MAX_COMPILED_SEARCHES` that were used last.
+
         Args:
             source: Ids `[B, S]`, 0 behind the end of a row.
             strategy, max_length, start_id, end_id, prefix_ids, processors, cache: As for
@@ -65,38 +101,52 @@ class SequenceModel(keras.Model):
             attention scores.
 
         Raises:
-            ValueError: For arguments out of range or ids outside the vocabulary.
+            ValueError: For arguments out of range, ids outside the vocabulary, rows of different
+                lengths, or a `max_length` beyond learned positions.
         """
         if return_attention_scores and getattr(self, "attention_scores", None) is None:
             raise ValueError("`return_attention_scores` is for models with a source beside the target.")
         source = self.read_ids("source", source, "BS", self.source_vocabulary)
         request = decoding.Request(
-            strategy or decoding.Greedy(), max_length, start_id, end_id, tuple(processors), cache
+            decoding.Greedy() if strategy is None else strategy, max_length, start_id, end_id, tuple(processors), cache
         )
+        self.check_lengths(source, max_length)
         prefix, seed = request.prefix(prefix_ids, source.shape[0]), request.strategy.draw_seed()
         request.check_vocabulary(self.get_layer("target_embedding").input_dim, prefix)
         if is_concrete(source):
-            found = self._compiled_search(request, (source, prefix, seed), jit_compile)(source, prefix, seed)
+            places = self.position_limits().get("target")
+            found = self._searches().run(self, request, source, prefix, seed, jit_compile, places)
         else:
             found = decoding.search(self, source, prefix, seed, request)
         if not return_attention_scores:
             return found
         return found, self._attention_of(source, found.tokens, start_id)
 
-    def _compiled_search(self, request, examples, jit_compile):
-        """Returns the compiled search, made anew after weights were replaced (`quantize`, `enable_lora`)."""
-        kinds = tuple(None if each is None else (len(each.shape), str(each.dtype)) for each in examples)
-        key = request, kinds, jit_compile, tuple(id(variable) for variable in self.variables)
-        searches = self.__dict__.get("_searches", {})
-        if key not in searches:
-            searches = {known: value for known, value in searches.items() if known[3] == key[3]}
+    def _searches(self):
+        """Returns the compiled searches, kept past Keras, which would track them."""
+        if "_compiled_searches" not in self.__dict__:
+            object.__setattr__(self, "_compiled_searches", CompiledSearches())
+        return self.__dict__["_compiled_searches"]
 
-            def run(source, prefix, seed):
-                return decoding.search(self, source, prefix, seed, request)
+    def position_limits(self):
+        """Returns how many positions there are, by side, for the sides whose positions are learned."""
+        learned = {layer.name: layer.max_length for layer in self.layers if isinstance(layer, Learned)}
+        return {side: learned[f"{side}_position"] for side in self.sides if f"{side}_position" in learned}
 
-            searches[key] = compiled(self, run, examples, jit_compile)
-            object.__setattr__(self, "_searches", searches)  # past Keras, which would track it
-        return searches[key]
+    def check_lengths(self, source, max_length):
+        """Raises a `ValueError` if learned positions end before a source `[B, S]`, or `max_length` tokens, do."""
+        check_axes({"source": "BS"}, {"source": source})
+        limits = self.position_limits()
+        if (source.shape[1] or 0) > limits.get("source", source.shape[1] or 0):
+            raise ValueError(
+                f"`source` must have at most the {limits['source']} learned positions of the model. "
+                f"Received: source.shape={tuple(source.shape)}."
+            )
+        if max_length > limits.get("target", max_length):
+            raise ValueError(
+                f"`max_length` must be at most the {limits['target']} learned positions of the model. "
+                f"Received: max_length={max_length}."
+            )
 
     def _attention_of(self, source, tokens, start_id):
         """Returns the attention of generated tokens `[B, N, L]` over the source, as in training."""
@@ -109,10 +159,15 @@ class SequenceModel(keras.Model):
 
     def read_ids(self, name, ids, axes, vocabulary):
         """Returns ids as a tensor, after checking their axes and values."""
+        check_rectangular(name, ids)
         ids = ids if is_array(ids) else np.asarray(ids)
         check_axes({name: axes}, {name: ids})
         self.check_ids(name, ids, vocabulary)
         return ids if isinstance(ids, keras.KerasTensor) else ops.convert_to_tensor(ids, dtype="int32")
+
+    def read_source(self, source):
+        """Returns source ids as a tensor `[B, S]` with S of at least 1, checked."""
+        return at_least_one(self.read_ids("source", source, "BS", self.source_vocabulary))
 
     def check_ids(self, name, ids, vocabulary):
         """Raises a `ValueError` if `ids` are no integers, or concrete ones outside of the vocabulary."""
@@ -135,34 +190,6 @@ class SequenceModel(keras.Model):
 class Seq2SeqModel(SequenceModel):
     """A functional model from `{"source": [B, S], "target": [B, T]}` to logits `[B, T, V]`, made by the recipes."""
 
-    def call(self, inputs, training=None, mask=None):
-        ids, packing = split_packing(inputs)
-        check_axes(INPUT_AXES, {**ids, **packing})
-        for name in ("source", "target"):
-            self.check_ids(name, ids[name], name)
-        if not packing:
-            return super().call(ids, training=training, mask=mask)
-        return self.call_packed(ids["source"], ids["target"], packing)
-
-    def compute_output_spec(self, inputs, training=None, mask=None):
-        return super().compute_output_spec(split_packing(inputs)[0], training=training, mask=mask)
-
-    def call_packed(self, source, target, packing):
-        """The call for rows that hold several pairs each.
-
-        Args:
-            source: Ids `[B, S]`.
-            target: Ids `[B, T]`.
-            packing: Segment ids and positions of both sides by name, see `INPUT_AXES`.
-
-        Returns:
-            Logits `[B, T, V]`.
-        """
-        raise ValueError(
-            f"`{self.__class__.__name__}` reads one pair per row: its encoder would carry its state from one pair "
-            f"to the next. Received packed inputs: {sorted(packing)}."
-        )
-
     def attention_scores(self, source, target):
         """Returns the attention of each target position over the source, for ids.
 
@@ -180,19 +207,6 @@ class Seq2SeqModel(SequenceModel):
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `logits_and_scores(source, target)`.")
 
 
-def split_packing(inputs):
-    """Splits a model's inputs into the ids and what only packed rows have, dictionaries both.
-
-    Raises:
-        ValueError: If only some of what packed rows need is there.
-    """
-    named = inputs if isinstance(inputs, dict) else dict(zip(("source", "target"), inputs))
-    packing = {name: named[name] for name in PACKING if name in named}
-    if packing and len(packing) < len(PACKING):
-        raise ValueError(f"Packed inputs must have all of {PACKING}. Received: {sorted(named)}.")
-    return {name: value for name, value in named.items() if name not in PACKING}, packing
-
-
 def check_no_class_weight(class_weight):
     """Raises a `ValueError` for class weights: Keras would take a row of ids for one-hot numbers of one class."""
     if class_weight is not None:
@@ -200,13 +214,3 @@ def check_no_class_weight(class_weight):
             "`class_weight` is not for sequences of ids: pass `sample_weight` [B, T], a weight of each token. "
             f"Received: class_weight of {len(class_weight)} classes."
         )
-
-
-def padding_mask(ids):
-    """Returns `[B, T]` booleans, True where an id is not padding."""
-    return ops.not_equal(ids, PADDING_ID)
-
-
-def id_inputs(*names):
-    """Returns a dictionary of symbolic inputs `[B, None]` of ids."""
-    return {name: keras.Input((None,), dtype="int32", name=name) for name in names}

@@ -10,9 +10,11 @@ from keras_attn.models.embedding import (
     embedding_layers,
     logit_layers,
     project,
+    project_one,
     split_position,
 )
-from keras_attn.models.sequence_model import Seq2SeqModel, id_inputs, padding_mask
+from keras_attn.models.inputs import id_inputs, padding_mask
+from keras_attn.models.sequence_model import Seq2SeqModel
 from keras_attn.residual import PostNorm
 from keras_attn.slots import register
 from keras_attn.stacks import Decoder, Encoder
@@ -75,7 +77,7 @@ class TransformerModel(Seq2SeqModel):
         x = embed_one(self.get_layer, "target", tokens, index)
         outputs, state = self.get_layer("decoder").step(x, state, index, return_attention_scores)
         outputs, scores = with_scores(outputs)
-        logits = project(self.get_layer, outputs)
+        logits = project_one(self.get_layer, outputs)
         return ((logits, ops.mean(scores, axis=(1, 2))) if return_attention_scores else logits), state
 
     def logits_and_scores(self, source, target):

@@ -1,11 +1,13 @@
 """Positions that are added to embeddings."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_attn import masks
 from keras_attn.checks import check_positive
 from keras_attn.composite import Composite
+from keras_attn.kernels.backend import is_concrete
 from keras_attn.kernels.softmax import wide
 from keras_attn.positions.angles import check_base, geometric_rates, position_angles, row_positions
 from keras_attn.slots import register
@@ -89,8 +91,10 @@ class Learned(_AddedPositions):
     Call arguments and Returns as `Sinusoidal`.
 
     Raises:
-        ValueError: If `inputs` is longer than `max_length` (where its length is static; elsewhere
-            the embedding lookup decides: an error on a CPU, the last vector under XLA).
+        ValueError: If `inputs` is longer than `max_length`, or `positions` are negative or not less
+            than it, where the length is static and the positions can be looked at. In a compiled
+            graph the embedding lookup decides: under TensorFlow an error on a CPU, zeros on a GPU
+            and the nearest vector under XLA; under JAX NaN.
 
     Example:
     >>> import numpy as np
@@ -120,7 +124,21 @@ class Learned(_AddedPositions):
                 f"`inputs` may have at most max_length={self.max_length} positions. "
                 f"Received: inputs.shape={tuple(arguments['inputs'].shape)}."
             )
+        if arguments.get("positions") is not None:
+            self.check_positions("positions", arguments["positions"])
         return sizes
+
+    def check_positions(self, name, positions):
+        """Raises a `ValueError` for integers that can be looked at and have no vector."""
+        symbolic = isinstance(positions, keras.KerasTensor)
+        if symbolic or not (isinstance(positions, np.ndarray) or is_concrete(positions)) or 0 in positions.shape:
+            return
+        lowest, highest = int(ops.min(positions)), int(ops.max(positions))
+        if lowest < 0 or highest >= self.max_length:
+            raise ValueError(
+                f"`{name}` must be from 0 to {self.max_length - 1}, the positions of a table of max_length="
+                f"{self.max_length}. Received: {name} from {lowest} to {highest}."
+            )
 
     def table(self, positions, size):
         return self.embedding(positions)

@@ -1,12 +1,18 @@
 """Angles of geometrically spaced waves, and the positions they are taken at."""
 
+import numbers
+
 import numpy as np
 from keras import ops
 
+from keras_attn.checks import integers, short_repr
+
 
 def row_positions(inputs, positions):
-    """Returns `positions` `[B, T]`, by default 0 ... T-1 as `[1, T]`."""
-    return ops.arange(ops.shape(inputs)[1])[None] if positions is None else ops.convert_to_tensor(positions)
+    """Returns `positions` int32 `[B, T]`, by default 0 ... T-1 as `[1, T]`."""
+    if positions is None:
+        return ops.arange(ops.shape(inputs)[1], dtype="int32")[None]
+    return integers("positions", positions)
 
 
 def geometric_rates(base, size, count):
@@ -21,5 +27,5 @@ def position_angles(positions, rates, dtype):
 
 def check_base(base):
     """Raises a `ValueError` unless `base` is greater than 1."""
-    if not base > 1:
-        raise ValueError(f"`base` must be greater than 1. Received: base={base!r}.")
+    if not isinstance(base, numbers.Real) or not base > 1:
+        raise ValueError(f"`base` must be greater than 1. Received: base={short_repr(base)}.")

@@ -108,12 +108,12 @@ class RelativeBias(HeadPosition, Composite):
         return BucketBias(query_positions, key_positions, tensor=table, buckets=self.buckets())
 
     def buckets(self):
-        """Returns the buckets of the distances -max_distance ... max_distance, a NumPy array."""
-        distances = np.arange(-self.max_distance, self.max_distance + 1)
+        """Returns the buckets of the distances -max_distance ... max_distance, a NumPy array of int32."""
+        distances = np.arange(-self.max_distance, self.max_distance + 1, dtype="int32")
         if not self.bidirectional:
             return distance_buckets(np.maximum(-distances, 0), self.num_buckets, self.max_distance)
         half = self.num_buckets // 2
-        return half * (distances > 0) + distance_buckets(np.abs(distances), half, self.max_distance)
+        return half * (distances > 0).astype("int32") + distance_buckets(np.abs(distances), half, self.max_distance)
 
 
 def distance_buckets(distances, num_buckets, max_distance):
@@ -121,4 +121,5 @@ def distance_buckets(distances, num_buckets, max_distance):
     exact = num_buckets // 2
     ranges = num_buckets - exact
     edges = exact * (max_distance / exact) ** (np.arange(1, ranges) / ranges)  # where the next range begins
-    return np.where(distances < exact, distances, exact + np.searchsorted(edges * (1 - 1e-9), distances, side="right"))
+    further = exact + np.searchsorted(edges * (1 - 1e-9), distances, side="right")
+    return np.where(distances < exact, distances, further).astype("int32")

@@ -1,8 +1,10 @@
 """Rotary positions: queries and keys turned by angles that grow with the position."""
 
+import numbers
+
 from keras import ops
 
-from keras_attn.checks import check_slot
+from keras_attn.checks import check_slot, short_repr
 from keras_attn.kernels.softmax import wide
 from keras_attn.positions.angles import check_base, geometric_rates, position_angles
 from keras_attn.positions.heads import HeadPosition
@@ -36,8 +38,8 @@ class Rotary(HeadPosition, Slot):
 
     def __init__(self, base=10000.0, fraction=1.0, scaling=None):
         check_base(base)
-        if not 0 < fraction <= 1:
-            raise ValueError(f"`fraction` must be in (0, 1]. Received: fraction={fraction!r}.")
+        if not isinstance(fraction, numbers.Real) or not 0 < fraction <= 1:
+            raise ValueError(f"`fraction` must be in (0, 1]. Received: fraction={short_repr(fraction)}.")
         self.base = base
         self.fraction = fraction
         self.scaling = check_slot("scaling", scaling, Scaling)

@@ -5,7 +5,7 @@ import numbers
 
 import numpy as np
 
-from keras_attn.checks import check_positive
+from keras_attn.checks import check_positive, short_repr
 from keras_attn.positions.angles import geometric_rates
 from keras_attn.slots import Slot, register
 
@@ -24,7 +24,7 @@ class Scaling(Slot):
 
     def __init__(self, factor):
         if not isinstance(factor, numbers.Real) or not factor >= 1:
-            raise ValueError(f"`factor` must be a number of at least 1. Received: factor={factor!r}.")
+            raise ValueError(f"`factor` must be a number of at least 1. Received: factor={short_repr(factor)}.")
         self.factor = factor
 
     def rates(self, base, size):
@@ -82,7 +82,10 @@ class YarnScaling(Scaling):
         super().__init__(factor)
         check_positive("original_length", original_length)
         if not fast > slow > 0:
-            raise ValueError(f"`fast` must be greater than `slow`, and both positive. Received: {fast!r}, {slow!r}.")
+            raise ValueError(
+                "`fast` must be greater than `slow`, and both positive. "
+                f"Received: {short_repr(fast)}, {short_repr(slow)}."
+            )
         self.original_length = original_length
         self.fast = fast
         self.slow = slow

@@ -25,13 +25,14 @@ class Report:
 
     @property
     def ok(self):
-        """Whether nothing is wrong."""
+        """Whether nothing is wrong; notes do not count."""
         return not any(finding.problems for finding in self.findings)
 
     def __str__(self):
         lines = [f"{self.folder}: {'can be served' if self.ok else 'CANNOT be served as it is'}"]
-        for rule, problems in self.findings:
-            lines += [f"  {'FAIL' if problems else 'ok  '}  {rule}", *(f"        {problem}" for problem in problems)]
+        for rule, problems, notes in self.findings:
+            state = "FAIL" if problems else "note" if notes else "ok  "
+            lines += [f"  {state}  {rule}", *(f"        {sentence}" for sentence in (*problems, *notes))]
         return "\n".join(lines)
 
 
@@ -41,7 +42,10 @@ def check(path, timeout=600):
     First by reading it: signatures that can be batched and written as JSON, no op that needs XLA
     or that the server does not link, all files there. Then by running it: a process of its own
     loads it with XLA switched off, through the loader that servers use, answers the warm-up
-    requests and compares: texts and ids exactly, numbers to 1e-4.
+    requests and compares: texts and ids exactly, numbers to 1e-4. Then it does what a server's
+    batching does: it fills short rows with their first element, merges requests, and splits the
+    answers, which must be those of each alone. Where that cannot be, because a model that is
+    simply called has an input of free sizes, the report holds a note, and `report.ok` stays true.
 
     Args:
         path: A SavedModel, or a folder of numbered versions, of which the newest is checked.
@@ -61,19 +65,23 @@ def check(path, timeout=600):
       ...
     """
     folder = version_folder(path)
-    return Report(folder, (*findings(folder), replayed(folder, timeout)))
+    return Report(folder, (*findings(folder), *replayed(folder, timeout)))
 
 
 def replayed(folder, timeout):
-    """Returns the `Finding` of the process that loads and runs the model."""
+    """Returns the `Finding`s of the process that loads and runs the model."""
     command = [sys.executable, "-m", "keras_attn.serving.replay", str(folder)]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}  # a training may hold the GPU
+    rule = "loads with XLA off and answers its warm-up requests"
     try:
         run = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment)
     except subprocess.TimeoutExpired:
-        return Finding("loads with XLA off and answers its warm-up requests", [f"no answer within {timeout} s"])
+        return [Finding(rule, [f"no answer within {timeout} s"])]
     if run.returncode:
         last = [line for line in run.stderr.splitlines() if line.strip()] or [f"exit status {run.returncode}"]
-        return Finding("loads with XLA off and answers its warm-up requests", [last[-1]])
+        return [Finding(rule, [last[-1]])]
     found = json.loads(run.stdout.splitlines()[-1])
-    return Finding(f"loads with XLA off and answers its {found['requests']} warm-up requests", found["problems"])
+    return [
+        Finding(f"loads with XLA off and answers its {found['requests']} warm-up requests", found["problems"]),
+        Finding("answers do not depend on a server's batching", found["merged"], found["notes"]),
+    ]

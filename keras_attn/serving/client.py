@@ -1,17 +1,21 @@
 """A client of a model server, TF Serving or one that speaks as it does, over gRPC or REST."""
 
+import itertools
 import math
 import numbers
+import random
+import time
 from typing import NamedTuple
 
 from keras_attn.serving.errors import (
+    MERGE_CONFLICT,
     DeadlineExceeded,
     InvalidRequest,
     ModelNotFound,
     ServerUnavailable,
     ServingError,
 )
-from keras_attn.serving.tensor_specs import decode_output, encode_inputs, parse_signatures
+from keras_attn.serving.tensor_specs import decode_output, empty_outputs, encode_inputs, parse_signatures
 
 __all__ = ["Client", "DeadlineExceeded", "InvalidRequest", "ModelNotFound", "ServerUnavailable", "ServingError"]
 
@@ -34,9 +38,11 @@ class Target(NamedTuple):
 class Client:
     """Asks a served model, with lists and arrays in and arrays out.
 
-    Requests are checked against the signatures that the server reports, before they are sent. One
-    client serves any number of threads. Servers that are overloaded, restarting or not there are
-    asked again, after 0.1 s, 0.2 s, 0.4 s and so on.
+    Requests are checked against the signatures that the server reports, before they are sent:
+    names, dtypes, ranks, sizes, equal numbers of rows, and no rows of zero elements. A batch
+    without rows is answered without the server. One client serves any number of threads. Servers
+    that are overloaded, restarting or not there are asked again, after 0.1 s, 0.2 s, 0.4 s and so
+    on; so are those that batch without padding and merged the request with one of another shape.
 
     Args:
         address: `"host:8500"` for gRPC; `"http://host:8501"` or `"https://..."` for REST.
@@ -62,7 +68,7 @@ class Client:
             _check_count("version", version, _MAX_VERSION)
         _check_seconds(timeout)
         _check_count("retries", retries, _MAX_RETRIES)
-        self.timeout = timeout
+        self.timeout, self._retries = timeout, retries
         self._target = Target(address, model, version)
         self._transport = _open_transport(self._target, retries)
         self._signatures = None
@@ -83,7 +89,8 @@ class Client:
         Raises:
             InvalidRequest: A `ValueError`: no such signature, or inputs that do not fit it.
             ModelNotFound: A `LookupError`: no such model or version.
-            ServerUnavailable: A `ConnectionError`: no answer, or only refusals, after all retries.
+            ServerUnavailable: A `ConnectionError`: no answer, or only refusals, after all retries;
+                also where the server's batching met requests of other shapes each time.
             DeadlineExceeded: A `TimeoutError`: no answer in time.
             ServingError: Anything else that the server reports; the base of the above.
 
@@ -95,7 +102,9 @@ class Client:
         try:
             spec = self._signature(signature, timeout)
             arrays = encode_inputs(inputs, spec["inputs"], signature)
-            outputs = self._open().predict(signature, spec, arrays, timeout)
+            if any(not len(array) for array in arrays.values()):
+                return empty_outputs(spec["outputs"])
+            outputs = self._ask(signature, spec, arrays, timeout)
             self._check_outputs(signature, outputs, spec["outputs"])
         except InvalidRequest:
             self._signatures = None  # the server may have taken up a version with other signatures
@@ -149,6 +158,19 @@ class Client:
         if self._transport is None:
             raise RuntimeError(f"The client of {self._target} is closed.")
         return self._transport
+
+    def _ask(self, signature, spec, arrays, timeout):
+        """Returns a server's answer; a request that was merged with one of another shape is asked again."""
+        end, left = time.monotonic() + timeout, timeout
+        for attempt in itertools.count():
+            try:
+                return self._open().predict(signature, spec, arrays, left)
+            except ServerUnavailable as error:
+                wait = random.uniform(0, 0.1 * 2**attempt)  # not together with the other one again
+                left = end - time.monotonic() - wait
+                if error.status != MERGE_CONFLICT or attempt == self._retries or left <= 0:
+                    raise
+                time.sleep(wait)
 
     def _seconds(self, timeout):
         if timeout is None:

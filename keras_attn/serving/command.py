@@ -3,6 +3,7 @@
 import argparse
 import json
 import pathlib
+import reprlib
 import sys
 import time
 
@@ -12,6 +13,7 @@ import tensorflow as tf
 from keras_attn.serving.checking import check
 from keras_attn.serving.folders import version_folder
 from keras_attn.serving.replay import load_text_ops, switch_xla_off
+from keras_attn.serving.tensor_specs import TensorSpec, encode_inputs
 from keras_attn.serving.warmup import read_warmup
 
 
@@ -75,11 +77,8 @@ def run_predict(arguments):
     signature = model.signatures.get(arguments.signature)
     if signature is None:
         raise ValueError(f"`--signature` must be one of {sorted(model.signatures)}. Received: {arguments.signature!r}.")
-    specs = inputs_of(signature)
-    rows = [row_of(text, specs) for text in arguments.rows]
-    columns = {name: tf.constant([row[name] for row in rows], spec.dtype) for name, spec in specs.items()}
-    answers = {name: tensor.numpy() for name, tensor in signature(**columns).items()}
-    for row in range(len(rows)):
+    answers = {name: tensor.numpy() for name, tensor in signature(**batch_of(arguments.rows, signature)).items()}
+    for row in range(len(arguments.rows)):
         print(json.dumps({name: plain(values[row]) for name, values in answers.items()}, ensure_ascii=False))
     return 0
 
@@ -89,7 +88,9 @@ def run_bench(arguments):
     signature = load(folder).signatures["serving_default"]
     requests = [request.inputs for request, _ in read_warmup(folder) if request.signature == "serving_default"]
     if arguments.text:
-        requests = [{name: np.array([text], object) for name in inputs_of(signature)} for text in arguments.text]
+        requests = [
+            {name: each.numpy() for name, each in batch_of([text], signature).items()} for text in arguments.text
+        ]
     if not requests:
         raise ValueError("`--text` must be given: the model has no warm-up examples.")
     print(f"{'rows':>5} {'rows/s':>10} {'median ms':>10} {'99% ms':>10}")
@@ -141,6 +142,15 @@ def inputs_of(signature):
     return signature.structured_input_signature[1]
 
 
+def batch_of(texts, signature):
+    """Returns the tensors of rows from the command line by input, checked as a client checks them."""
+    specs = inputs_of(signature)
+    rows = [row_of(text, specs) for text in texts]
+    wanted = {name: TensorSpec(spec.dtype.name, tuple(spec.shape)) for name, spec in specs.items()}
+    arrays = encode_inputs({name: [row[name] for row in rows] for name in specs}, wanted, signature.name)
+    return {name: tf.constant(array, specs[name].dtype) for name, array in arrays.items()}
+
+
 def row_of(text, specs):
     """Returns one row of the inputs: the text itself for a signature of one text, else what its JSON says."""
     [first, *others] = specs.values()
@@ -149,7 +159,9 @@ def row_of(text, specs):
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"A row must be JSON for the inputs {sorted(specs)}. Received: {text!r}.") from error
+        raise ValueError(
+            f"A row must be JSON for the inputs {sorted(specs)}. Received: {reprlib.repr(text)}."
+        ) from error
     row = value if isinstance(value, dict) else {first.name: value}
     if sorted(row) != sorted(specs):
         raise ValueError(f"A row must have the inputs {sorted(specs)}. Received: {sorted(row)}.")

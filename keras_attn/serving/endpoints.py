@@ -1,8 +1,8 @@
 """What a served model answers: named functions from named tensors to named tensors, one per signature.
 
 A text model takes and gives strings; a model of ids, which has no tokenizers, takes and gives
-ids `[B, S]`, under the same names. Whatever stands behind an end id of a source is padding:
-TF Serving fills the shorter rows of a batch with their first element, not with zeros.
+ids `[B, S]`, under the same names. TF Serving may fill the shorter requests of a batch with their
+first element, not with zeros: `without_filler` has the rule by which ids are read.
 """
 
 from collections.abc import Callable
@@ -97,17 +97,26 @@ def ids(name):
     return tf.TensorSpec((None, None), "int32", name)
 
 
-def without_tail(tokens):
-    """Returns ids `[B, S]` with nothing but padding behind an end id."""
-    ended = tf.cumsum(tf.cast(tf.equal(tokens, END_ID), "int32"), axis=1, exclusive=True)
-    return tf.where(ended > 0, PADDING_ID, tokens)
+def without_filler(tokens, ends=True):
+    """Returns ids `[B, S]` with padding for whatever a server may have filled in behind them.
 
+    A row with an end id is read up to the first one, unless it is a prompt, inside which texts
+    may end. Every other row is read up to its last id that is neither padding, nor the start id,
+    nor the row's own first id: `[7, 8]`, `[7, 8, 0]` and `[7, 8, 7, 7]` are one row.
 
-def without_starts(prompts):
-    """Returns prompts `[B, S]` with padding for the start ids at their end, all but a first one."""
-    starts = tf.cast(tf.equal(prompts, START_ID), "int32")
-    trailing = tf.math.cumprod(starts, axis=1, reverse=True) > 0
-    return tf.where(trailing & (tf.range(tf.shape(prompts)[1]) > 0), PADDING_ID, prompts)
+    Args:
+        tokens: Ids `[B, S]`.
+        ends: Whether an end id ends a row.
+    """
+    first, places = tokens[:, :1], tf.range(tf.shape(tokens)[1])
+    filler = tf.equal(tokens, first) | tf.equal(tokens, START_ID) | tf.equal(tokens, PADDING_ID)
+    trailing = tf.math.cumprod(tf.cast(filler, "int32"), axis=1, reverse=True) > 0
+    hidden = trailing & (places > 0)
+    if ends:
+        is_end = tf.cast(tf.equal(tokens, END_ID), "int32")
+        ended = tf.reduce_any(tf.equal(tokens, END_ID), axis=1, keepdims=True)
+        hidden = tf.where(ended, tf.cumsum(is_end, axis=1, exclusive=True) > 0, hidden)
+    return tf.where(hidden, PADDING_ID, tokens)
 
 
 def known(tokens, size):
@@ -123,11 +132,6 @@ def at_least_one(tokens):
 def wide(tensor):
     """Returns half precision as float32: neither JSON nor NumPy know bfloat16."""
     return tf.cast(tensor, "float32") if tensor.dtype in (tf.float16, tf.bfloat16) else tensor
-
-
-def finite(scores):
-    """Returns scores with the lowest number in place of minus infinity, which JSON does not know."""
-    return tf.maximum(scores, scores.dtype.min)
 
 
 def has(model, method):

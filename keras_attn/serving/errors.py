@@ -33,11 +33,14 @@ class DeadlineExceeded(ServingError, TimeoutError):  # noqa: N818
     """No answer in time."""
 
 
+MERGE_CONFLICT = "ABORTED"
+_CONFLICT_TEXT = "from different tasks have different shapes"  # of a server that batches without padding
 _CLASSES = {
     "INVALID_ARGUMENT": InvalidRequest,
     "FAILED_PRECONDITION": InvalidRequest,
     "OUT_OF_RANGE": InvalidRequest,
     "NOT_FOUND": ModelNotFound,
+    "ABORTED": ServerUnavailable,
     "UNAVAILABLE": ServerUnavailable,
     "RESOURCE_EXHAUSTED": ServerUnavailable,
     "DEADLINE_EXCEEDED": DeadlineExceeded,
@@ -57,4 +60,5 @@ def error_of(status, asked, said):
     >>> error_of("NOT_FOUND", "The status of model `m` at localhost:8500", "no such model")
     ModelNotFound('The status of model `m` at localhost:8500 failed with NOT_FOUND: no such model')
     """
+    status = MERGE_CONFLICT if _CONFLICT_TEXT in str(said) else status
     return _CLASSES.get(status, ServingError)(f"{asked} failed with {status}: {said}", status)

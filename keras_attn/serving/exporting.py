@@ -1,6 +1,8 @@
 """One call from a trained model to a folder that TF Serving runs as it stands."""
 
 import pathlib
+import reprlib
+import warnings
 
 import keras
 import tensorflow as tf
@@ -11,7 +13,8 @@ from keras_attn.models.sequence_model import SequenceModel
 from keras_attn.serving.endpoints import ModelEndpoints, has, named_inputs, named_outputs
 from keras_attn.serving.folders import check_version, draft, publish
 from keras_attn.serving.generation import GenerationEndpoints
-from keras_attn.serving.rules import findings
+from keras_attn.serving.guards import guarded
+from keras_attn.serving.rules import filling_note, findings
 from keras_attn.serving.warmup import warmup_requests, write_warmup
 from keras_attn.special_ids import END_ID, START_ID
 from keras_attn.text.tokenizer import Tokenizer
@@ -43,13 +46,23 @@ a source `attention_scores` |
     | `encode` | `source` | `memory` `[B, S, M]`, `mask` `[B, S]`; recipes with a source |
     | `generate_xla` | as `generate` | the same; only for servers started with XLA |
 
-    `source` and `target` are strings `[B]` where there is a tokenizer, else ids int32 `[B, S]`,
-    of which nothing behind an end id is read, and those outside of a recipe's vocabulary are read
-    as unknown. What is longer than a recipe's learned positions is cut. `max_length` is taken
-    into 1 ... L; a temperature of 0 takes the most probable token, and only `Sample` reads it:
-    its draws, also seeded ones, depend on the row's place in a batch. `texts` wants a tokenizer.
+    `source` and `target` are strings `[B]` where there is a tokenizer, else ids int32 `[B, S]`;
+    those outside of a recipe's vocabulary are read as unknown. A server may fill short rows with
+    their first element. So rows that hold an end id are read up to the first one, unless they are
+    prompts, and all others up to the last id that is neither padding, nor the start id, nor the
+    row's own first id: a source that ends in its own first id must end with the end id, and such
+    a prompt must begin with the start id, to be read whole. Rows are cut at the tokenizer's
+    `max_length`, at 512 ids where there is none, and at a recipe's learned positions.
+
+    Every signature refuses inputs of other ranks or sizes, and unlike numbers of rows, by name.
+    Numbers in outputs are finite: 0 stands for what is not a number, the dtype's greatest and
+    least for the infinities, which JSON does not know. `max_length` is taken into 1 ... L; a
+    temperature of 0 takes the most probable token, and only `Sample` reads it: its draws, also
+    seeded ones, depend on the row's place in a batch. `texts` wants a tokenizer.
+
     A functional model without steps has `serving_default` alone: its own inputs (or `source`) to
-    its own outputs, by name.
+    its own outputs, by name. Where an input has a free size behind the first axis, such as ids of
+    any length, a warning says that a server must not fill its rows.
 
     The folder is written beside its place and then renamed, so that a server that polls
     `directory` never sees half a model, and an interrupted export leaves nothing behind.
@@ -90,7 +103,7 @@ a source `attention_scores` |
     for name, tokenizer in (("source_text", source_text), ("target_text", target_text)):
         check_slot(name, tokenizer, Tokenizer)
     if isinstance(warmup, (str, bytes, dict)):
-        raise ValueError(f"`warmup` must be a list of examples. Received: {warmup!r}.")
+        raise ValueError(f"`warmup` must be a list of examples. Received: {reprlib.repr(warmup)}.")
     request = decoding.Request(strategy or decoding.Greedy(), max_length, START_ID, END_ID, tuple(processors))
     endpoints = endpoints_of(model, request, source_text, target_text, generate_xla)
     requests = warmup_requests(endpoints, list(warmup))
@@ -98,7 +111,7 @@ a source `attention_scores` |
     check_version(version, directory)
     with draft(directory) as folder:
         functions = {
-            endpoint.name: tf.function(endpoint.function, endpoint.inputs, autograph=False)
+            endpoint.name: tf.function(guarded(endpoint), endpoint.inputs, autograph=False)
             for endpoint in endpoints.all()
         }
         save(functions, endpoints.tracked, folder)
@@ -159,7 +172,16 @@ def endpoints_of(model, request, source_text, target_text, generate_xla):
             f"Received: target_text={target_text!r}, generate_xla={generate_xla}."
         )
     check_inputs(model, source_text)
+    if source_text is None:
+        warn_of_filling(named_inputs(model))
     return ModelEndpoints(model, source_text)
+
+
+def warn_of_filling(inputs):
+    """Warns of symbolic inputs by name whose short rows a server may fill: filler looks like what was meant."""
+    free = [name for name, tensor in inputs.items() if None in tensor.shape[1:]]
+    if free:
+        warnings.warn(f"`model` has inputs {filling_note(free)}.", stacklevel=4)
 
 
 def check_backend():

@@ -9,16 +9,16 @@ from keras_attn.serving.endpoints import (
     Endpoint,
     Endpoints,
     at_least_one,
-    finite,
     has,
     ids,
     known,
     text,
     wide,
-    without_starts,
-    without_tail,
+    without_filler,
 )
 from keras_attn.special_ids import PADDING_ID, START_ID
+
+MOST_IDS = 512  # of a row, where no tokenizer says otherwise: as many as tokenizers give by default
 
 
 class GenerationEndpoints(Endpoints):
@@ -37,7 +37,8 @@ class GenerationEndpoints(Endpoints):
         self.compiled_twin = compiled_twin
         self.reads_prompts = has(model, "first_tokens")  # which the text goes on from
         self.source_size, self.target_size = sizes_of(model)
-        self.source_limit, self.target_limit = limits_of(model, request.max_length)
+        bounds = limits_of(model, request.max_length)
+        self.source_limit, self.target_limit = map(shortest, (source_text, target_text), bounds)
         # Traced once, and called by several signatures.
         self.search = tf.function(self.run_search, autograph=False)
         self.search_xla = tf.function(self.run_search, autograph=False, jit_compile=True)
@@ -79,7 +80,7 @@ class GenerationEndpoints(Endpoints):
         best = found.tokens[:, 0]
         return {
             "target": best if self.target_text is None else self.target_text.detokenize(best),
-            "score": finite(found.scores[:, 0]),
+            "score": found.scores[:, 0],
         }
 
     def generate(self, source, max_length, temperature):
@@ -137,19 +138,18 @@ class GenerationEndpoints(Endpoints):
 
     def clean(self, source):
         """Returns source ids `[B, S]` that the model can read; inside a prompt texts may end."""
-        source = without_starts(source) if self.reads_prompts else without_tail(source)
+        source = without_filler(source, ends=not self.reads_prompts)
         return at_least_one(known(source, self.source_size)[:, : self.source_limit])
 
     def read_target(self, target):
         """Strings `[B]`, or ids `[B, T]`, -> ids `[B, T]` that the model can read."""
         if self.target_text is not None:
             target = self.target_text.tokenize(target)
-        return at_least_one(known(without_tail(target), self.target_size)[:, : self.target_limit])
+        return at_least_one(known(without_filler(target), self.target_size)[:, : self.target_limit])
 
     def all_of(self, found):
         """Returns all of `Generated`, and the texts if there is a tokenizer."""
         outputs = decoding.Generated(*found)._asdict()
-        outputs["scores"] = finite(outputs["scores"])
         if self.target_text is not None:
             outputs["texts"] = self.target_text.detokenize(outputs["tokens"])
         return outputs
@@ -177,6 +177,12 @@ def limits_of(model, max_length):
             f"{', a prompt before it' * prompted}. Received: max_length={max_length}."
         )
     return (target and target - max_length if prompted else source), target
+
+
+def shortest(tokenizer, bound):
+    """Returns how many ids are read of a row: no more than a tokenizer gives, nor than a recipe's positions allow."""
+    most = MOST_IDS if tokenizer is None else tokenizer.max_length
+    return min((limit for limit in (most, bound) if limit is not None), default=None)
 
 
 def expanded(real, scores):

@@ -7,7 +7,7 @@ import urllib.parse
 import requests
 import urllib3
 
-from keras_attn.serving.errors import InvalidRequest, ServingError, error_of
+from keras_attn.serving.errors import ServingError, error_of
 
 _STATUSES = {
     400: "INVALID_ARGUMENT",
@@ -48,7 +48,7 @@ class RestTransport:
 
     def predict(self, name, signature, arrays, timeout):
         """Returns the outputs of signature `name` by name, as nested lists."""
-        body = {"signature_name": name, "inputs": {key: _to_json(key, array) for key, array in arrays.items()}}
+        body = {"signature_name": name, "inputs": {key: _to_json(array) for key, array in arrays.items()}}
         outputs = self._send("POST", ":predict", "outputs", timeout, f"Signature `{name}` of", body)
         specs = signature["outputs"]
         if len(specs) == 1 and not (isinstance(outputs, dict) and set(outputs) == set(specs)):
@@ -122,10 +122,8 @@ def _said(text):
         return text[:500]
 
 
-def _to_json(name, array):
+def _to_json(array):
     """Returns an array as nested lists; bytes that are not text under the key `b64`."""
-    if 0 in array.shape[:-1]:
-        raise InvalidRequest(f"`{name}` must have rows, as JSON cannot tell shapes without. Received: {array.shape}.")
     return _map_leaves(_write_bytes, array.tolist()) if array.dtype == object else array.tolist()
 
 

@@ -48,16 +48,24 @@ TEXT_OPS = {
 }
 
 
+JAX_PROGRAM = (
+    " (what Keras' JAX backend exports is a program for XLA: a server runs it only if it is started with "
+    "`--xla_cpu_compilation_enabled`)"
+)
+
+
 class Finding(NamedTuple):
     """One rule and what breaks it.
 
     Attributes:
         rule: What should be so.
         problems: Sentences, none if it is so.
+        notes: Sentences on what to know where the model is served; they break no rule.
     """
 
     rule: str
     problems: list
+    notes: list = []
 
 
 def findings(folder):
@@ -80,6 +88,7 @@ def findings(folder):
         Finding("no op needs XLA", [p for name in default for p in xla_problems(graph, name)]),
         Finding("TF Serving links all ops", [p for name in default for p in unknown_ops(graph, name)]),
         Finding("variables and assets are there", missing_files(graph, folder)),
+        Finding("a server cannot fill short rows, or they are read as they were", [], filling_notes(signatures)),
     ]
 
 
@@ -106,12 +115,43 @@ def type_problems(name, signature):
             yield f"{name}: output `{key}` is {dtype}, which cannot be written as JSON"
 
 
+def filling_notes(signatures):
+    """Inputs of free sizes whose shorter rows a server may fill, where the model cannot tell them from the filler."""
+    if reads_filled_rows(signatures):
+        return []
+    return [
+        f"{name}: {filling_note(free)}"
+        for name, signature in signatures.items()
+        if (free := [key for key, info in signature.inputs.items() if is_fillable(info.tensor_shape)])
+    ]
+
+
+def is_fillable(shape):
+    """Tells whether the rows of an input, by its `TensorShapeProto`, may differ in a size."""
+    return shape.unknown_rank or any(dim.size == -1 for dim in shape.dim[1:])
+
+
+def reads_filled_rows(signatures):
+    """Tells whether the signatures are those of a model with steps, whose ids `without_filler` reads."""
+    return "generate" in signatures and set(signatures["generate"].inputs) == {"source", "max_length", "temperature"}
+
+
+def filling_note(names):
+    """Returns what to know of inputs that a server may fill."""
+    named = ", ".join(f"`{name}`" for name in sorted(names))
+    return (
+        f"{named} with a free size behind the first axis: a server with `pad_variable_length_inputs` fills short rows "
+        "with their first element, which changes this model's answers. Serve it without, or with inputs of a fixed "
+        "size, or of texts, with `source_text=`"
+    )
+
+
 def xla_problems(graph, name):
     """Ops that a server without XLA refuses."""
     nodes = list(reachable(graph, name))
     ops = sorted({node.op for node in nodes if node.op.startswith("Xla")})
     if ops:
-        yield f"{name}: uses {', '.join(ops)}"
+        yield f"{name}: uses {', '.join(ops)}{JAX_PROGRAM if 'XlaCallModule' in ops else ''}"
     if any(node.attr["_XlaMustCompile"].b for node in nodes if "_XlaMustCompile" in node.attr):
         yield f"{name}: holds a function with jit_compile=True"
 
@@ -124,6 +164,11 @@ def unknown_ops(graph, name):
             yield f"{name}: `{op}` runs Python, which a server does not"
         elif op_def_registry.get(op) is None and op not in TEXT_OPS and not op.startswith("TFText>"):
             yield f"{name}: `{op}` is an op of neither TensorFlow nor TF Text"
+
+
+def draws(graph, name):
+    """Tells whether a signature holds operations that draw random numbers."""
+    return any("Random" in node.op or node.op.endswith("Multinomial") for node in reachable(graph, name))
 
 
 def reachable(graph, name):

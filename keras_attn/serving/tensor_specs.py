@@ -78,7 +78,24 @@ def encode_inputs(inputs, specs, signature):
             f"`inputs` must have the names that signature `{signature}` takes: {wanted}. "
             f"Received: {sorted(map(str, inputs))}."
         )
-    return {name: _encode(name, inputs[name], spec) for name, spec in specs.items()}
+    arrays = {name: _encode(name, inputs[name], spec) for name, spec in specs.items()}
+    rows = {name: len(array) for name, array in arrays.items()}
+    if len(set(rows.values())) > 1:
+        raise InvalidRequest(f"`inputs` must have as many rows each. Received rows: {rows}.")
+    return arrays
+
+
+def empty_outputs(specs):
+    """Returns the outputs of a batch without rows: of the specs' dtypes, and 0 for sizes that are free.
+
+    A server that batches does not answer such a request before another one comes.
+    """
+    return {
+        name: np.empty(
+            (0, *(size or 0 for size in (spec.shape or ())[1:])), object if spec.dtype == "string" else spec.dtype
+        )
+        for name, spec in specs.items()
+    }
 
 
 def _encode(name, value, spec):
@@ -87,11 +104,15 @@ def _encode(name, value, spec):
     except ValueError as error:
         raise _refusal(name, spec, "rows of different lengths or depths") from error
     encoded = _encode_strings(name, array, spec) if spec.dtype == "string" else _encode_numbers(name, array, spec)
+    if array.shape == (0,) and spec.shape:
+        return encoded.reshape(0, *(size or 0 for size in spec.shape[1:]))  # no rows, of which a list shows no axes
     fits = spec.shape is None or (
         len(spec.shape) == array.ndim and all(want in (None, size) for want, size in zip(spec.shape, array.shape))
     )
-    if not fits:
+    if not fits or not array.shape:
         raise _refusal(name, spec, f"shape {array.shape}")
+    if len(array) and not array.size:
+        raise _refusal(name, spec, f"rows without elements, shape {array.shape}")
     return encoded
 
 

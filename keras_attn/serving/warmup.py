@@ -1,6 +1,7 @@
 """Warm-up: requests that a server answers before it takes others, kept with the answers that they should get."""
 
 import pathlib
+import reprlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,7 +60,7 @@ def row_of(example, inputs):
     if sorted(row) != sorted(spec.name for spec in inputs):
         raise ValueError(
             f"An example of `warmup` must have the inputs {[spec.name for spec in inputs]}. "
-            f"Received: {sorted(row) if isinstance(example, dict) else example!r}."
+            f"Received: {sorted(row) if isinstance(example, dict) else reprlib.repr(example)}."
         )
     return {spec.name: checked(row[spec.name], spec) for spec in inputs}
 
@@ -72,7 +73,9 @@ def checked(value, spec):
     whole = array is None or dtype is object or np.issubdtype(dtype, np.inexact) or array.dtype.kind in "iub"
     if array is None or (not whole and array.size) or not spec.shape[1:].is_compatible_with(array.shape):
         wanted = "a string" if dtype is object else f"{spec.dtype.name} of the shape {spec.shape[1:].as_list()}"
-        raise ValueError(f"An example of `warmup` must hold {wanted} for `{spec.name}`. Received: {value!r}.")
+        raise ValueError(
+            f"An example of `warmup` must hold {wanted} for `{spec.name}`. Received: {reprlib.repr(value)}."
+        )
     return array.astype(dtype)
 
 

@@ -3,17 +3,21 @@
 import numpy as np
 
 from keras_attn.checks import check_positive
+from keras_attn.composite import is_array
 from keras_attn.decoding import generate_batches
+from keras_attn.decoding.request import check_rectangular
 from keras_attn.text.tokenizer import Tokenizer
 
 
 def generate(model, texts, source, target, batch_size=64, verbose=0, **named):
     """Returns the best text that a model generates for each text.
 
-    Texts are read in batches of similar lengths, so that short ones need not wait for long ones.
+    Texts are read in batches of similar lengths, so that short ones need not wait for long ones. A
+    decoder-only model is given prompts (`Tokenizer.prompt`: the start id first, no end id), and
+    what it writes behind each of them is returned.
 
     Args:
-        model: With a `generate(source, ...)`, as `models.Transformer` and `models.RNNSeq2Seq` have it.
+        model: With a `generate(source, ...)`, as the recipes of `keras_attn.models` have it.
         texts: The texts, a list of `str`.
         source, target: The tokenizers of both sides.
         batch_size: Number of texts in a batch.
@@ -37,19 +41,23 @@ def generate(model, texts, source, target, batch_size=64, verbose=0, **named):
     """
     for name, tokenizer in (("source", source), ("target", target)):
         if not isinstance(tokenizer, Tokenizer):
-            raise ValueError(f"`{name}` must be a tokenizer. Received: {name}={tokenizer!r}.")
+            received = tokenizer.__class__.__name__ if is_array(tokenizer) else repr(tokenizer)
+            raise ValueError(f"`{name}` must be a tokenizer. Received: {name}={received}.")
     if isinstance(texts, (str, bytes)):
         raise ValueError(f"`texts` must be a list of texts. Received: {texts!r}.")
     check_positive("batch_size", batch_size)
     if named.get("return_attention_scores"):
         raise ValueError("`return_attention_scores` must be False: only texts are returned. Received: True.")
+    check_rectangular("prefix_ids", named.get("prefix_ids"))
     prefix = np.asarray(() if named.get("prefix_ids") is None else named["prefix_ids"])
     if prefix.ndim != 1:
         raise ValueError(f"`prefix_ids` must be one for all texts, [P]. Received: prefix_ids.shape={prefix.shape}.")
     texts = list(texts)
     order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
     starts = range(0, len(texts), batch_size)
-    batches = [source.tokenize([texts[index] for index in order[start : start + batch_size]]) for start in starts]
+    # A model that goes on from its source says what its first step reads.
+    read = source.prompt if callable(getattr(model, "first_tokens", None)) else source.tokenize
+    batches = [read([texts[index] for index in order[start : start + batch_size]]) for start in starts]
     written = [None] * len(texts)
     places = iter(order)
     for found in generate_batches(model, batches, verbose, **named):

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import tensorflow as tf
 
+from keras_attn.checks import short_repr
 from keras_attn.special_ids import NUM_SPECIAL_IDS, UNKNOWN_ID
 from keras_attn.text.corpus import text_batches
 from keras_attn.text.tokenizer import Tokenizer
@@ -95,14 +96,16 @@ class LookupTokenizer(Tokenizer):
 
     def _fill_tokens(self, vocabulary):
         if not isinstance(vocabulary, Iterable) or (isinstance(vocabulary, str) and self.unit_dtype == tf.string):
-            raise ValueError(f"`vocabulary` must be an iterable of tokens. Received: {vocabulary!r}.")
+            raise ValueError(f"`vocabulary` must be an iterable of tokens. Received: {short_repr(vocabulary)}.")
         tokens = list(vocabulary)
         for token in tokens:
             if not isinstance(token, str) or has_surrogates(token) or not self._is_token(token):
-                raise ValueError(f"`vocabulary` must be made of {self.token_kind}. Received the token {token!r}.")
+                raise ValueError(
+                    f"`vocabulary` must be made of {self.token_kind}. Received the token {short_repr(token)}."
+                )
         if len(set(tokens)) != len(tokens):
             twice = next(token for token, count in collections.Counter(tokens).items() if count > 1)
-            raise ValueError(f"`vocabulary` must have each token once. Received twice: {twice!r}.")
+            raise ValueError(f"`vocabulary` must have each token once. Received twice: {short_repr(twice)}.")
         if not tokens:
             raise ValueError("`vocabulary` must have at least one token. Received: none.")
         self._fill("".join(f"{self._line(token)}\n" for token in tokens).encode())
@@ -132,5 +135,5 @@ def check_vocabulary_size(vocabulary_size):
     if not isinstance(vocabulary_size, numbers.Integral) or vocabulary_size <= NUM_SPECIAL_IDS:
         raise ValueError(
             f"`vocabulary_size` must be an integer above the {NUM_SPECIAL_IDS} special ids. "
-            f"Received: {vocabulary_size=!r}."
+            f"Received: vocabulary_size={short_repr(vocabulary_size)}."
         )

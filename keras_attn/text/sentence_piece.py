@@ -6,6 +6,7 @@ import pathlib
 
 import tensorflow as tf
 
+from keras_attn.checks import short_repr
 from keras_attn.slots import register
 from keras_attn.special_ids import END_ID, NUM_SPECIAL_IDS, START_ID, UNKNOWN_ID
 from keras_attn.text.corpus import text_batches
@@ -159,5 +160,7 @@ def model_bytes(model):
     if isinstance(model, bytes):
         return model
     if not isinstance(model, (str, os.PathLike)) or not pathlib.Path(model).is_file():
-        raise ValueError(f"`model` must be the path of a SentencePiece model or its bytes. Received: {model!r}.")
+        raise ValueError(
+            f"`model` must be the path of a SentencePiece model or its bytes. Received: {short_repr(model)}."
+        )
     return pathlib.Path(model).read_bytes()

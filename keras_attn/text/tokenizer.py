@@ -9,7 +9,7 @@ import weakref
 import keras
 import tensorflow as tf
 
-from keras_attn.checks import check_axes
+from keras_attn.checks import check_axes, short_repr
 from keras_attn.special_ids import END_ID, NUM_SPECIAL_IDS, PADDING_ID, START_ID
 
 
@@ -43,9 +43,11 @@ class Tokenizer(keras.layers.Layer):
     def __init__(self, max_length=512, lowercase=False, **kwargs):
         super().__init__(**kwargs)
         if max_length is not None and (not isinstance(max_length, numbers.Integral) or max_length < 2):
-            raise ValueError(f"`max_length` must be an integer of at least 2 or None. Received: {max_length=!r}.")
+            raise ValueError(
+                f"`max_length` must be an integer of at least 2 or None. Received: max_length={short_repr(max_length)}."
+            )
         if not isinstance(lowercase, bool):
-            raise ValueError(f"`lowercase` must be True or False. Received: {lowercase=!r}.")
+            raise ValueError(f"`lowercase` must be True or False. Received: lowercase={short_repr(lowercase)}.")
         self.max_length = max_length
         self.lowercase = lowercase
         self._asset_path = None

@@ -83,8 +83,8 @@ def mean_weights(model, paths):
         for place in sorted(wanted.keys() | found.keys()):  # Keras does not mind weights that a model lacks
             if wanted.get(place) != found.get(place):
                 raise ValueError(
-                    f"`paths` must be checkpoints of `model`, in which {place} is {described(wanted.get(place))}. "
-                    f"Received: {path!r}, in which it is {described(found.get(place))}."
+                    f"`paths` must be checkpoints of `model`, in which {place} is {short_repr(wanted.get(place))}. "
+                    f"Received: {path!r}, in which it is {short_repr(found.get(place))}."
                 )
         model.load_weights(path)
         for total, weight in zip(sums, model.weights, strict=True):
@@ -95,7 +95,7 @@ def mean_weights(model, paths):
     return [total / len(paths) for total in sums]
 
 
-def described(shape):
+def short_repr(shape):
     """Returns what an error says of a weight of a shape, or of none."""
     return "missing" if shape is None else f"of shape {shape}"
 

@@ -44,7 +44,7 @@ def token_crossentropy(labels, logits, label_smoothing=0.0, vocabulary_block=Non
         return behind + ops.log(share), gradient
 
     losses = crossentropy(value_of(logits))
-    return losses * ops.cast(ops.where(known, 1.0, float("nan")), losses.dtype)
+    return losses * ops.where(known, ops.ones_like(losses), float("nan"))
 
 
 class Vocabulary:

@@ -9,7 +9,8 @@ from keras_attn.special_ids import END_ID, PADDING_ID
 def cut(ids):
     """Returns ids `[B, T]` with padding from the first end id or padding on."""
     ends = ops.logical_or(ops.equal(ids, END_ID), ops.equal(ids, PADDING_ID))
-    return ops.where(ops.equal(ops.cumsum(ops.cast(ends, "int32"), axis=-1), 0), ids, PADDING_ID)
+    ended = ops.cumsum(ops.cast(ends, "int32"), axis=-1, dtype="int32")
+    return ops.where(ops.equal(ended, 0), ids, PADDING_ID)
 
 
 def edit_distances(first, second, costs=None, texts=None):
@@ -40,7 +41,7 @@ def edit_distances(first, second, costs=None, texts=None):
     first, deletion, texts_of_first, second, insertion, texts_of_second = (
         ops.pad(side, [(0, 0), (1, 0)]) for side in (first, costs[0], texts[0], second, costs[1], texts[1])
     )
-    all_deleted, all_inserted = (ops.cumsum(side, axis=1) for side in (deletion, insertion))
+    all_deleted, all_inserted = (ops.cumsum(side, axis=1, dtype=dtype) for side in (deletion, insertion))
     rows = ops.arange(length + 1, dtype="int32")  # i
 
     def step(diagonal, carry):

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_attn.checks import check_axes, check_positive
+from keras_attn.checks import as_tensor, check_axes, check_positive
 from keras_attn.kernels.softmax import wide
 from keras_attn.slots import register
 from keras_attn.special_ids import PADDING_ID
@@ -17,7 +17,8 @@ class _Ratio(keras.metrics.Metric):
     """A sum divided by another one, both over all batches; 0 where there is nothing to divide by."""
 
     def __init__(self, name, dtype):
-        super().__init__(name=name, dtype=dtype or wide(keras.config.floatx()))  # bfloat16 counts to 256
+        # Sums in half precision stand still: 256 and 1 are 256 in bfloat16.
+        super().__init__(name=name, dtype=dtype or wide(keras.config.floatx()))
         self.total = self.add_variable((), "zeros", self.dtype, name="total")
         self.count = self.add_variable((), "zeros", self.dtype, name="count")
 
@@ -38,7 +39,7 @@ class TokenAccuracy(_Ratio):
 
     Args:
         name: Of the metric.
-        dtype: Of its sums.
+        dtype: Of its sums; by default Keras' `floatx`, float32 where that is half precision.
 
     Call arguments (of `update_state`):
         y_true: Ids `[B, T]`, 0 for padding.
@@ -79,7 +80,7 @@ class SequenceAccuracy(_Ratio):
 
     Args:
         name: Of the metric.
-        dtype: Of its sums.
+        dtype: Of its sums; by default Keras' `floatx`, float32 where that is half precision.
 
     Call arguments (of `update_state`):
         y_true: Ids `[B, T]`, 0 for padding.
@@ -154,7 +155,7 @@ class Perplexity(_Ratio):
     Args:
         vocabulary_block: As for `MaskedCrossentropy`.
         name: Of the metric.
-        dtype: Of its sums.
+        dtype: Of its sums; by default Keras' `floatx`, float32 where that is half precision.
 
     Call arguments (of `update_state`):
         y_true: Ids `[B, T]`, 0 for padding.
@@ -196,7 +197,7 @@ class Perplexity(_Ratio):
 def paired_ids(labels, predictions):
     """Returns the ids of labels `[B, T]` and of predictions, given as ids `[B, L]` or logits `[B, T, V]`."""
     labels = checked_ids("y_true", labels)
-    predictions = ops.convert_to_tensor(predictions)
+    predictions = as_tensor(predictions)
     if len(predictions.shape) != 3:
         check_axes({"y_true": "BT", "y_pred": "BL"}, {"y_true": labels, "y_pred": predictions})
         return labels, checked_ids("y_pred", predictions)

@@ -5,7 +5,7 @@ import numbers
 import keras
 from keras import ops
 
-from keras_attn.checks import check_positive
+from keras_attn.checks import check_positive, short_repr
 from keras_attn.slots import register
 
 
@@ -156,4 +156,4 @@ def number_of(step):
 def check_rate_above_zero(name, value):
     """Raises a `ValueError` unless `value` is a number above 0."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not value > 0:
-        raise ValueError(f"`{name}` must be a number above 0. Received: {name}={value!r}.")
+        raise ValueError(f"`{name}` must be a number above 0. Received: {name}={short_repr(value)}.")

@@ -3,6 +3,8 @@
 import itertools
 from typing import NamedTuple
 
+from keras_attn.checks import short_repr
+
 
 class BleuScore(NamedTuple):
     """What `bleu` returns.
@@ -49,7 +51,7 @@ def bleu(hypotheses, references, tokenize=None, lowercase=False):
     """
     for name, texts in (("hypotheses", hypotheses), ("references", references)):
         if isinstance(texts, (str, bytes)):
-            raise ValueError(f"`{name}` must be a list of texts. Received: {name}={texts!r}.")
+            raise ValueError(f"`{name}` must be a list of texts. Received: {name}={short_repr(texts)}.")
     hypotheses, references = list(hypotheses), list(references)
     if not hypotheses or len(hypotheses) != len(references):
         raise ValueError(
@@ -59,7 +61,7 @@ def bleu(hypotheses, references, tokenize=None, lowercase=False):
     references = [list(known) if isinstance(known, (list, tuple)) else [known] for known in references]
     for text in (*hypotheses, *itertools.chain.from_iterable(references)):
         if not isinstance(text, str):
-            raise ValueError(f"`hypotheses` and `references` must be strings. Received: {text!r}.")
+            raise ValueError(f"`hypotheses` and `references` must be strings. Received: {short_repr(text)}.")
     if not all(references):
         raise ValueError(
             f"`references` must hold a text for each hypothesis. Received: none for {references.index([])}."

@@ -9,9 +9,10 @@
   loss or the metric becomes NaN (the loss of an infinite weight infinite).
 """
 
+import numpy as np
 from keras import ops
 
-from keras_attn.checks import check_broadcast, static_shape
+from keras_attn.checks import as_tensor, check_broadcast, static_shape
 from keras_attn.kernels.backend import is_concrete
 from keras_attn.special_ids import PADDING_ID
 
@@ -43,7 +44,7 @@ def token_weights(labels, predictions, sample_weight, dtype):
     real = real_tokens(labels, predictions)
     if sample_weight is None:
         return ops.cast(real, dtype)
-    sample_weight = ops.cast(ops.convert_to_tensor(sample_weight), dtype)
+    sample_weight = ops.cast(as_tensor(sample_weight), dtype)
     if known_rank(sample_weight) is None:
         sample_weight = ops.reshape(sample_weight, (ops.shape(labels)[0], -1))
     elif known_rank(sample_weight) == 1:
@@ -80,4 +81,4 @@ def known_rank(tensor):
 
 def num_of(found):
     """Returns how many tokens are found, with their number, as errors say it."""
-    return f"{int(ops.sum(ops.cast(found, 'int32')))} of {ops.size(found)} weights"
+    return f"{int(np.sum(ops.convert_to_numpy(found)))} of {ops.size(found)} weights"

@@ -55,7 +55,7 @@ class WordDropout(keras.layers.Layer):
     def call(self, inputs, training=None):
         if not training or not self.rate:
             return inputs
-        drawn = keras.random.uniform(ops.shape(inputs), seed=self.seed_generator) < self.rate
+        drawn = keras.random.uniform(ops.shape(inputs), dtype="float32", seed=self.seed_generator) < self.rate
         word = ops.greater_equal(inputs, UNKNOWN_ID)  # the special ids come first
         return ops.where(ops.logical_and(drawn, word), ops.cast(UNKNOWN_ID, inputs.dtype), inputs)
 

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 import keras_attn as ka
+from keras_attn.cells import recurrent_initializer
 
 SIZES = {"B": 3, "T": 5, "S": 7, "D": 22, "M": 13, "H": 2}
 
@@ -68,9 +69,16 @@ DECODER = {"inputs": "BTD", "memory": "BSM"}
 
 
 def stacked_cells(dtype=None):
+    named = {"recurrent_initializer": recurrent_initializer(dtype), "dtype": dtype}
     return keras.layers.StackedRNNCells(
-        [keras.layers.LSTMCell(5, dtype=dtype), keras.layers.GRUCell(3, dtype=dtype)], dtype=dtype
+        [keras.layers.LSTMCell(5, **named), keras.layers.GRUCell(3, **named)], dtype=dtype
     )
+
+
+def bidirectional(dtype=None):
+    # Not orthogonal, which Keras cannot make in bfloat16.
+    lstm = keras.layers.LSTM(5, return_sequences=True, recurrent_initializer="glorot_uniform", dtype=dtype)
+    return keras.layers.Bidirectional(lstm, dtype=dtype)
 
 
 CASES = [
@@ -132,6 +140,7 @@ CASES = [
         "BNHTT",
     ),
     Case("Decoder", lambda **k: ka.Decoder(2, ka.DecoderBlock(2, 17, **k), **k), DECODER, "BNHTS", causal=True),
+    Case("RecurrentEncoder", lambda **k: ka.RecurrentEncoder(bidirectional(**k), **k), SELF),
     Case("AdditiveRNNAttention", lambda **k: ka.AdditiveRNNAttention(5, 3, **k), DECODER, "BTS", causal=True),
     Case(
         "RNNAttention",

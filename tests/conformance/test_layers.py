@@ -77,8 +77,6 @@ def test_symbolic_shapes_are_real_shapes(case, rng):
 @each_case
 @pytest.mark.parametrize("policy", PRECISION)
 def test_dtype_policies(case, policy, rng):
-    if policy == "bfloat16" and "RNN" in case.name:
-        pytest.skip("Keras' own cells cannot make their orthogonal weights in bfloat16")
     layer, arguments, masks = case.make(dtype=policy), case.arguments(rng), case.padding(rng)
     exact = case.make(dtype="float64")
     outputs = layer(**arguments, **masks)
@@ -113,7 +111,9 @@ def test_padding_equals_shorter_sequences(case, rng):
     for row in range(SIZES["B"]):
         alone = {name: array[row : row + 1, : lengths[name][row]] for name, array in arguments.items()}
         wanted = outputs_of(case, layer, alone)[0][0]
-        np.testing.assert_allclose(padded[row, : len(wanted)], wanted, atol=1e-5)
+        # In half precision, products of other shapes may round to the next number.
+        atol = {"bfloat16": 2**-7, "float16": 2**-10}.get(keras.config.floatx(), 1e-5)
+        np.testing.assert_allclose(padded[row, : len(wanted)], wanted, atol=atol)
 
 
 @each_case
@@ -179,7 +179,8 @@ def test_training_moves_every_weight(case, rng):
     if not layer.trainable_variables:
         pytest.skip("has no weights")
     before = layer.get_weights()
-    model.compile(keras.optimizers.SGD(0.01), "mse")
+    # The next number after 1 is 1.008 in bfloat16: the one step is long enough to get there.
+    model.compile(keras.optimizers.SGD(10.0 if keras.config.floatx().endswith("16") else 0.01), "mse")
     history = model.fit(inputs, rng.normal(size=tuple(model(inputs).shape)), verbose=0)
     assert np.all(np.isfinite(history.history["loss"]))
     trained = {variable.path for variable in layer.trainable_variables}

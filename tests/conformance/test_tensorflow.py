@@ -154,7 +154,8 @@ def test_int8_round_trip(case, rng, tmp_path):
     np.testing.assert_array_equal(loaded(inputs), wanted)
     np.testing.assert_allclose(wanted, exact, atol=0.1)
     modes = {variable.dtype for variable in loaded.variables}
-    assert ("int8" in modes) == any(kind in case.name for kind in ("Head", "Attention", "Feed", "coder", "Learned"))
+    quantized = any(kind in case.name for kind in ("Head", "Attention", "Feed", "coder", "Learned"))
+    assert ("int8" in modes) == (quantized and case.name != "RecurrentEncoder")  # Keras quantizes no cell
 
 
 @each_case

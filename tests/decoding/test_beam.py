@@ -13,6 +13,7 @@ from keras import ops
 from keras_attn import decoding
 
 END = 2
+NEVER = (0, 1)  # padding and start
 
 
 class Chain:
@@ -35,11 +36,13 @@ def log_softmax(logits):
 
 
 def exhaustive(logits, max_length, length_penalty):
-    """Every text of one row, best first: (score, tokens)."""
+    """Every text of one row, best first: (score, tokens); the log probabilities are those of all tokens."""
     table, num_tokens = log_softmax(np.asarray(logits, "float64")), np.shape(logits)[-1]
     found = []
     for length in range(1, max_length + 1):
         for text in itertools.product(range(num_tokens), repeat=length):
+            if any(token in NEVER for token in text):
+                continue
             if END in text[:-1] or (length < max_length and text[-1] != END):
                 continue
             total = sum(table[t, last, now] for t, (last, now) in enumerate(zip((1, *text), text)))
@@ -49,7 +52,7 @@ def exhaustive(logits, max_length, length_penalty):
 
 @settings(max_examples=20, deadline=None)
 @given(
-    st.integers(3, 5),
+    st.integers(4, 6),
     st.integers(1, 4),
     st.sampled_from([0.0, 0.6, 1.7, -0.5]),
     st.sampled_from([1.0, 4.0]),
@@ -58,7 +61,7 @@ def exhaustive(logits, max_length, length_penalty):
 def test_equals_exhaustive_search(num_tokens, max_length, length_penalty, sharpness, seed):
     """Wide enough to hold every unfinished text, the search finds the N best of all."""
     logits = sharpness * np.random.default_rng(seed).normal(size=(2, max_length, num_tokens, num_tokens))
-    width = num_tokens ** (max_length - 1)
+    width = (num_tokens - len(NEVER)) ** (max_length - 1)
     number = min(width, 4)
     strategy = decoding.Beam(width, length_penalty, num_return_sequences=number)
     found = decoding.generate(Chain(logits), np.zeros((2, 1)), strategy, max_length=max_length)

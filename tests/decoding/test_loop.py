@@ -43,7 +43,7 @@ def test_a_length_of_one(strategy, rng):
 @each_strategy
 def test_rows_do_not_see_each_other(strategy, rng):
     """Rows that end at different times: each text is the one of the row alone."""
-    logits = 2 * rng.normal(size=(6, 7, 5, 5))
+    logits = 2 * rng.normal(size=(6, 7, 6, 6))
     logits[..., END] -= 1
     together = generate(logits, strategy, max_length=7)
     assert len(set(together.lengths[:, 0])) > 2

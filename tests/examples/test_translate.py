@@ -14,12 +14,13 @@ import devices
 import numpy as np
 import pytest
 import tensorflow as tf
-import tensorflow_datasets as tfds
-import translate
 
 from keras_attn import data, training
 from keras_attn.special_ids import END_ID
 from tests.serving.loader import check_in_loader
+
+tfds = pytest.importorskip("tensorflow_datasets")
+import translate  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TINY = """

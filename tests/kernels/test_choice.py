@@ -1,5 +1,7 @@
 """Which kernel runs, by the measured table, the mask and the backend; and the backend's own kernel."""
 
+import importlib.util
+
 import keras
 import numpy as np
 import pytest
@@ -149,3 +151,36 @@ def test_scores_are_refused_by_name(kernel, rng):
     heads = rng.normal(size=(1, 1, 4, 3)).astype("float32")
     with pytest.raises(ValueError, match=rf'must be "dense" or "auto" where the scores are asked for.*{kernel}'):
         kernels.attention(heads, heads, heads, kernel=kernel, return_scores=True)
+
+
+class SymbolicHeads:
+    """Heads as JAX exports them: the batch is neither an integer nor None."""
+
+    shape = (object(), 1, 16, 2)
+
+
+@pytest.mark.parametrize("kernel", ["auto", "blockwise"])
+def test_auto_is_dense_where_sizes_are_symbolic(table, kernel):
+    heads = SymbolicHeads()
+    wanted = {"auto": "dense", "blockwise": "blockwise"}[kernel]
+    assert choice.choose_kernel(kernel, heads, heads, None, False, True) == wanted
+
+
+def called_from(module):
+    """Returns the kernel that is chosen in a function of another module."""
+    namespace = {"__name__": module, "chosen": chosen}
+    exec("kernel = chosen(16)", namespace)
+    return namespace["kernel"]
+
+
+@pytest.mark.parametrize("kind", ["onnx", "openvino", "litert"])
+def test_auto_is_dense_while_keras_exports_to_a_format_without_such_loops(table, kind):
+    module = f"{keras.Model.export.__module__.split('.')[0]}.src.export.{kind}"
+    assert importlib.util.find_spec(module) is not None  # else Keras has moved it, and `choice` must know
+    assert called_from(module) == "dense"
+    assert called_from(f"mine.{kind}") == called_from("keras.src.export.saved_model") == "blockwise"
+
+
+@pytest.mark.parametrize("module", ["tf2onnx.convert", "tensorflow.lite.python.lite"])
+def test_auto_is_dense_in_converters(table, module):
+    assert called_from(module) == "dense"

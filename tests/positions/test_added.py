@@ -41,6 +41,16 @@ def test_too_long_for_learned_positions():
         ka.Learned(0)
 
 
+@pytest.mark.parametrize("positions", [[[0, 1, 4]], [[-1, 0, 1]]])
+def test_positions_without_a_vector_are_named(positions):
+    layer, x = ka.Learned(4), np.zeros((1, 3, 6), "float32")
+    layer(x, positions=np.array([[3, 0, 3]]))
+    found = f"from {min(positions[0])} to {max(positions[0])}"
+    for given in (positions, np.array(positions), ops.convert_to_tensor(positions)):
+        with pytest.raises(ValueError, match=f"`positions` must be from 0 to 3, .* max_length=4. Received: .* {found}"):
+            layer(x, positions=given)
+
+
 def test_bad_positions_are_named():
     with pytest.raises(ValueError, match="`base` must be greater than 1"):
         ka.Sinusoidal(base=0)

@@ -38,9 +38,9 @@ class ServedModel:
         self._signature_defs = saved_model.meta_graphs[0].signature_def
         self._faults, self._lock, self._closing = collections.deque(), threading.Lock(), threading.Event()
 
-    def fail(self, times, status="UNAVAILABLE"):
-        """Refuses the next `times` requests with a status, by gRPC's name."""
-        self._faults.extend([status] * times)
+    def fail(self, times, status="UNAVAILABLE", message="refused on demand"):
+        """Refuses the next `times` requests with a status, by gRPC's name, and a message."""
+        self._faults.extend([(status, message)] * times)
 
     def forgive(self):
         """Refuses nothing more on demand."""
@@ -57,7 +57,7 @@ class ServedModel:
             fault = self._faults.popleft() if self._faults else None
         self._closing.wait(self.delay)
         if fault:
-            raise Refusal(fault, "refused on demand")
+            raise Refusal(*fault)
 
     def check_model(self, name, version=None):
         """Refuses names and versions that are not served."""

@@ -3,7 +3,10 @@
 import concurrent.futures
 
 import grpc
+import pytest
 import tensorflow as tf
+
+pytest.importorskip("tensorflow_serving.apis", reason="the server's messages need tensorflow-serving-api")
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     model_service_pb2_grpc,

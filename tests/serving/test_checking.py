@@ -21,6 +21,8 @@ def test_a_sound_model_can_be_served():
     assert report.ok and report.folder == folder("transformer")
     assert str(report).splitlines()[0].endswith("1: can be served")
     assert "ok    loads with XLA off and answers its 9 warm-up requests" in str(report)
+    assert "ok    a server cannot fill short rows, or they are read as they were" in str(report)
+    assert "ok    answers do not depend on a server's batching" in str(report)
 
 
 def test_other_answers_than_at_the_export_are_found(tmp_path):
@@ -62,6 +64,43 @@ def test_models_that_need_xla_are_found_by_rule_and_by_run(tmp_path):
     report = str(serving.check(tmp_path))
     assert "holds a function with jit_compile=True" in report
     assert "XLA compilation disabled" in report
+
+
+def test_answers_that_depend_on_batching_are_found(tmp_path):
+    """A signature that reads its neighbours, and one of ids that reads what a server fills in."""
+
+    def centred(x):
+        return {"y": x - tf.reduce_mean(x, axis=0)}
+
+    def generate(source, max_length, temperature):
+        return {"tokens": tf.reduce_sum(source, axis=1) + max_length, "scores": temperature}
+
+    rows = [
+        tf.TensorSpec((None,), dtype, name) for dtype, name in (("int32", "max_length"), ("float32", "temperature"))
+    ]
+    signatures = {
+        "serving_default": tf.function(centred, [tf.TensorSpec((None, 2), "float32", "x")]),
+        "generate": tf.function(generate, [tf.TensorSpec((None, None), "int32", "source"), *rows]),
+    }
+    tf.saved_model.save(tf.Module(), str(tmp_path / "1"), signatures=signatures)
+    ids = {"source": np.array([[4, 5], [6, 7]], "int32"), "max_length": np.zeros(2, "int32")}
+    logs = [
+        (Request("serving_default", {"x": np.ones((1, 2), "float32")}), {"y": np.zeros((1, 2), "float32")}),
+        (Request("serving_default", {"x": np.zeros((1, 2), "float32")}), {"y": np.zeros((1, 2), "float32")}),
+        (Request("generate", ids | {"temperature": np.zeros(2, "float32")}), {"tokens": np.array([9, 13], "int32")}),
+    ]
+    (tmp_path / "1" / FILE).parent.mkdir()
+    with tf.io.TFRecordWriter(str(tmp_path / "1" / FILE)) as writer:
+        for request, answer in logs:
+            writer.write(log_of("model", request, answer).SerializeToString())
+    report = serving.check(tmp_path)
+    assert not report.ok
+    assert str(report).split("FAIL  answers do not depend on a server's batching\n")[1].split("\n") == [
+        "        serving_default, rows merged: row 1: `y` differs by 5.0e-01",
+        "        serving_default, rows merged: row 2: `y` differs by 5.0e-01",
+        "        generate: short rows filled and merged: row 1: `tokens` differs",
+        "        generate: short rows filled and merged: row 2: `tokens` differs",
+    ]
 
 
 def test_no_answer_in_time(tmp_path):
@@ -158,8 +197,15 @@ def test_the_command_tells_what_is_wrong(capsys, tmp_path):
         (("predict", folder("rnn"), "x", "--signature", "nope"), "`--signature` must be one of ['encode', "),
         (("predict", folder("ids"), "no json"), "A row must be JSON for the inputs ['source']"),
         (("predict", folder("rnn"), "{}", "--signature", "score"), "must have the inputs ['source', 'target']"),
-        (("predict", folder("ids"), "4"), "keras-attn: "),
-        (("predict", folder("ids"), '["a"]'), "keras-attn: "),
+        (("predict", folder("ids"), "4"), "`source` must be int32 of shape (None, None). Received: shape (1,)"),
+        (
+            ("predict", folder("ids"), "[[4]]"),
+            "`source` must be int32 of shape (None, None). Received: shape (1, 1, 1)",
+        ),
+        (("predict", folder("ids"), "[4]", "[4, 2]"), "Received: rows of different lengths"),
+        (("predict", folder("ids"), "[]"), "Received: rows without elements"),
+        (("predict", folder("ids"), '["a"]'), "`source` must be int32 of shape (None, None). Received: <U1"),
+        (("bench", folder("ids"), "--text", "[[4]]"), "`source` must be int32 of shape (None, None). Received: shape"),
     ):
         status, _, complaint = run(capsys, *arguments)
         assert status == 2 and message in complaint

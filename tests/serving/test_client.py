@@ -53,7 +53,8 @@ class Texts(tf.Module):
         ]
     )
     def weigh(self, ids, weights):
-        return {"weighed": tf.cast(ids, tf.float32) * weights[:, None]}  # [B, S]
+        with tf.control_dependencies([tf.debugging.assert_non_negative(ids)]):
+            return {"weighed": tf.cast(ids, tf.float32) * weights[:, None]}  # [B, S]
 
     @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.string, name="pairs")])
     def echo(self, pairs):
@@ -180,8 +181,10 @@ def test_strings_come_in_many_forms(client, inputs):
     assert client.predict(inputs)["upper"].tolist() == ["ONE", "TWO"]
 
 
-def test_no_rows(client):
-    outputs = client.predict([])
+def test_no_rows(faulty, double):
+    """Answered without the server, which would wait for another request if it batches."""
+    before = double.requests
+    outputs = faulty.predict([])
     assert {name: (array.shape, array.dtype.name) for name, array in outputs.items()} == {
         "empty": ((0,), "bool"),
         "length": ((0,), "int32"),
@@ -189,6 +192,11 @@ def test_no_rows(client):
         "score": ((0,), "float32"),
         "upper": ((0,), "object"),
     }
+    for ids in (np.zeros((0, 3), "int32"), []):
+        weighed = faulty.predict({"ids": ids, "weights": []}, "weigh")["weighed"]
+        assert weighed.shape == (0, 0) and weighed.dtype == np.float32
+    assert faulty.predict(np.zeros((0, 2), object), "echo")["pairs"].shape == (0, 2)
+    assert double.requests == before
 
 
 def test_numbers_take_the_dtype_of_the_signature(client):
@@ -268,6 +276,10 @@ def test_unknown_model(addresses, protocol):
         ({"ids": [[2**70]], "weights": [1.0]}, "weigh", "Received: object"),
         ({"ids": [[1]], "weights": [1e300]}, "weigh", "`weights` must be float32 .* values out of its range"),
         ({"ids": [1], "weights": [1.0]}, "weigh", r"`ids` must be .* Received: shape \(1,\)"),
+        ([["a", "b"]], "serving_default", r"`text` must be string of shape \(None,\)\. Received: shape \(1, 2\)"),
+        ({"ids": [[1], [2]], "weights": [1.0]}, "weigh", "as many rows each. Received rows: {'ids': 2, 'weights': 1}"),
+        ({"ids": [[1]], "weights": []}, "weigh", "as many rows each. Received rows: {'ids': 1, 'weights': 0}"),
+        ({"ids": [[], []], "weights": [1.0, 2.0]}, "weigh", r"rows without elements, shape \(2, 0\)"),
     ],
 )
 def test_misfits_are_refused_unsent(faulty, double, inputs, signature, message):
@@ -279,17 +291,9 @@ def test_misfits_are_refused_unsent(faulty, double, inputs, signature, message):
     assert double.requests == before
 
 
-def test_json_cannot_tell_the_shape_of_nothing(double):
-    inputs = {"ids": np.zeros((0, 3)), "weights": []}
-    with Client(double.grpc_address, NAME) as client:
-        assert client.predict(inputs, "weigh")["weighed"].shape == (0, 3)
-    with Client(double.rest_address, NAME) as client, pytest.raises(InvalidRequest, match=r"`ids` .*\(0, 3\)"):
-        client.predict(inputs, "weigh")
-
-
 def test_refused_by_the_server(client):
     with pytest.raises(InvalidRequest, match="Signature `weigh` of model `texts` at .* failed with ") as caught:
-        client.predict({"ids": [[1], [2]], "weights": [1.0, 2.0, 3.0]}, signature="weigh")
+        client.predict({"ids": [[1], [-2]], "weights": [1.0, 2.0]}, signature="weigh")
     assert caught.value.status == "INVALID_ARGUMENT"
 
 
@@ -321,6 +325,18 @@ def test_retries_until_it_works(faulty, double, status):
     double.fail(2, status)
     assert faulty.predict(["a"])["upper"].tolist() == ["A"]
     assert double.requests == before + 3
+
+
+def test_requests_that_met_another_shape_are_asked_again(faulty, double):
+    before = double.requests
+    double.fail(2, "FAILED_PRECONDITION", "'x' from different tasks have different shapes and padding is turned off.")
+    assert faulty.predict(["a"])["upper"].tolist() == ["A"]
+    assert double.requests == before + 3
+    double.fail(9, "FAILED_PRECONDITION", "'x' from different tasks have different shapes and padding is turned off.")
+    with pytest.raises(ServerUnavailable, match="from different tasks have different shapes") as caught:
+        faulty.predict(["a"], timeout=60)
+    assert caught.value.status == "ABORTED"
+    assert double.requests == before + 3 + 4, "three retries"
 
 
 def test_large_requests_are_retried_too(faulty, double):

@@ -1,5 +1,6 @@
 """What exported models answer is what the Keras model answers, row by row, whoever asks beside it."""
 
+import inspect
 import itertools
 
 import numpy as np
@@ -7,7 +8,10 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from keras_attn import decoding, serving
+from keras_attn import decoding, serving, text
+from keras_attn.serving.endpoints import without_filler
+from keras_attn.serving.generation import MOST_IDS, shortest
+from keras_attn.text import Tokenizer
 from tests.serving.exports import ARGUMENTS, TEXTS, L, ask, folder, letters, loaded, model, words
 
 ODD = ["", "a", b"a\xff\xfeb", "j" * 10_000, "abc\0def", " \n\t", "日本語", "אבג", "a" * 511, "abcdefghij" * 30]
@@ -33,9 +37,9 @@ def test_texts_are_those_of_the_keras_model(name):
 @pytest.mark.parametrize("name", ["transformer", "rnn"])
 def test_odd_texts_get_answers_that_do_not_depend_on_their_neighbours(name):
     together = ask(name, source=ODD)
-    for row, text in enumerate(ODD):
-        alone = ask(name, source=[text])
-        assert alone["target"][0] == together["target"][row], text[:20]
+    for row, odd in enumerate(ODD):
+        alone = ask(name, source=[odd])
+        assert alone["target"][0] == together["target"][row], odd[:20]
         np.testing.assert_allclose(alone["score"][0], together["score"][row], rtol=1e-5, atol=1e-5)
 
 
@@ -81,13 +85,61 @@ def test_ids_beyond_the_vocabulary_are_unknown():
     np.testing.assert_array_equal(scores[0], scores[2])
 
 
-def test_prompts_that_a_server_filled_are_read_as_they_were():
-    """It fills shorter rows with their first element: of a prompt, the start id."""
+def test_filler_is_read_as_padding():
+    """By hand: a row ends behind its first end id, or before a tail of padding, start ids and its own first id."""
+    rows = {
+        (7, 8): (7, 8),
+        (7, 8, 7, 7): (7, 8, 0, 0),
+        (7, 8, 0, 7): (7, 8, 0, 0),
+        (7, 7, 7): (7, 0, 0),
+        (7, 8, 7, 9, 7): (7, 8, 7, 9, 0),
+        (1, 8, 1, 7, 1, 1): (1, 8, 1, 7, 0, 0),
+        (9, 8, 1, 1): (9, 8, 0, 0),
+        (1, 7, 8, 7): (1, 7, 8, 7),
+        (0, 0, 5, 0): (0, 0, 5, 0),
+        (): (),
+    }
+    for ends in (True, False):
+        for row, wanted in rows.items():
+            assert without_filler(tf.constant([row], "int32"), ends).numpy().tolist() == [list(wanted)], row
+    ended = tf.constant([[7, 8, 7, 2, 7, 7], [2, 7, 2, 2, 2, 2], [7, 8, 7, 7, 7, 7]])
+    assert without_filler(ended).numpy().tolist() == [[7, 8, 7, 2, 0, 0], [2, 0, 0, 0, 0, 0], [7, 8, 0, 0, 0, 0]]
+    assert without_filler(ended, ends=False).numpy().tolist()[0] == [7, 8, 7, 2, 0, 0]
+
+
+@pytest.mark.parametrize("name", ["causal", "ids"])
+def test_rows_that_a_server_filled_are_read_as_they_were(name):
+    """It fills shorter requests with their first element: prompts without a start id, sources without an end id."""
     rows = {"max_length": np.full(1, L, "int32"), "temperature": np.zeros(1, "float32")}
-    plain = ask("causal", "generate", source=[[1, 4, 5]], **rows)
-    for tail in ([1, 1], [0, 0]):
-        filled = ask("causal", "generate", source=[[1, 4, 5, *tail]], **rows)
-        np.testing.assert_array_equal(filled["tokens"], plain["tokens"])
+    for row in ([7, 8], [1, 4, 5], [6, 2, 9], [9, 8, 7, 9, 8]):
+        plain = ask(name, "generate", source=[row], **rows)
+        for tail in ([row[0]] * 3, [0, 0], [0, row[0]]):
+            filled = ask(name, "generate", source=[[*row, *tail]], **rows)
+            np.testing.assert_array_equal(filled["tokens"], plain["tokens"])
+            np.testing.assert_allclose(filled["scores"], plain["scores"], rtol=1e-5)
+    ids = np.array([[7, 8]], "int32")
+    wanted = ops.convert_to_numpy(model(name).generate(ids, max_length=L).tokens)
+    np.testing.assert_array_equal(ask(name, "generate", source=[[7, 8, 7, 7]], **rows)["tokens"], wanted)
+
+
+def test_targets_that_a_server_filled_are_scored_as_they_were():
+    plain, filled = (ask("ids", "score", source=[[4, 2]], target=[target]) for target in ([7, 8], [7, 8, 7, 7]))
+    assert plain["target_length"] == filled["target_length"] == 2
+    np.testing.assert_allclose(filled["log_probability"], plain["log_probability"], rtol=1e-5)
+
+
+def test_ids_are_cut_like_texts():
+    """8,000 ids cost no more than 512: as many as tokenizers give by default."""
+    assert inspect.signature(Tokenizer).parameters["max_length"].default == MOST_IDS == 512
+    ids = np.resize(np.arange(4, 13), (1, 8000)).astype("int32")
+    whole, cut = (ask("ids", "encode", source=source) for source in (ids, ids[:, :512]))
+    assert whole["memory"].shape == cut["memory"].shape and whole["mask"].shape == (1, 512)
+    np.testing.assert_array_equal(whole["memory"], cut["memory"])
+    targets = np.resize(np.arange(4, 11), (1, 8000)).astype("int32")
+    assert ask("ids", "score", source=[[4, 2]], target=targets)["target_length"] == 512
+    short = text.Characters("ab", max_length=5)
+    assert [shortest(*pair) for pair in ((None, None), (None, 16), (short, None), (short, 3))] == [512, 16, 5, 3]
+    assert shortest(text.Characters("ab", max_length=None), None) is None
 
 
 def test_every_temperature_gets_an_answer():

@@ -5,8 +5,9 @@ import shutil
 import pytest
 import tensorflow as tf
 from keras import ops
+from tensorflow.core.protobuf import saved_model_pb2
 
-from keras_attn.serving.rules import findings
+from keras_attn.serving.rules import draws, findings
 from tests.serving.exports import ARGUMENTS, folder, letters
 
 
@@ -86,8 +87,6 @@ def test_twins_for_xla_are_left_out():
     """The same signature under the name of a default one is found."""
     path = folder("transformer")
     assert "jit_compile" not in str(problems(path))
-    from tensorflow.core.protobuf import saved_model_pb2
-
     saved_model = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
     signatures = saved_model.meta_graphs[0].signature_def
     assert "generate_xla" in signatures
@@ -96,6 +95,25 @@ def test_twins_for_xla_are_left_out():
     shutil.copytree(path, copy)
     (copy / "saved_model.pb").write_bytes(saved_model.SerializeToString())
     assert problems(copy) == ["generate: holds a function with jit_compile=True"]
+
+
+def test_signatures_that_draw_are_told_from_others():
+    """Their answers depend on the row's place in a batch, also with a seed."""
+    for name, wanted in (("causal", True), ("rnn", False)):
+        [graph] = saved_model_pb2.SavedModel.FromString((folder(name) / "saved_model.pb").read_bytes()).meta_graphs
+        assert draws(graph, "serving_default") == draws(graph, "generate") == wanted
+
+
+def test_inputs_that_a_server_may_fill_are_noted(tmp_path):
+    """Only by the signature's shapes: a size that is free behind the first axis."""
+    for number, (shape, noted) in enumerate([((None, None), True), ((None, 3, None), True), ((None, 3), False)]):
+        spec = tf.TensorSpec(shape, "float32", "x")
+        [*_, finding] = findings(saved(tmp_path / str(number), lambda x: {"y": x}, spec))
+        assert not finding.problems
+        assert [note.split(":")[0] for note in finding.notes] == ["serving_default"] * noted
+        assert all("`x` with a free size behind the first axis" in note for note in finding.notes)
+    for name in ("ids", "rnn", "causal", "classifier"):
+        assert findings(folder(name))[-1].notes == []
 
 
 def test_missing_files_are_named(tmp_path):

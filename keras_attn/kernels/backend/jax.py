@@ -42,7 +42,7 @@ def stack_blocks(sums):
 def block_uniform(shape, seed, row, column):
     """As the TensorFlow adapter's `block_uniform`."""
     key = jax.random.wrap_key_data(jax.numpy.asarray(seed, "uint32"), impl="threefry2x32")
-    return jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, row), column), shape)
+    return jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, row), column), shape, "float32")
 
 
 def product(left, right, transpose_left=False, transpose_right=False):
@@ -133,4 +133,4 @@ def fresh(tensor):
 
 def fresh_seed():
     """As the TensorFlow adapter's `fresh_seed`, by Keras' global generator."""
-    return keras.random.randint((2,), 0, 2**31 - 1).astype("uint32")
+    return keras.random.randint((2,), 0, 2**31 - 1, dtype="int32").astype("uint32")

@@ -24,7 +24,9 @@ def scan(step, carry, inputs, like):
         The last carry, and the outputs stacked to `[T, ...]`.
     """
     flat_inputs = tree.flatten(inputs)
-    length = tf.shape(flat_inputs[0])[0]
+    length = flat_inputs[0].shape[0]
+    if length is None:
+        length = tf.shape(flat_inputs[0])[0]
     readers = [
         tf.TensorArray(tensor.dtype, length, element_shape=tensor.shape[1:]).unstack(tensor) for tensor in flat_inputs
     ]
@@ -43,8 +45,18 @@ def scan(step, carry, inputs, like):
         (tf.constant(0), tree.flatten(carry), writers),
         maximum_iterations=length,
     )
-    outputs = tree.pack_sequence_as(like, [writer.stack() for writer in writers])
-    return tree.pack_sequence_as(carry, flat_carry), outputs
+    outputs = [stacked(writer, tensor, flat_inputs[0].shape[0]) for writer, tensor in zip(writers, tree.flatten(like))]
+    return tree.pack_sequence_as(carry, flat_carry), tree.pack_sequence_as(like, outputs)
+
+
+def stacked(writer, like, length):
+    """Returns what a `TensorArray` holds, `[T, ...]`; where it may be empty, shaped as `like`."""
+    if length or like.shape.is_fully_defined():
+        return writer.stack()
+    stack = tf.raw_ops.TensorListStack(
+        input_handle=writer.flow, element_shape=tf.shape(like), element_dtype=like.dtype, num_elements=-1
+    )
+    return tf.ensure_shape(stack, [length, *like.shape])
 
 
 def same_shape(new, old):

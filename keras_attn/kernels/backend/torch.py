@@ -10,11 +10,12 @@ has_fused = True
 
 def scan(step, carry, inputs, like):
     """As the TensorFlow adapter's `scan`."""
-    del like
     steps = []
     for index in range(tree.flatten(inputs)[0].shape[0]):
         carry, outputs = step(carry, tree.map_structure(lambda tensor, index=index: tensor[index], inputs))
         steps.append(outputs)
+    if not steps:
+        return carry, tree.map_structure(lambda tensor: ops.zeros((0, *tensor.shape), tensor.dtype), like)
     return carry, tree.map_structure(lambda *outputs: ops.stack(outputs), *steps)
 
 
@@ -50,7 +51,7 @@ def block_uniform(shape, seed, row, column):
     """As the TensorFlow adapter's `block_uniform`."""
     first, second = (int(part) for part in seed)
     generator = torch.Generator(device=seed.device).manual_seed(hash((first, second, int(row), int(column))))
-    return torch.rand(tuple(shape), generator=generator, device=seed.device)
+    return torch.rand(tuple(shape), generator=generator, device=seed.device, dtype=torch.float32)
 
 
 def product(left, right, transpose_left=False, transpose_right=False):
@@ -130,4 +131,4 @@ def fresh(tensor):
 
 def fresh_seed():
     """As the TensorFlow adapter's `fresh_seed`."""
-    return ops.cast(keras.random.randint((2,), 0, 2**31 - 1), "uint32")
+    return ops.cast(keras.random.randint((2,), 0, 2**31 - 1, dtype="int32"), "uint32")

@@ -1,0 +1,89 @@
+"""What the recipes' models are given: ids by name, and what packed rows have beside them."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_attn.checks import is_array
+from keras_attn.decoding.request import check_rectangular
+from keras_attn.special_ids import PADDING_ID
+
+INPUT_AXES = {
+    f"{side}{part}": axes
+    for side, axes in (("source", "BS"), ("target", "BT"))
+    for part in ("", "_segment_ids", "_positions")
+}
+
+
+def named_inputs(inputs, sides):
+    """Returns a model's inputs as a dictionary of arrays or tensors by name.
+
+    Args:
+        inputs: A dictionary; or a tensor per side in a list or tuple; or one tensor for one side.
+        sides: Names of the ids that the model reads: `("source", "target")` or `("target",)`.
+
+    Raises:
+        ValueError: For a name that is not an input, an input that is missing, incomplete packing,
+            or rows of different lengths.
+    """
+    if not isinstance(inputs, dict):
+        inputs = dict(zip(sides, in_order(inputs, sides), strict=True))
+    packing = packing_names(sides)
+    unknown = sorted(str(name) for name in inputs if name not in (*sides, *packing))
+    missing = [name for name in sides if inputs.get(name) is None]
+    if unknown or missing:
+        what = f"unknown: {unknown}" if unknown else f"missing: {missing}"
+        raise ValueError(
+            f"`inputs` must have the names {sides}, with packed rows also {packing}. "
+            f"Received: {sorted(map(str, inputs))}, {what}."
+        )
+    inputs = {name: value for name, value in inputs.items() if value is not None}
+    given = [name for name in packing if name in inputs]
+    if given and len(given) < len(packing):
+        raise ValueError(f"Packed inputs must have all of {packing}. Received: {sorted(inputs)}.")
+    for name, value in inputs.items():
+        check_rectangular(name, value)
+    return {name: np.asarray(value) if isinstance(value, (list, tuple)) else value for name, value in inputs.items()}
+
+
+def in_order(inputs, sides):
+    """Returns the inputs that are given without names, one per side."""
+    is_list = isinstance(inputs, (list, tuple))
+    if len(sides) == 1 and is_list and not any(map(is_array, inputs)):
+        return [inputs]  # the rows of ids themselves
+    inputs = list(inputs) if is_list else [inputs]
+    if len(inputs) != len(sides):
+        raise ValueError(
+            f"`inputs` must be a dictionary with the names {sides}, or as many tensors in this order. "
+            f"Received: {len(inputs)} of them."
+        )
+    return inputs
+
+
+def packing_names(sides):
+    """Returns the names of what packed rows have beside their ids."""
+    return tuple(f"{side}{part}" for side in sides for part in ("_segment_ids", "_positions"))
+
+
+def split_inputs(inputs, sides):
+    """Splits `named_inputs` into the ids and what only packed rows have, dictionaries both."""
+    named = named_inputs(inputs, sides)
+    return {name: named[name] for name in sides}, {name: named[name] for name in packing_names(sides) if name in named}
+
+
+def padding_mask(ids):
+    """Returns `[B, T]` booleans, True where an id is not padding."""
+    return ops.not_equal(ids, PADDING_ID)
+
+
+def id_inputs(*names):
+    """Returns a dictionary of symbolic inputs `[B, None]` of ids."""
+    return {name: keras.Input((None,), dtype="int32", name=name) for name in names}
+
+
+def at_least_one(ids):
+    """Returns ids `[B, S]` with a column of padding for S = 0: a row without ids is one of padding."""
+    missing = 1 - ops.shape(ids)[1]
+    if isinstance(missing, int) and missing <= 0:
+        return ids
+    return ops.pad(ids, [[0, 0], [0, ops.maximum(missing, 0)]], constant_values=PADDING_ID)

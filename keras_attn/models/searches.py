@@ -1,0 +1,56 @@
+"""The compiled searches that a model keeps: one for many seeds and greatest lengths, and no more than a bound."""
+
+import dataclasses
+
+from keras import ops
+
+from keras_attn import decoding
+from keras_attn.kernels.backend import compiled
+
+MAX_COMPILED_SEARCHES = 16
+SHORTEST_SEARCH = 16
+
+
+class CompiledSearches:
+    """Compiled searches by what they were compiled for; the one that was not used for longest is dropped.
+
+    A search is compiled for a strategy without its seed, a place for each of so many tokens (see
+    `places_for`), start and end id, processors, cache, XLA or not, and the model's variables:
+    after they were replaced (`quantize`, `enable_lora`) the older searches are dropped.
+    """
+
+    def __init__(self):
+        self._searches = {}
+
+    def __len__(self):
+        return len(self._searches)
+
+    def run(self, model, request, source, prefix, seed, jit_compile, max_places=None):
+        """Returns the `Generated` texts of a request; `max_places` is the most tokens that the model has places for."""
+        places = places_for(request.max_length, max_places)
+        wide = dataclasses.replace(request, strategy=request.strategy.without_seed(), max_length=places)
+        limit = ops.convert_to_tensor(request.max_length, dtype="int32")
+        found = self._get(model, wide, (source, prefix, seed, limit), jit_compile)(source, prefix, seed, limit)
+        return found._replace(tokens=found.tokens[:, :, : request.max_length])
+
+    def _get(self, model, request, examples, jit_compile):
+        kinds = tuple(None if each is None else (len(each.shape), str(each.dtype)) for each in examples)
+        variables = tuple(id(variable) for variable in model.variables)
+        key = request, kinds, jit_compile, variables
+        searches = {known: search for known, search in self._searches.items() if known[3] == variables}
+
+        def run(source, prefix, seed, limit):
+            return decoding.search(model, source, prefix, seed, request, limits=limit)
+
+        search = searches.pop(key, None) or compiled(model, run, examples, jit_compile)
+        searches[key] = search  # the last one was used last
+        self._searches = dict(list(searches.items())[-MAX_COMPILED_SEARCHES:])
+        return search
+
+
+def places_for(max_length, max_places=None):
+    """Returns for how many tokens a search is compiled: 16, 32, 64, ..., at most what the model has places for."""
+    places = SHORTEST_SEARCH
+    while places < max_length:
+        places *= 2
+    return places if max_places is None else max(min(places, max_places), max_length)
