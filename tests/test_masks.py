@@ -229,12 +229,12 @@ SEEING = [
 ]
 
 
-@pytest.mark.parametrize("mask", HIDING, ids=repr)
+@pytest.mark.parametrize("mask", HIDING)
 def test_patterns_that_hide_the_future(mask):
     masks.check_hides_the_future(mask)
 
 
-@pytest.mark.parametrize("mask", SEEING, ids=repr)
+@pytest.mark.parametrize("mask", SEEING)
 def test_patterns_that_look_ahead_anywhere_are_refused(mask):
     with pytest.raises(ValueError, match="`mask` must hide the future to decode step by step"):
         masks.check_hides_the_future(mask)
@@ -247,7 +247,6 @@ def test_patterns_that_look_ahead_anywhere_are_refused(mask):
         ~(masks.Window(3) | masks.Segments(np.ones((2, 3), int), np.ones((2, 3), int))),
         masks.Causal() & ~masks.Explicit(np.ones((3, 3), bool)),
     ],
-    ids=repr,
 )
 def test_call_masks_inside_a_pattern_are_refused_at_the_door(mask):
     for make in (lambda: MultiHeadSelfAttention(2, mask=mask), lambda: EncoderBlock(2, 3, mask=mask)):

@@ -49,7 +49,9 @@ class PackedTexts(RowTexts):
     def __init__(self, labels, ids, real, weights):
         batch, length = ops.shape(labels)
         ends = ops.cast(ops.logical_and(real, ops.equal(labels, END_ID)), "int32")
-        self.index = ops.cumsum(ends, axis=1, dtype="int32") - ends  # of each token's text; an end belongs to the text before it
+        self.index = (
+            ops.cumsum(ends, axis=1, dtype="int32") - ends
+        )  # of each token's text; an end belongs to the text before it
         self._places = self.index + length * ops.arange(batch, dtype="int32")[:, None]
         number = self._sums(ops.cast(real, weights.dtype))
         self.weights = ops.divide_no_nan(self._sums(weights), number)
@@ -57,7 +59,9 @@ class PackedTexts(RowTexts):
         ends_read = ops.logical_or(ops.equal(ids, END_ID), ops.equal(ids, PADDING_ID))
         ends_read = ops.cast(ops.logical_and(real, ends_read), "int32")
         of_texts = self._sums(ends_read)
-        before = self._of_tokens(ops.cumsum(of_texts, axis=1, dtype="int32") - of_texts)  # ends read in the texts before
+        before = self._of_tokens(
+            ops.cumsum(of_texts, axis=1, dtype="int32") - of_texts
+        )  # ends read in the texts before
         open_still = ops.equal(ops.cumsum(ends_read, axis=1, dtype="int32"), before)
         self.read = ops.where(ops.logical_and(real, open_still), ids, PADDING_ID)
 
