@@ -3,6 +3,7 @@
 import keras
 
 from keras_attn import masks
+from keras_attn.checks import short_repr
 from keras_attn.composite import Composite
 from keras_attn.slots import register
 
@@ -51,12 +52,12 @@ class RecurrentEncoder(Composite):
     def __init__(self, layer, **kwargs):
         super().__init__(**kwargs)
         if not isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)):
-            raise ValueError(f"`layer` must be a `keras.layers.RNN` or `Bidirectional`. Received: layer={layer!r}.")
+            raise ValueError(f"`layer` must be a `keras.layers.RNN` or `Bidirectional`. Received: layer={short_repr(layer)}.")
         one_sequence = not isinstance(layer, keras.layers.Bidirectional) or layer.merge_mode is not None
         if not layer.return_sequences or not one_sequence:
             raise ValueError(
                 "`layer` must return one sequence: make it with `return_sequences=True`, a `Bidirectional` with a "
-                f"`merge_mode`. Received: layer={layer!r}."
+                f"`merge_mode`. Received: layer={short_repr(layer)}."
             )
         self.layer = pass_masks_on(self.adopt("layer", layer))
 
