@@ -141,7 +141,8 @@ class BucketBias(DistanceBias):
     buckets: Any = ()
 
     def cells(self, tensor, grid):
-        by_distance = ops.take(ops.cast(tensor, wide(tensor.dtype)), self.buckets, axis=0)  # [2 M + 1, H]
+        buckets = integers("buckets", self.buckets)
+        by_distance = ops.take(ops.cast(tensor, wide(tensor.dtype)), buckets, axis=0)  # [2 M + 1, H]
         return ops.transpose(ops.take(by_distance, self._places(grid), axis=0), (0, 3, 1, 2))  # [B or 1, H, t, s]
 
     def start(self, tensor, tiling):
@@ -155,7 +156,7 @@ class BucketBias(DistanceBias):
         return carry + ops.segment_sum(ops.cast(rows, carry.dtype), ops.reshape(places, (-1,)), len(self.buckets))
 
     def finish(self, carry, tensor, tiling):
-        return ops.segment_sum(carry, self.buckets, tensor.shape[0])
+        return ops.segment_sum(carry, integers("buckets", self.buckets), tensor.shape[0])
 
     def _places(self, grid):
         """Returns where in `buckets` the grid's distances stand, int32 `[B or 1, t, s]`."""
