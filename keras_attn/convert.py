@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_attn.blocks import DecoderBlock, EncoderBlock
+from keras_attn.checks import short_repr
 from keras_attn.self_attention import MultiHeadSelfAttention
 from keras_attn.source_checks import (
     ATTENTIONS,
@@ -50,7 +51,7 @@ def from_keras(layer, source):
     if not isinstance(source, kinds) or not source.built:
         raise ValueError(
             "`source` must be a built keras.layers.MultiHeadAttention or keras.layers.GroupQueryAttention: "
-            f"call it once before. Received: source={source!r}."
+            f"call it once before. Received: source={short_repr(source)}."
         )
     check_same("source", "variable_dtype", source.variable_dtype, layer.variable_dtype)
     check_keras_options(layer, source.get_config())

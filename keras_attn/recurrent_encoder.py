@@ -52,7 +52,9 @@ class RecurrentEncoder(Composite):
     def __init__(self, layer, **kwargs):
         super().__init__(**kwargs)
         if not isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)):
-            raise ValueError(f"`layer` must be a `keras.layers.RNN` or `Bidirectional`. Received: layer={short_repr(layer)}.")
+            raise ValueError(
+                f"`layer` must be a `keras.layers.RNN` or `Bidirectional`. Received: layer={short_repr(layer)}."
+            )
         one_sequence = not isinstance(layer, keras.layers.Bidirectional) or layer.merge_mode is not None
         if not layer.return_sequences or not one_sequence:
             raise ValueError(

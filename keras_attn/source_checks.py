@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from keras_attn import masks
+from keras_attn.checks import short_repr
 from keras_attn.dot_product import DotProduct
 from keras_attn.feed_forward import FeedForward
 from keras_attn.memory_attention import EncoderDecoderAttention
@@ -106,13 +107,13 @@ def check_parts(block):
     for name, kind in parts.items():
         part = getattr(block, name, None)
         if part is not None and not isinstance(part, kind):
-            raise ValueError(f"`layer` must have a {kind.__name__} as `{name}`. Received: {name}={part!r}.")
+            raise ValueError(f"`layer` must have a {kind.__name__} as `{name}`. Received: {name}={short_repr(part)}.")
 
 
 def check_same(argument, name, found, wanted):
     """Raises a `ValueError` unless the source has what the layer has."""
     if found != wanted:
-        raise ValueError(f"`{argument}` must have {name}={wanted!r}, as `layer`. Received: {name}={found!r}.")
+        raise ValueError(f"`{argument}` must have {name}={wanted!r}, as `layer`. Received: {name}={short_repr(found)}.")
 
 
 def check_kind(layer, kinds):
@@ -120,5 +121,5 @@ def check_kind(layer, kinds):
     if not isinstance(layer, kinds) or not layer.built:
         raise ValueError(
             f"`layer` must be a built {' or '.join(kind.__name__ for kind in kinds)}: call it once before. "
-            f"Received: layer={layer!r}."
+            f"Received: layer={short_repr(layer)}."
         )

@@ -66,6 +66,7 @@ def test_rows_without_source_are_finite(make, ids):
     assert np.all(np.isfinite(np.array(model(ids))))
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 @each_recipe
 def test_fit_learns_and_everything_reloads(make, ids, tmp_path):

@@ -76,6 +76,7 @@ def test_the_readme_names_every_public_layer_and_its_files():
         assert (ROOT / path).exists(), path
 
 
+@pytest.mark.slow
 def test_the_readmes_python_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # it exports a model
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

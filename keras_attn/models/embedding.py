@@ -7,7 +7,7 @@ its model, of the model afterwards.
 import keras
 from keras import ops
 
-from keras_attn.checks import check_positive, integers
+from keras_attn.checks import check_positive, integers, short_repr
 from keras_attn.cloning import clone
 from keras_attn.positions import HeadPosition, Learned, NoPosition, Sinusoidal
 
@@ -68,7 +68,7 @@ def split_position(position):
     if not isinstance(position, keras.layers.Layer):
         raise ValueError(
             "`position` must be a layer that adds positions to embeddings, or fill an attention's slot. "
-            f"Received: position={position!r}."
+            f"Received: position={short_repr(position)}."
         )
     return position, None
 

@@ -4,8 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attn.checks import is_array
+from keras_attn.checks import integers, is_array
 from keras_attn.decoding.request import check_rectangular
+from keras_attn.kernels.backend import is_concrete
 from keras_attn.special_ids import PADDING_ID
 
 INPUT_AXES = {
@@ -87,6 +88,15 @@ def split_inputs(inputs, sides):
     """Splits `named_inputs` into the ids and what only packed rows have, dictionaries both."""
     named = named_inputs(inputs, sides)
     return {name: named[name] for name in sides}, {name: named[name] for name in packing_names(sides) if name in named}
+
+
+def whole_numbers(name, value):
+    """Returns segment ids or positions as int32; where values can be seen, others raise a `ValueError`.
+
+    Under tf.distribute, Keras traces a model once for the mean of the replicas' inputs, in a graph.
+    """
+    seen = isinstance(value, (np.ndarray, keras.KerasTensor)) or is_concrete(value)
+    return integers(name, value) if seen else ops.cast(value, "int32")
 
 
 def padding_mask(ids):

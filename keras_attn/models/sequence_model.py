@@ -8,7 +8,7 @@ from keras_attn import decoding
 from keras_attn.checks import check_axes, is_array
 from keras_attn.decoding.request import check_rectangular
 from keras_attn.kernels.backend import is_concrete
-from keras_attn.models.inputs import INPUT_AXES, at_least_one, check_data, named_inputs, split_inputs
+from keras_attn.models.inputs import INPUT_AXES, at_least_one, check_data, named_inputs, split_inputs, whole_numbers
 from keras_attn.models.searches import CompiledSearches
 from keras_attn.positions import Learned
 from keras_attn.slots import register
@@ -39,6 +39,7 @@ class SequenceModel(keras.Model):
             self.check_ids(name, ids[name], name)
         if not packing:
             return super().call(ids, training=training, mask=mask)
+        packing = {name: whole_numbers(name, value) for name, value in packing.items()}
         return self.call_packed(**ids, packing=packing)
 
     def evaluate(self, x=None, *args, **kwargs):

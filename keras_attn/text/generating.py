@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_attn.checks import check_positive
+from keras_attn.checks import check_positive, short_repr
 from keras_attn.composite import is_array
 from keras_attn.decoding import generate_batches
 from keras_attn.decoding.request import check_rectangular
@@ -44,7 +44,7 @@ def generate(model, texts, source, target, batch_size=64, verbose=0, **named):
             received = tokenizer.__class__.__name__ if is_array(tokenizer) else repr(tokenizer)
             raise ValueError(f"`{name}` must be a tokenizer. Received: {name}={received}.")
     if isinstance(texts, (str, bytes)):
-        raise ValueError(f"`texts` must be a list of texts. Received: {texts!r}.")
+        raise ValueError(f"`texts` must be a list of texts. Received: {short_repr(texts)}.")
     check_positive("batch_size", batch_size)
     if named.get("return_attention_scores"):
         raise ValueError("`return_attention_scores` must be False: only texts are returned. Received: True.")

@@ -170,6 +170,7 @@ def test_all_tokens_banned_is_no_nan():
     assert tokens.tolist() == [[[END, 0, 0]]] and lengths.tolist() == [[1]] and scores.tolist() == [[-np.inf]]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="SavedModel is TensorFlow's")
 def test_no_served_signature_chooses_them(recipes, tmp_path):
     import tensorflow as tf

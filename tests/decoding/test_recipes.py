@@ -257,6 +257,7 @@ def test_new_weights_are_read():
     np.testing.assert_allclose(after, numpy(free.scores), rtol=1e-4)
 
 
+@pytest.mark.slow
 @only_tensorflow
 @pytest.mark.parametrize("name", ["transformer", "rnn", "causal"])
 def test_quantised_and_reloaded_models_generate(name, tmp_path):
@@ -271,6 +272,7 @@ def test_quantised_and_reloaded_models_generate(name, tmp_path):
     np.testing.assert_array_equal(again.tokens, wanted.tokens)
 
 
+@pytest.mark.slow
 @only_tensorflow
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_generates(policy):

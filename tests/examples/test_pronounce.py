@@ -117,6 +117,7 @@ def test_pronunciations_come_in_the_order_of_the_words(model):
         assert len(set(one_by_one)) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["transformer", "rnn"])
 def test_a_training_may_start_from_the_model_that_ships(kind, tmp_path):
     arguments = pronounce.parse_arguments(f"--layers 1 --size 8 --heads 2 --hidden 13 --model {kind}".split())

@@ -16,6 +16,7 @@ from tests.serving.loader import ask as ask_loader
 from tests.serving.loader import check_in_loader
 
 
+@pytest.mark.slow
 def test_a_sound_model_can_be_served():
     report = serving.check(folder("transformer").parent)
     assert report.ok and report.folder == folder("transformer")
@@ -223,6 +224,7 @@ def test_the_command_checks(capsys, tmp_path):
     assert status == 1 and "CANNOT be served" in printed
 
 
+@pytest.mark.slow
 def test_subwords_are_read_by_the_loader_of_tf_serving(tmp_path):
     """With the ops of TF Text, which the server links."""
     pytest.importorskip("tensorflow_text")

@@ -220,6 +220,7 @@ def test_models_reloaded_from_keras_files_answer_the_same(tmp_path):
     assert [text.decode() for text in found["target"].numpy()] == ask("rnn", source=TEXTS)["target"].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [None, Int8QuantizationConfig(activation_quantizer=None)], ids=["all", "weights"])
 def test_models_of_integers_answer_the_same(tmp_path, settings):
     """After `quantize`: what is exported, and what a `.keras` file holds, is what the quantised model says."""
