@@ -94,7 +94,7 @@ def from_torch(layer, state, prefix=""):
         check_module(layer, module)
         state, prefix = module.state_dict(), ""
     state = {
-        name.removeprefix(prefix): as_array(name, value) for name, value in state.items() if name.startswith(prefix)
+        name.removeprefix(prefix): float_array(name, value) for name, value in state.items() if name.startswith(prefix)
     }
     try:
         pairs = torch_weights(layer, state)
@@ -186,7 +186,7 @@ def write(argument, pairs):
         raise
 
 
-def as_array(name, value):
+def float_array(name, value):
     """Returns an array or a PyTorch tensor as an array of floats, or raises a `ValueError`."""
     if callable(getattr(value, "detach", None)):
         value = value.detach().cpu()
