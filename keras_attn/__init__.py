@@ -6,13 +6,10 @@ they are first asked for: the layers run without it, on JAX and PyTorch.
 
 import importlib
 
-from keras_attn import cache, config, convert, decoding, kernels, masks, models, training
-from keras_attn.blocks import DecoderBlock, EncoderBlock
-from keras_attn.dot_product import DotProduct
-from keras_attn.feed_forward import FeedForward, GatedFeedForward
+from keras_attn import config, convert, decoding, kernels, masks, models, training
+from keras_attn.attention import DotProduct, EncoderDecoderAttention, MultiHeadSelfAttention, cache
+from keras_attn.base.norms import LayerNorm, RMSNorm
 from keras_attn.masks import Causal, Window
-from keras_attn.memory_attention import EncoderDecoderAttention
-from keras_attn.norms import LayerNorm, RMSNorm
 from keras_attn.positions import (
     Alibi,
     Learned,
@@ -23,12 +20,24 @@ from keras_attn.positions import (
     Sinusoidal,
     YarnScaling,
 )
-from keras_attn.recurrent import AdditiveRNNAttention, RNNAttention
-from keras_attn.recurrent_encoder import RecurrentEncoder
-from keras_attn.residual import InnerNorm, PostNorm, PreNorm
-from keras_attn.scores import AdditiveScore, MultiplicativeScore
-from keras_attn.self_attention import MultiHeadSelfAttention
-from keras_attn.stacks import Decoder, Encoder
+from keras_attn.recurrent import (
+    AdditiveRNNAttention,
+    AdditiveScore,
+    MultiplicativeScore,
+    RecurrentEncoder,
+    RNNAttention,
+)
+from keras_attn.transformer import (
+    Decoder,
+    DecoderBlock,
+    Encoder,
+    EncoderBlock,
+    FeedForward,
+    GatedFeedForward,
+    InnerNorm,
+    PostNorm,
+    PreNorm,
+)
 
 __version__ = "0.1.0"
 

@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from keras_attn import Alibi, Causal, FeedForward, MultiHeadSelfAttention, checks
-from keras_attn.composite import Composite
+from keras_attn import Alibi, Causal, FeedForward, MultiHeadSelfAttention
+from keras_attn.base import checks
+from keras_attn.base.layer import Composite
 
 
 def test_axes_return_the_sizes():

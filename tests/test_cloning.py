@@ -7,7 +7,7 @@ from keras import layers, ops
 
 import keras_attn as ka
 from keras_attn import masks
-from keras_attn.cloning import clone
+from keras_attn.base.cloning import clone
 
 B, T, D, H = 2, 3, 8, 2
 square = lambda x: x * x  # noqa: E731 - what cannot be loaded

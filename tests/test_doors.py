@@ -6,7 +6,8 @@ import pytest
 from keras import ops
 
 import keras_attn as ka
-from keras_attn import checks, masks
+from keras_attn import masks
+from keras_attn.base import checks
 
 B, T, S, D, M, H = 2, 3, 5, 8, 7, 2
 LAYERS = {

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import keras_attn as ka
-from keras_attn.residual import Residual
+from keras_attn.transformer.residual import Residual
 
 
 def double(x):

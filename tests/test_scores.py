@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 import keras_attn as ka
-from keras_attn.scores import Score
+from keras_attn.recurrent.scores import Score
 
 
 def test_additive_score_by_hand():

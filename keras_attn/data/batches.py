@@ -7,12 +7,12 @@ import numbers
 import numpy as np
 import tensorflow as tf
 
-from keras_attn.checks import check_positive, short_repr
+from keras_attn.base.checks import check_positive, short_repr
+from keras_attn.base.special_ids import UNKNOWN_ID
 from keras_attn.data.layouts import Layout
 from keras_attn.data.order import Order
 from keras_attn.data.pairs import Pairs
 from keras_attn.data.rows import Place, lay_out
-from keras_attn.special_ids import UNKNOWN_ID
 
 
 class Batches:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_attn.checks import check_positive
+from keras_attn.base.checks import check_positive
 from keras_attn.data.pairs import Pairs
 
 CANDIDATES = 512  # boundaries to choose from: the search takes their square in memory

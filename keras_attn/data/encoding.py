@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_attn.checks import short_repr
+from keras_attn.base.checks import short_repr
+from keras_attn.base.special_ids import END_ID, UNKNOWN_ID
 from keras_attn.data.limits import DropLonger, Limit
 from keras_attn.data.pairs import Pairs, Ragged, ranges
 from keras_attn.data.readers import SIDES, Ids, numbered_chunks
 from keras_attn.data.report import Report
-from keras_attn.special_ids import END_ID, UNKNOWN_ID
 from keras_attn.text.lookup import WHITESPACE
 from keras_attn.text.tokenizer import Tokenizer
 

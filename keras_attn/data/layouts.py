@@ -5,9 +5,9 @@ import itertools
 
 import numpy as np
 
-from keras_attn.checks import check_positive
+from keras_attn.base.checks import check_positive
+from keras_attn.base.slot import Slot, register
 from keras_attn.data.packing import Places, first_fit
-from keras_attn.slots import Slot, register
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from keras_attn.checks import check_positive
-from keras_attn.slots import Slot, register
+from keras_attn.base.checks import check_positive
+from keras_attn.base.slot import Slot, register
 
 
 class Limit(Slot):

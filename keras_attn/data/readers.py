@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import tensorflow as tf
 
-from keras_attn.slots import Slot, register
-from keras_attn.special_ids import UNKNOWN_ID
+from keras_attn.base.slot import Slot, register
+from keras_attn.base.special_ids import UNKNOWN_ID
 from keras_attn.text.tokenizer import Tokenizer
 
 SIDES = ("source", "target")

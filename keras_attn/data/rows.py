@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_attn.base.special_ids import PADDING_ID, START_ID
 from keras_attn.data.pairs import ranges
-from keras_attn.special_ids import PADDING_ID, START_ID
 
 
 class Place(NamedTuple):

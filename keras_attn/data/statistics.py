@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_attn.base.special_ids import PADDING_ID
 from keras_attn.data.batches import Batches
 from keras_attn.data.pairs import Pairs
-from keras_attn.special_ids import PADDING_ID
 
 
 class Lengths(NamedTuple):

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from keras_attn.special_ids import PADDING_ID, START_ID
+from keras_attn.base.special_ids import PADDING_ID, START_ID
 
 
 def teacher_forcing(source, target):

@@ -5,10 +5,10 @@ import numbers
 
 from keras import ops
 
-from keras_attn.checks import check_positive
+from keras_attn.base.checks import check_positive
+from keras_attn.base.slot import register
+from keras_attn.base.special_ids import PADDING_ID
 from keras_attn.decoding.strategies import NOTHING, Generated, Strategy, put
-from keras_attn.slots import register
-from keras_attn.special_ids import PADDING_ID
 
 
 @register

@@ -5,12 +5,12 @@ import inspect
 import numpy as np
 from keras import ops
 
-from keras_attn.cache import in_place, written_up_to
-from keras_attn.checks import as_tensor, static_shape
+from keras_attn.attention.cache import in_place, written_up_to
+from keras_attn.backend import fresh, no_gradient, while_loop
+from keras_attn.base.checks import as_tensor, static_shape
+from keras_attn.base.special_ids import END_ID, PADDING_ID, START_ID
 from keras_attn.decoding.request import Request, check_rectangular
 from keras_attn.decoding.strategies import Greedy, Problem
-from keras_attn.kernels.backend import fresh, no_gradient, while_loop
-from keras_attn.special_ids import END_ID, PADDING_ID, START_ID
 
 
 def generate(

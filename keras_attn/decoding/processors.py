@@ -4,8 +4,8 @@ import numbers
 
 from keras import ops
 
-from keras_attn.checks import check_positive
-from keras_attn.slots import Slot, register
+from keras_attn.base.checks import check_positive
+from keras_attn.base.slot import Slot, register
 
 
 class Processor(Slot):

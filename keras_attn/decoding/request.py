@@ -6,12 +6,12 @@ import numbers
 import numpy as np
 from keras import ops
 
-from keras_attn.cache import Cache
-from keras_attn.checks import check_positive, check_slot, integers, is_array, is_ragged, static_shape
+from keras_attn.attention.cache import Cache
+from keras_attn.backend import is_concrete
+from keras_attn.base.checks import check_positive, check_slot, integers, is_array, is_ragged, static_shape
+from keras_attn.base.special_ids import PADDING_ID
 from keras_attn.decoding.processors import Processor
 from keras_attn.decoding.strategies import Strategy
-from keras_attn.kernels.backend import is_concrete
-from keras_attn.special_ids import PADDING_ID
 
 
 @dataclasses.dataclass(frozen=True)

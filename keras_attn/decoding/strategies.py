@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from keras_attn.checks import check_positive
-from keras_attn.kernels.backend import block_uniform, fresh_seed
-from keras_attn.slots import Slot, register
-from keras_attn.special_ids import PADDING_ID
+from keras_attn.backend import block_uniform, fresh_seed
+from keras_attn.base.checks import check_positive
+from keras_attn.base.slot import Slot, register
+from keras_attn.base.special_ids import PADDING_ID
 
 NOTHING = float("-inf")  # the log probability of what must not come
 

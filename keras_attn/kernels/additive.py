@@ -3,8 +3,8 @@
 from keras import ops
 
 from keras_attn import masks
-from keras_attn.checks import as_tensor, check_axes
-from keras_attn.kernels.backend import recompute, value_of
+from keras_attn.backend import recompute, value_of
+from keras_attn.base.checks import as_tensor, check_attention_mask, check_axes
 from keras_attn.kernels.blockwise import Blockwise, blockwise_attention
 from keras_attn.kernels.dispatch import whole_grid
 from keras_attn.kernels.softmax import masked_softmax
@@ -72,7 +72,7 @@ def additive_attention(query, keys, v, memory, mask=None, return_scores=False):
     sizes = check_axes(axes, {"query": query, "keys": keys, "v": v, "memory": memory})
     if mask is not None and not isinstance(mask, masks.Mask):
         mask = as_tensor(mask)
-        masks.check_attention_mask("mask", mask, "BTS", sizes)
+        check_attention_mask("mask", mask, "BTS", sizes)
         mask = masks.Explicit(mask)
     value = memory
     if return_scores:  # read from an identity, the weights of a query are what it reads

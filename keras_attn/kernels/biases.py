@@ -10,9 +10,9 @@ from typing import Any
 from keras import ops
 
 from keras_attn import masks
-from keras_attn.checks import integers
-from keras_attn.kernels.backend import add_to_block, stack_blocks, zero_blocks
-from keras_attn.kernels.softmax import wide
+from keras_attn.backend import add_to_block, stack_blocks, zero_blocks
+from keras_attn.backend.precision import at_least_float32
+from keras_attn.base.checks import integers
 
 
 class Bias:
@@ -55,7 +55,7 @@ class TensorBias(Bias):
     tensor: Any
 
     def cells(self, tensor, grid):
-        return ops.cast(grid.cells(tensor), wide(tensor.dtype))
+        return ops.cast(grid.cells(tensor), at_least_float32(tensor.dtype))
 
     def mask(self):
         """Returns the mask of what the bias does not hide by minus infinity."""
@@ -65,7 +65,7 @@ class TensorBias(Bias):
         sizes = zip(tensor.shape[2:], (tiling.query_block, tiling.key_block))
         tile = [1 if length == 1 else size for length, size in sizes]
         count = tiling.num_rows * tiling.num_columns
-        return zero_blocks(ops.zeros((count, *ops.shape(tensor)[:2], *tile), wide(tensor.dtype)))
+        return zero_blocks(ops.zeros((count, *ops.shape(tensor)[:2], *tile), at_least_float32(tensor.dtype)))
 
     def add(self, carry, cell_grads, tensor, tile):
         summed = ops.sum(cell_grads, axis=[axis for axis in range(4) if tensor.shape[axis] == 1], keepdims=True)
@@ -142,12 +142,12 @@ class BucketBias(DistanceBias):
 
     def cells(self, tensor, grid):
         buckets = integers("buckets", self.buckets)
-        by_distance = ops.take(ops.cast(tensor, wide(tensor.dtype)), buckets, axis=0)  # [2 M + 1, H]
+        by_distance = ops.take(ops.cast(tensor, at_least_float32(tensor.dtype)), buckets, axis=0)  # [2 M + 1, H]
         return ops.transpose(ops.take(by_distance, self._places(grid), axis=0), (0, 3, 1, 2))  # [B or 1, H, t, s]
 
     def start(self, tensor, tiling):
         del tiling
-        return ops.zeros((len(self.buckets), tensor.shape[1]), wide(tensor.dtype))
+        return ops.zeros((len(self.buckets), tensor.shape[1]), at_least_float32(tensor.dtype))
 
     def add(self, carry, cell_grads, tensor, tile):
         places = self._places(tile)

@@ -14,7 +14,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_attn.kernels.backend import (
+from keras_attn.backend import (
     add_to_block,
     fori,
     product,
@@ -22,9 +22,10 @@ from keras_attn.kernels.backend import (
     stack_blocks,
     zero_blocks,
 )
+from keras_attn.backend.precision import at_least_float32
 from keras_attn.kernels.biases import Bias
 from keras_attn.kernels.dropout import kept
-from keras_attn.kernels.softmax import LOWEST, wide
+from keras_attn.kernels.softmax import LOWEST
 from keras_attn.kernels.tile_scores import DotTile
 from keras_attn.kernels.tiling import Tiling, bounds, from_blocks, to_blocks
 
@@ -93,7 +94,7 @@ class Blockwise:
         """Returns the outputs `[B, H, T, V]` and each query's log-sum-exp, in blocks."""
         keys, values = to_blocks(key, self.tiling.key_block), to_blocks(value, self.tiling.key_block)
         queries = self._query_blocks(query, key.shape[1])
-        rows = ops.zeros((*ops.shape(queries)[1:-1], 1), wide(query.dtype))  # [B, H_kv, G * t, 1]
+        rows = ops.zeros((*ops.shape(queries)[1:-1], 1), at_least_float32(query.dtype))  # [B, H_kv, G * t, 1]
 
         def step(row, now):
             some, every = self.tiling.spans(row)

@@ -3,8 +3,9 @@
 import keras
 from keras import ops
 
+from keras_attn.backend.precision import at_least_float32
 from keras_attn.kernels.dropout import kept
-from keras_attn.kernels.softmax import masked_softmax, softmax_of_visible, wide
+from keras_attn.kernels.softmax import masked_softmax, softmax_of_visible
 
 
 def dense_attention(query, key, value, visible, bias, sinks, scale, softcap, dropout, seed, return_scores):
@@ -17,7 +18,7 @@ def dense_attention(query, key, value, visible, bias, sinks, scale, softcap, dro
     groups = num_heads // key.shape[1]
     query = _fold_groups(query * ops.cast(scale, query.dtype), groups)  # [B, H_kv, G * T, K]
     scores = ops.einsum("bhtk,bhsk->bhts", *score_operands(query, key))
-    scores = ops.cast(_unfold_groups(scores, groups, target_length), wide(scores.dtype))  # [B, H, T, S]
+    scores = ops.cast(_unfold_groups(scores, groups, target_length), at_least_float32(scores.dtype))  # [B, H, T, S]
     if softcap is not None:
         scores = softcap * ops.tanh(scores / softcap)
     if bias is not None:

@@ -4,8 +4,8 @@ import keras
 from keras import ops
 
 from keras_attn import masks
-from keras_attn.checks import as_tensor, check_axes, check_broadcast, integers
-from keras_attn.kernels.backend import fresh_seed, value_of
+from keras_attn.backend import fresh_seed, value_of
+from keras_attn.base.checks import as_tensor, check_attention_mask, check_axes, check_broadcast, integers
 from keras_attn.kernels.biases import Bias, TensorBias
 from keras_attn.kernels.blockwise import Blockwise, blockwise_attention
 from keras_attn.kernels.choice import choose_kernel
@@ -82,7 +82,7 @@ def attention(
     sizes = _check_shapes(query, key, value)
     if mask is not None and not isinstance(mask, masks.Mask):
         mask = as_tensor(mask)
-        masks.check_attention_mask("mask", mask, "BHTS", sizes)
+        check_attention_mask("mask", mask, "BHTS", sizes)
         mask = masks.Explicit(mask)
     if bias is not None and not isinstance(bias, Bias):
         bias = value_of(ops.convert_to_tensor(bias))

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_attn.kernels.backend import block_uniform
+from keras_attn.backend import block_uniform
 
 
 def kept(weights, rate, seed, row=0, column=0):

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_attn.kernels.backend import fused, has_fused
+from keras_attn.backend import fused, has_fused
 from keras_attn.masks import Causal
 
 

@@ -1,8 +1,9 @@
 """The one softmax of the library: in float32 or wider, masked, and defined for rows with nothing to see."""
 
-import keras
 import numpy as np
 from keras import ops
+
+from keras_attn.backend.precision import at_least_float32
 
 LOWEST = float(np.finfo("float32").min)
 
@@ -26,12 +27,7 @@ def masked_softmax(scores, visible=None):
 
 def softmax_of_visible(scores, visible=None):
     """`masked_softmax` but for rows with nothing to see, which it leaves to the caller: theirs are uniform."""
-    scores = ops.cast(scores, wide(scores.dtype))
+    scores = ops.cast(scores, at_least_float32(scores.dtype))
     if scores.shape[-1] in (0, 1):  # no key, or a single one, of which Keras warns
         return ops.ones_like(scores)
     return ops.softmax(scores if visible is None else ops.where(visible, scores, LOWEST), axis=-1)
-
-
-def wide(dtype):
-    """Returns the dtype in which softmax, positions and norms run: float32, or float64 for float64."""
-    return "float64" if keras.backend.standardize_dtype(dtype) == "float64" else "float32"

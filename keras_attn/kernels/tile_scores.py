@@ -5,8 +5,8 @@ from typing import Any
 
 from keras import ops
 
-from keras_attn.kernels.backend import product
-from keras_attn.kernels.softmax import wide
+from keras_attn.backend import product
+from keras_attn.backend.precision import at_least_float32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class AdditiveTile:
 
     def scores(self, query, key, tensor):
         """`[B, H, t, U]`, `[B, H, s, U]` -> `[B, H, t, s]` in float32 or wider."""
-        return ops.sum(self._tanh(query, key) * ops.cast(tensor, wide(tensor.dtype)), axis=-1)
+        return ops.sum(self._tanh(query, key) * ops.cast(tensor, at_least_float32(tensor.dtype)), axis=-1)
 
     def gradients(self, score_grads, query, key, tensor):
         """Returns the gradients of a tile by query, by key, and by v."""
@@ -52,4 +52,4 @@ class AdditiveTile:
 
     def _tanh(self, query, key):
         tanh = ops.tanh(query[..., None, :] + key[..., None, :, :])
-        return ops.cast(tanh, wide(tanh.dtype))
+        return ops.cast(tanh, at_least_float32(tanh.dtype))

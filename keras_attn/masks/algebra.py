@@ -12,8 +12,8 @@ from typing import Any
 
 from keras import ops
 
-from keras_attn.checks import check_slot, short_repr
-from keras_attn.slots import Slot, register
+from keras_attn.base.checks import check_slot, short_repr
+from keras_attn.base.slot import Slot, register
 
 
 @dataclasses.dataclass(frozen=True)

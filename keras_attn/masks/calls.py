@@ -3,10 +3,9 @@
 import functools
 import operator
 
-import keras
 from keras import ops
 
-from keras_attn.checks import check_broadcast, integers
+from keras_attn.base.checks import as_boolean, check_boolean, integers
 from keras_attn.masks.algebra import Mask
 
 
@@ -119,39 +118,3 @@ def hide(tensor, mask):
     mask of its own.
     """
     return tensor if mask is None else ops.where(ops.expand_dims(as_boolean("mask", mask), -1), tensor, 0)
-
-
-def check_attention_mask(name, mask, letters, sizes):
-    """Raises unless `mask` is boolean (or integer) and broadcasts to the axes `letters` (B H T S)."""
-    check_boolean(name, mask)
-    without_heads = letters.replace("H", "") if len(mask.shape) == 3 else letters
-    check_broadcast(name, mask, without_heads, sizes)
-
-
-def check_padding_mask(name, mask):
-    """Raises a `ValueError` for padding masks of floating point."""
-    if is_float(mask):
-        raise ValueError(
-            f"`{name}` must be a padding mask of booleans or integers, True for positions that are real. "
-            f"Received: {name}.dtype={mask.dtype}."
-        )
-
-
-def as_boolean(name, mask):
-    """Returns a padding mask as booleans; integers count as True unless zero."""
-    check_padding_mask(name, mask)
-    return ops.cast(mask, "bool")
-
-
-def check_boolean(name, mask):
-    """Raises a `ValueError` for masks of floating point, which would be additive elsewhere."""
-    if is_float(mask):
-        raise ValueError(
-            f"`{name}` must be boolean, True where a query may attend. Received: {name}.dtype={mask.dtype}. "
-            "Scores to be added go into `bias`."
-        )
-
-
-def is_float(tensor):
-    """Whether a tensor or array is of floating point."""
-    return keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))

@@ -1,8 +1,8 @@
 """Static patterns: masks that are functions of the query's and the key's index, and are saved with a layer."""
 
-from keras_attn.checks import check_positive, short_repr
+from keras_attn.base.checks import check_positive, short_repr
+from keras_attn.base.slot import register
 from keras_attn.masks.algebra import Pattern
-from keras_attn.slots import register
 
 
 @register

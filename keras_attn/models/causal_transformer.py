@@ -3,9 +3,10 @@
 import numpy as np
 from keras import ops
 
-from keras_attn.blocks import EncoderBlock
-from keras_attn.checks import check_axes, check_positive, integers
-from keras_attn.kernels.backend import is_concrete
+from keras_attn.backend import is_concrete
+from keras_attn.base.checks import check_axes, check_positive, integers
+from keras_attn.base.slot import register
+from keras_attn.base.special_ids import PADDING_ID, START_ID
 from keras_attn.masks import Causal
 from keras_attn.models.embedding import (
     check_heads,
@@ -19,10 +20,9 @@ from keras_attn.models.embedding import (
 )
 from keras_attn.models.inputs import id_inputs, padding_mask
 from keras_attn.models.sequence_model import SequenceModel
-from keras_attn.residual import PreNorm
-from keras_attn.slots import register
-from keras_attn.special_ids import PADDING_ID, START_ID
-from keras_attn.stacks import Encoder
+from keras_attn.transformer import EncoderBlock
+from keras_attn.transformer.residual import PreNorm
+from keras_attn.transformer.stacks import Encoder
 
 
 @register

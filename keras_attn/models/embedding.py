@@ -7,8 +7,8 @@ its model, of the model afterwards.
 import keras
 from keras import ops
 
-from keras_attn.checks import check_positive, integers, short_repr
-from keras_attn.cloning import clone
+from keras_attn.base.checks import check_positive, integers, short_repr
+from keras_attn.base.cloning import clone
 from keras_attn.positions import HeadPosition, Learned, NoPosition, Sinusoidal
 
 

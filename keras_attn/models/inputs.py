@@ -4,10 +4,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attn.checks import integers, is_array
+from keras_attn.backend import is_concrete
+from keras_attn.base.checks import integers, is_array
+from keras_attn.base.special_ids import PADDING_ID
 from keras_attn.decoding.request import check_rectangular
-from keras_attn.kernels.backend import is_concrete
-from keras_attn.special_ids import PADDING_ID
 
 INPUT_AXES = {
     f"{side}{part}": axes

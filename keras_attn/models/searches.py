@@ -5,7 +5,7 @@ import dataclasses
 from keras import ops
 
 from keras_attn import decoding
-from keras_attn.kernels.backend import compiled
+from keras_attn.backend import compiled
 
 MAX_COMPILED_SEARCHES = 16
 SHORTEST_SEARCH = 16

@@ -5,14 +5,14 @@ import numpy as np
 from keras import ops
 
 from keras_attn import decoding
-from keras_attn.checks import check_axes, is_array
+from keras_attn.backend import is_concrete
+from keras_attn.base.checks import check_axes, is_array
+from keras_attn.base.slot import register
+from keras_attn.base.special_ids import END_ID, PADDING_ID, START_ID
 from keras_attn.decoding.request import check_rectangular
-from keras_attn.kernels.backend import is_concrete
 from keras_attn.models.inputs import INPUT_AXES, at_least_one, check_data, named_inputs, split_inputs, whole_numbers
 from keras_attn.models.searches import CompiledSearches
 from keras_attn.positions import Learned
-from keras_attn.slots import register
-from keras_attn.special_ids import END_ID, PADDING_ID, START_ID
 
 
 class SequenceModel(keras.Model):

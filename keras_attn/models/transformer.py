@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_attn.blocks import DecoderBlock, EncoderBlock
+from keras_attn.base.slot import register
 from keras_attn.models.embedding import (
     check_heads,
     embed,
@@ -15,10 +15,10 @@ from keras_attn.models.embedding import (
 )
 from keras_attn.models.inputs import id_inputs, padding_mask
 from keras_attn.models.sequence_model import Seq2SeqModel
-from keras_attn.residual import PostNorm
-from keras_attn.slots import register
-from keras_attn.stacks import Decoder, Encoder
-from keras_attn.sublayers import with_scores
+from keras_attn.transformer import DecoderBlock, EncoderBlock
+from keras_attn.transformer.block import with_scores
+from keras_attn.transformer.residual import PostNorm
+from keras_attn.transformer.stacks import Decoder, Encoder
 
 
 @register

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from keras import ops
 
-from keras_attn.checks import check_axes
+from keras_attn.base.checks import check_axes
 from keras_attn.plot.fonts import Script
 
 CELL = 0.3  # inches of a score

@@ -5,12 +5,12 @@ import numpy as np
 from keras import ops
 
 from keras_attn import masks
-from keras_attn.checks import check_positive
-from keras_attn.composite import Composite
-from keras_attn.kernels.backend import is_concrete
-from keras_attn.kernels.softmax import wide
+from keras_attn.backend import is_concrete
+from keras_attn.backend.precision import at_least_float32
+from keras_attn.base.checks import check_positive
+from keras_attn.base.layer import Composite
+from keras_attn.base.slot import register
 from keras_attn.positions.angles import check_base, geometric_rates, position_angles, row_positions
-from keras_attn.slots import register
 
 
 class _AddedPositions(Composite):
@@ -22,7 +22,7 @@ class _AddedPositions(Composite):
         inputs = masks.hide(inputs, masks.first_given(mask, inputs_mask))
         positions = row_positions(inputs, positions)
         table = self.table(positions, inputs.shape[-1])  # [B or 1, T, D]
-        outputs = ops.cast(inputs, wide(inputs.dtype)) + ops.cast(table, wide(inputs.dtype))
+        outputs = ops.cast(inputs, at_least_float32(inputs.dtype)) + ops.cast(table, at_least_float32(inputs.dtype))
         return ops.cast(outputs, self.compute_dtype)
 
     def table(self, positions, size):
@@ -72,7 +72,7 @@ class Sinusoidal(_AddedPositions):
         self.base = base
 
     def table(self, positions, size):
-        dtype = wide(self.compute_dtype)
+        dtype = at_least_float32(self.compute_dtype)
         rates = geometric_rates(self.base, size, (size + 1) // 2)
         angles = position_angles(positions, rates, dtype)  # [B, T, ceil(D / 2)]
         waves = ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1)  # [B, T, ceil(D / 2), 2]

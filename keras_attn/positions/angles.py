@@ -5,7 +5,7 @@ import numbers
 import numpy as np
 from keras import ops
 
-from keras_attn.checks import integers, short_repr
+from keras_attn.base.checks import integers, short_repr
 
 
 def row_positions(inputs, positions):

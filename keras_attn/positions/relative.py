@@ -5,12 +5,12 @@ import math
 import keras
 import numpy as np
 
-from keras_attn.checks import check_positive
-from keras_attn.composite import Composite
-from keras_attn.kernels.backend import value_of
+from keras_attn.backend import value_of
+from keras_attn.base.checks import check_positive
+from keras_attn.base.layer import Composite
+from keras_attn.base.slot import Slot, register
 from keras_attn.kernels.biases import BucketBias, LinearBias
 from keras_attn.positions.heads import HeadPosition
-from keras_attn.slots import Slot, register
 
 
 @register

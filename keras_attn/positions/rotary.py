@@ -4,12 +4,12 @@ import numbers
 
 from keras import ops
 
-from keras_attn.checks import check_slot, short_repr
-from keras_attn.kernels.softmax import wide
+from keras_attn.backend.precision import at_least_float32
+from keras_attn.base.checks import check_slot, short_repr
+from keras_attn.base.slot import Slot, register
 from keras_attn.positions.angles import check_base, geometric_rates, position_angles
 from keras_attn.positions.heads import HeadPosition
 from keras_attn.positions.scaling import Scaling
-from keras_attn.slots import Slot, register
 
 
 @register
@@ -54,8 +54,10 @@ class Rotary(HeadPosition, Slot):
         rates, magnitude = geometric_rates(self.base, size, size // 2), 1.0
         if self.scaling is not None:
             rates, magnitude = self.scaling.rates(self.base, size), self.scaling.magnitude
-        angles = position_angles(positions, rates, wide(heads.dtype))[:, None]  # [B, 1, T, R / 2]
+        angles = position_angles(positions, rates, at_least_float32(heads.dtype))[:, None]  # [B, 1, T, R / 2]
         cosine, sine = magnitude * ops.cos(angles), magnitude * ops.sin(angles)
-        first, second = (ops.cast(half, wide(half.dtype)) for half in ops.split(heads[..., :size], 2, axis=-1))
+        first, second = (
+            ops.cast(half, at_least_float32(half.dtype)) for half in ops.split(heads[..., :size], 2, axis=-1)
+        )
         turned = ops.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
         return ops.concatenate([ops.cast(turned, heads.dtype), heads[..., size:]], axis=-1)

@@ -5,9 +5,9 @@ import numbers
 
 import numpy as np
 
-from keras_attn.checks import check_positive, short_repr
+from keras_attn.base.checks import check_positive, short_repr
+from keras_attn.base.slot import Slot, register
 from keras_attn.positions.angles import geometric_rates
-from keras_attn.slots import Slot, register
 
 
 class Scaling(Slot):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_attn.special_ids import END_ID, PADDING_ID, START_ID, UNKNOWN_ID
+from keras_attn.base.special_ids import END_ID, PADDING_ID, START_ID, UNKNOWN_ID
 
 
 class Endpoint(NamedTuple):

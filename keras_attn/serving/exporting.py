@@ -8,7 +8,8 @@ import keras
 import tensorflow as tf
 
 from keras_attn import decoding
-from keras_attn.checks import check_slot
+from keras_attn.base.checks import check_slot
+from keras_attn.base.special_ids import END_ID, START_ID
 from keras_attn.models.sequence_model import SequenceModel
 from keras_attn.serving.endpoints import ModelEndpoints, has, named_inputs, named_outputs
 from keras_attn.serving.folders import check_version, draft, publish
@@ -16,7 +17,6 @@ from keras_attn.serving.generation import GenerationEndpoints
 from keras_attn.serving.guards import guarded
 from keras_attn.serving.rules import filling_note, findings
 from keras_attn.serving.warmup import warmup_requests, write_warmup
-from keras_attn.special_ids import END_ID, START_ID
 from keras_attn.text.tokenizer import Tokenizer
 
 

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from keras_attn import decoding
+from keras_attn.base.special_ids import PADDING_ID, START_ID
 from keras_attn.models.sequence_model import Seq2SeqModel, SequenceModel
 from keras_attn.positions import Learned
 from keras_attn.serving.endpoints import (
@@ -16,7 +17,6 @@ from keras_attn.serving.endpoints import (
     wide,
     without_filler,
 )
-from keras_attn.special_ids import PADDING_ID, START_ID
 
 MOST_IDS = 512  # of a row, where no tokenizer says otherwise: as many as tokenizers give by default
 

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from keras_attn.slots import register
+from keras_attn.base.slot import register
 from keras_attn.text.lookup import LookupTokenizer
 
 

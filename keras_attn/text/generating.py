@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from keras_attn.checks import check_positive, short_repr
-from keras_attn.composite import is_array
+from keras_attn.base.checks import check_positive, is_array, short_repr
 from keras_attn.decoding import generate_batches
 from keras_attn.decoding.request import check_rectangular
 from keras_attn.text.tokenizer import Tokenizer

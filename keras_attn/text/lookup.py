@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 import tensorflow as tf
 
-from keras_attn.checks import short_repr
-from keras_attn.special_ids import NUM_SPECIAL_IDS, UNKNOWN_ID
+from keras_attn.base.checks import short_repr
+from keras_attn.base.special_ids import NUM_SPECIAL_IDS, UNKNOWN_ID
 from keras_attn.text.corpus import text_batches
 from keras_attn.text.tokenizer import Tokenizer
 

@@ -9,8 +9,8 @@ import weakref
 import keras
 import tensorflow as tf
 
-from keras_attn.checks import check_axes, short_repr
-from keras_attn.special_ids import END_ID, NUM_SPECIAL_IDS, PADDING_ID, START_ID
+from keras_attn.base.checks import check_axes, short_repr
+from keras_attn.base.special_ids import END_ID, NUM_SPECIAL_IDS, PADDING_ID, START_ID
 
 
 class Tokenizer(keras.layers.Layer):

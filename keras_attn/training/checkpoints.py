@@ -4,7 +4,7 @@ import pathlib
 
 import keras
 
-from keras_attn.checks import check_positive
+from keras_attn.base.checks import check_positive
 
 SUFFIX = ".weights.h5"
 

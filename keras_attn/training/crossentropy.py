@@ -2,8 +2,9 @@
 
 from keras import ops
 
-from keras_attn.kernels.backend import fori, in_xla, scan, value_of
-from keras_attn.kernels.softmax import LOWEST, wide
+from keras_attn.backend import fori, in_xla, scan, value_of
+from keras_attn.backend.precision import at_least_float32
+from keras_attn.kernels.softmax import LOWEST
 
 
 def token_crossentropy(labels, logits, label_smoothing=0.0, vocabulary_block=None):
@@ -72,7 +73,7 @@ class Vocabulary:
             new_share = ops.sum(ops.exp(part - new_highest[..., None]), axis=-1)
             return new_highest, share * ops.exp(highest - new_highest) + new_share, total + ops.sum(part, axis=-1)
 
-        zeros = ops.zeros(ops.shape(logits)[:-1], wide(logits.dtype))
+        zeros = ops.zeros(ops.shape(logits)[:-1], at_least_float32(logits.dtype))
         carry = zeros + LOWEST, zeros, zeros
         if self.num_blocks:
             carry = fori(0, self.num_blocks, lambda i, carry: update(i * self.block, self.block, carry), carry)
@@ -109,4 +110,4 @@ class Vocabulary:
             start = ops.convert_to_tensor(start, "int32")
             zero = ops.zeros_like(start)  # of one dtype with it, as JAX wants
             logits = ops.slice(logits, (zero, zero, start), (batch, length, size))
-        return ops.cast(logits, wide(logits.dtype))
+        return ops.cast(logits, at_least_float32(logits.dtype))

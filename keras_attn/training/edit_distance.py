@@ -2,8 +2,8 @@
 
 from keras import ops
 
-from keras_attn.kernels.backend import fori
-from keras_attn.special_ids import END_ID, PADDING_ID
+from keras_attn.backend import fori
+from keras_attn.base.special_ids import END_ID, PADDING_ID
 
 
 def cut(ids):

@@ -3,10 +3,10 @@
 import keras
 from keras import ops
 
-from keras_attn.checks import as_tensor, check_axes, check_positive
-from keras_attn.kernels.softmax import wide
-from keras_attn.slots import register
-from keras_attn.special_ids import PADDING_ID
+from keras_attn.backend.precision import at_least_float32
+from keras_attn.base.checks import as_tensor, check_axes, check_positive
+from keras_attn.base.slot import register
+from keras_attn.base.special_ids import PADDING_ID
 from keras_attn.training.crossentropy import token_crossentropy
 from keras_attn.training.losses import checked, checked_ids
 from keras_attn.training.texts import PackedTexts, RowTexts
@@ -18,7 +18,7 @@ class _Ratio(keras.metrics.Metric):
 
     def __init__(self, name, dtype):
         # Sums in half precision stand still: 256 and 1 are 256 in bfloat16.
-        super().__init__(name=name, dtype=dtype or wide(keras.config.floatx()))
+        super().__init__(name=name, dtype=dtype or at_least_float32(keras.config.floatx()))
         self.total = self.add_variable((), "zeros", self.dtype, name="total")
         self.count = self.add_variable((), "zeros", self.dtype, name="count")
 

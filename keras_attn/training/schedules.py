@@ -5,8 +5,8 @@ import numbers
 import keras
 from keras import ops
 
-from keras_attn.checks import check_positive, short_repr
-from keras_attn.slots import register
+from keras_attn.base.checks import check_positive, short_repr
+from keras_attn.base.slot import register
 
 
 @register

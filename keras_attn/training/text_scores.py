@@ -3,7 +3,7 @@
 import itertools
 from typing import NamedTuple
 
-from keras_attn.checks import short_repr
+from keras_attn.base.checks import short_repr
 
 
 class BleuScore(NamedTuple):

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_attn.special_ids import END_ID, PADDING_ID
+from keras_attn.base.special_ids import END_ID, PADDING_ID
 from keras_attn.training.edit_distance import cut, edit_distances
 
 

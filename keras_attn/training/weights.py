@@ -12,9 +12,9 @@
 import numpy as np
 from keras import ops
 
-from keras_attn.checks import as_tensor, check_broadcast, static_shape
-from keras_attn.kernels.backend import is_concrete
-from keras_attn.special_ids import PADDING_ID
+from keras_attn.backend import is_concrete
+from keras_attn.base.checks import as_tensor, check_broadcast, static_shape
+from keras_attn.base.special_ids import PADDING_ID
 
 
 def real_tokens(labels, predictions):

@@ -3,9 +3,9 @@
 import keras
 from keras import ops
 
-from keras_attn.checks import check_rate
-from keras_attn.slots import register
-from keras_attn.special_ids import UNKNOWN_ID
+from keras_attn.base.checks import check_rate
+from keras_attn.base.slot import register
+from keras_attn.base.special_ids import UNKNOWN_ID
 
 
 @register

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 import keras_attn as ka
-from keras_attn.cells import recurrent_initializer
+from keras_attn.recurrent.cells import recurrent_initializer
 
 SIZES = {"B": 3, "T": 5, "S": 7, "D": 22, "M": 13, "H": 2}
 

@@ -12,7 +12,8 @@ import pytest
 from keras import ops
 
 import keras_attn as ka
-from keras_attn import cells, decoding, kernels, masks, models, training
+from keras_attn import decoding, kernels, masks, models, training
+from keras_attn.recurrent.cells import WideOrthogonal
 
 FLOATX = keras.config.floatx()
 EPSILON = {"float16": 2**-11, "bfloat16": 2**-8, "float32": 2**-24, "float64": 2**-53}
@@ -268,5 +269,5 @@ def test_recurrent_weights_are_orthogonal_in_every_dtype(dtype):
 
 def test_wide_orthogonal_is_the_rounded_one_of_keras():
     wide = numpy(keras.initializers.Orthogonal(seed=3)((5, 7), "float32"))
-    narrow = numpy(cells.WideOrthogonal(seed=3)((5, 7), "bfloat16"))
+    narrow = numpy(WideOrthogonal(seed=3)((5, 7), "bfloat16"))
     np.testing.assert_array_equal(narrow, numpy(ops.cast(wide.astype("float32"), "bfloat16")))

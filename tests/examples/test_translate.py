@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 
 from keras_attn import data, training
-from keras_attn.special_ids import END_ID
+from keras_attn.base.special_ids import END_ID
 from tests.serving.loader import check_in_loader
 
 tfds = pytest.importorskip("tensorflow_datasets")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_attn.kernels.backend import is_concrete, scan
+from keras_attn.backend import is_concrete, scan
 
 
 def running_sum(xs, factor):

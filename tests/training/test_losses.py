@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_attn.kernels.backend import in_xla
+from keras_attn.backend import in_xla
 from keras_attn.training import MaskedCrossentropy
 
 B, T, V = 3, 5, 11

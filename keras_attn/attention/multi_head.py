@@ -4,10 +4,10 @@ import keras
 from keras import ops
 
 from keras_attn import kernels
-from keras_attn.checks import check_last_axis, check_positive, check_rate, check_slot
-from keras_attn.cloning import copied
-from keras_attn.composite import Composite
-from keras_attn.dot_product import DotProduct
+from keras_attn.attention.dot_product import DotProduct
+from keras_attn.base.checks import check_last_axis, check_positive, check_rate, check_slot
+from keras_attn.base.cloning import copied
+from keras_attn.base.layer import Composite
 
 
 class MultiHead(Composite):

@@ -24,7 +24,7 @@ BACKENDS = ("tensorflow", "jax", "torch")
 
 if keras.config.backend() not in BACKENDS:
     raise ImportError(f"keras_attn runs on one of {BACKENDS}. Received: Keras backend {keras.config.backend()!r}.")
-adapter = importlib.import_module(f"keras_attn.kernels.backend.{keras.config.backend()}")
+adapter = importlib.import_module(f"keras_attn.backend.{keras.config.backend()}")
 
 add_to_block = adapter.add_to_block
 block_uniform = adapter.block_uniform

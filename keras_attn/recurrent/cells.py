@@ -10,9 +10,9 @@ import contextlib
 import keras
 from keras import ops, tree
 
-from keras_attn.checks import is_array, short_repr, static_shape
-from keras_attn.kernels.softmax import wide
-from keras_attn.slots import register
+from keras_attn.backend.precision import at_least_float32
+from keras_attn.base.checks import is_array, short_repr, static_shape
+from keras_attn.base.slot import register
 
 
 def check_cell(cell):
@@ -82,7 +82,7 @@ class WideOrthogonal(keras.initializers.Orthogonal):
 
     def __call__(self, shape, dtype=None):
         dtype = keras.backend.standardize_dtype(dtype)
-        return ops.cast(super().__call__(shape, wide(dtype)), dtype)
+        return ops.cast(super().__call__(shape, at_least_float32(dtype)), dtype)
 
 
 def recurrent_initializer(policy):
@@ -91,7 +91,7 @@ def recurrent_initializer(policy):
     It is Keras' default wherever that works.
     """
     dtype = keras.dtype_policies.get(policy).variable_dtype
-    return "orthogonal" if dtype in (None, wide(dtype)) else WideOrthogonal()
+    return "orthogonal" if dtype in (None, at_least_float32(dtype)) else WideOrthogonal()
 
 
 @contextlib.contextmanager

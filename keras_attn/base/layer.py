@@ -5,10 +5,17 @@ import inspect
 import keras
 import numpy as np
 
-from keras_attn import masks
-from keras_attn.checks import as_array, as_tensor, check_axes, is_array, short_repr
-from keras_attn.policies import DTypePolicyMap, with_policy
-from keras_attn.slot_layers import build_by_call
+from keras_attn.base.checks import (
+    as_array,
+    as_tensor,
+    check_attention_mask,
+    check_axes,
+    check_padding_mask,
+    is_array,
+    short_repr,
+)
+from keras_attn.base.policies import DTypePolicyMap, with_policy
+from keras_attn.base.slot_layers import build_by_call
 
 
 class Composite(keras.layers.Layer):
@@ -66,10 +73,10 @@ class Composite(keras.layers.Layer):
             check_axes({name: self.axes[name]}, given, known)
         for name in given.keys() & self.axes.keys():
             if name.endswith("mask"):
-                masks.check_padding_mask(name, given[name])
+                check_padding_mask(name, given[name])
         for name, letters in self.score_masks.items():
             if name in given:
-                masks.check_attention_mask(name, given[name], letters, {**sizes, "H": self.num_heads})
+                check_attention_mask(name, given[name], letters, {**sizes, "H": self.num_heads})
         return sizes
 
     def adopt(self, name, child):

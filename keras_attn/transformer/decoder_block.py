@@ -6,12 +6,12 @@ import keras
 from keras import ops
 
 from keras_attn import masks
-from keras_attn.checks import as_array, check_together
-from keras_attn.memory_attention import EncoderDecoderAttention
-from keras_attn.residual import PostNorm
-from keras_attn.slot_layers import call_slot, check_call, check_given, check_returns
-from keras_attn.slots import register
-from keras_attn.sublayers import Aside, AsideOne, Block, stepwise, with_scores
+from keras_attn.attention.encoder_decoder_attention import EncoderDecoderAttention
+from keras_attn.base.checks import as_array, check_together
+from keras_attn.base.slot import register
+from keras_attn.base.slot_layers import call_slot, check_call, check_given, check_returns
+from keras_attn.transformer.block import Aside, AsideOne, Block, stepwise, with_scores
+from keras_attn.transformer.residual import PostNorm
 
 SIDES = (("inputs", ""), ("memory", "memory_"))
 

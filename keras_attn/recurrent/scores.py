@@ -4,9 +4,9 @@ import keras
 from keras import ops
 
 from keras_attn import kernels
-from keras_attn.checks import check_positive
-from keras_attn.composite import Composite
-from keras_attn.slots import register
+from keras_attn.base.checks import check_positive
+from keras_attn.base.layer import Composite
+from keras_attn.base.slot import register
 
 
 class Score(Composite):

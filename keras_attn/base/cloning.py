@@ -5,8 +5,8 @@ import warnings
 
 import keras
 
-from keras_attn.checks import short_repr
-from keras_attn.composite import Composite, constructor_arguments, deserialize
+from keras_attn.base.checks import short_repr
+from keras_attn.base.layer import Composite, constructor_arguments, deserialize
 
 
 def clone(layer, name=None):

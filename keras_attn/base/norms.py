@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_attn.slots import Slot, register
+from keras_attn.base.slot import Slot, register
 
 
 class Norm(Slot):

@@ -4,10 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attn.blocks import DecoderBlock, EncoderBlock
-from keras_attn.checks import short_repr
-from keras_attn.self_attention import MultiHeadSelfAttention
-from keras_attn.source_checks import (
+from keras_attn.attention.self_attention import MultiHeadSelfAttention
+from keras_attn.base.checks import short_repr
+from keras_attn.convert.source_checks import (
     ATTENTIONS,
     check_keras_options,
     check_kind,
@@ -16,7 +15,8 @@ from keras_attn.source_checks import (
     check_plain,
     check_same,
 )
-from keras_attn.stacks import Decoder, Encoder
+from keras_attn.transformer import DecoderBlock, EncoderBlock
+from keras_attn.transformer.stacks import Decoder, Encoder
 
 PARTS = "query", "key", "value", "attention_output"  # of Keras' layers
 

@@ -6,13 +6,13 @@ import numpy as np
 from keras import ops
 
 from keras_attn import masks
-from keras_attn.checks import short_repr
-from keras_attn.dot_product import DotProduct
-from keras_attn.feed_forward import FeedForward
-from keras_attn.memory_attention import EncoderDecoderAttention
-from keras_attn.residual import PostNorm, PreNorm
-from keras_attn.self_attention import MultiHeadSelfAttention
-from keras_attn.stacks import Decoder, Encoder
+from keras_attn.attention.dot_product import DotProduct
+from keras_attn.attention.encoder_decoder_attention import EncoderDecoderAttention
+from keras_attn.attention.self_attention import MultiHeadSelfAttention
+from keras_attn.base.checks import short_repr
+from keras_attn.transformer.feed_forward import FeedForward
+from keras_attn.transformer.residual import PostNorm, PreNorm
+from keras_attn.transformer.stacks import Decoder, Encoder
 
 ATTENTIONS = MultiHeadSelfAttention, EncoderDecoderAttention
 

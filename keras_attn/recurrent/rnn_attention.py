@@ -4,7 +4,20 @@ import keras
 from keras import ops, tree
 
 from keras_attn import kernels, masks
-from keras_attn.cells import (
+from keras_attn.backend import scan
+from keras_attn.base.checks import (
+    as_array,
+    as_boolean,
+    check_axes,
+    check_last_axis,
+    check_positive,
+    check_rate,
+    short_repr,
+)
+from keras_attn.base.layer import Composite
+from keras_attn.base.slot import register
+from keras_attn.base.slot_layers import check_call
+from keras_attn.recurrent.cells import (
     cell_output_size,
     check_cell,
     check_state,
@@ -14,12 +27,7 @@ from keras_attn.cells import (
     recurrent_initializer,
     single_cells,
 )
-from keras_attn.checks import as_array, check_axes, check_last_axis, check_positive, check_rate, short_repr
-from keras_attn.composite import Composite
-from keras_attn.kernels.backend import scan
-from keras_attn.scores import AdditiveScore
-from keras_attn.slot_layers import check_call
-from keras_attn.slots import register
+from keras_attn.recurrent.scores import AdditiveScore
 
 
 @register
@@ -106,7 +114,7 @@ class RNNAttention(Composite):
         blank = self._blank(inputs, memory)
         steps = {"x": masks.hide(inputs, inputs_mask)}
         if inputs_mask is not None:
-            steps["mask"] = ops.expand_dims(masks.as_boolean("inputs_mask", inputs_mask), -1)
+            steps["mask"] = ops.expand_dims(as_boolean("inputs_mask", inputs_mask), -1)
         if training and self.dropout:
             steps["noise"] = self.noise(ones_joined(inputs, memory), training=True)  # [B, T, D + M]
 
@@ -167,7 +175,7 @@ class RNNAttention(Composite):
     def _read_once(self, memory, memory_mask):
         """Returns what all steps read: the memory, its keys, and its mask."""
         memory = masks.hide(memory, memory_mask)
-        memory_mask = None if memory_mask is None else masks.as_boolean("memory_mask", memory_mask)
+        memory_mask = None if memory_mask is None else as_boolean("memory_mask", memory_mask)
         return {"memory": memory, "keys": self.score.keys(memory), "memory_mask": memory_mask}
 
     def _advance(self, x, state, source, noise=None):

@@ -3,9 +3,9 @@
 from keras import ops
 
 from keras_attn import masks
-from keras_attn.checks import as_array, check_axes, check_last_axis, check_together
-from keras_attn.heads import MultiHead, split_heads
-from keras_attn.slots import register
+from keras_attn.attention.multi_head import MultiHead, split_heads
+from keras_attn.base.checks import as_array, as_boolean, check_axes, check_last_axis, check_together
+from keras_attn.base.slot import register
 
 
 @register
@@ -128,7 +128,7 @@ class EncoderDecoderAttention(MultiHead):
         key, value = self._memory_heads(masks.hide(ops.cast(memory, self.compute_dtype), memory_mask))
         shared = {"key": key, "value": value}
         if memory_mask is not None:
-            shared["mask"] = masks.as_boolean("memory_mask", memory_mask)
+            shared["mask"] = as_boolean("memory_mask", memory_mask)
         return {"shared": shared}
 
     def step(self, query, state, index=None, return_attention_scores=False):

@@ -3,9 +3,9 @@
 import keras
 
 from keras_attn import masks
-from keras_attn.checks import check_last_axis, check_positive, check_rate
-from keras_attn.composite import Composite
-from keras_attn.slots import register
+from keras_attn.base.checks import check_last_axis, check_positive, check_rate
+from keras_attn.base.layer import Composite
+from keras_attn.base.slot import register
 
 
 class _PositionWise(Composite):

@@ -13,10 +13,10 @@ import contextvars
 
 from keras import ops
 
-from keras_attn.checks import check_positive, integers, is_array
-from keras_attn.kernels.backend import empty, write_rows
-from keras_attn.kernels.softmax import wide
-from keras_attn.slots import Slot, register
+from keras_attn.backend import empty, write_rows
+from keras_attn.backend.precision import at_least_float32
+from keras_attn.base.checks import check_positive, integers, is_array
+from keras_attn.base.slot import Slot, register
 
 _writes_in_place = contextvars.ContextVar("writes_in_place", default=False)
 _written = contextvars.ContextVar("written", default=None)
@@ -72,7 +72,7 @@ class Int8Cache(Cache):
 
     def start(self, shape, dtype):
         in_place = _writes_in_place.get()
-        return {"": empty(shape, "int8", in_place), "_scale": empty(shape[:3], wide(dtype), in_place)}
+        return {"": empty(shape, "int8", in_place), "_scale": empty(shape[:3], at_least_float32(dtype), in_place)}
 
 
 def new_cache(batch_size, num_heads, length, sizes, dtype, cache=None):
@@ -175,6 +175,6 @@ def positions(cache, index):
 
 def quantize(heads):
     """Returns 8-bit integers `[..., K]` and their scale `[..., 1]`: the largest number is 127."""
-    heads = ops.cast(heads, wide(heads.dtype))
+    heads = ops.cast(heads, at_least_float32(heads.dtype))
     scale = ops.max(ops.abs(heads), axis=-1, keepdims=True) / 127
     return ops.cast(ops.round(heads / ops.where(scale > 0, scale, 1)), "int8"), scale

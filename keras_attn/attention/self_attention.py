@@ -4,12 +4,12 @@ import keras
 from keras import ops
 
 from keras_attn import masks
-from keras_attn.cache import fill, in_use, new_cache, positions, read, write
-from keras_attn.checks import as_array, check_axes, check_slot, integers, short_repr
-from keras_attn.heads import MultiHead, split_heads
-from keras_attn.kernels.backend import is_concrete
+from keras_attn.attention.cache import fill, in_use, new_cache, positions, read, write
+from keras_attn.attention.multi_head import MultiHead, split_heads
+from keras_attn.backend import is_concrete
+from keras_attn.base.checks import as_array, check_axes, check_slot, integers, short_repr
+from keras_attn.base.slot import register
 from keras_attn.positions import HeadPosition, row_positions
-from keras_attn.slots import register
 
 
 @register

@@ -4,9 +4,9 @@ import numbers
 
 import keras
 
-from keras_attn.checks import check_slot, short_repr
-from keras_attn.norms import Norm
-from keras_attn.slots import Slot, register
+from keras_attn.base.checks import check_slot, short_repr
+from keras_attn.base.norms import Norm
+from keras_attn.base.slot import Slot, register
 
 
 @register

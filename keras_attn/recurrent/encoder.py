@@ -3,9 +3,9 @@
 import keras
 
 from keras_attn import masks
-from keras_attn.checks import short_repr
-from keras_attn.composite import Composite
-from keras_attn.slots import register
+from keras_attn.base.checks import short_repr
+from keras_attn.base.layer import Composite
+from keras_attn.base.slot import register
 
 
 @register

@@ -4,12 +4,13 @@ import keras
 from keras import ops
 
 from keras_attn import masks
-from keras_attn.blocks import DecoderBlock, EncoderBlock
-from keras_attn.checks import as_array, check_positive, short_repr
-from keras_attn.cloning import clone, comparable
-from keras_attn.composite import Composite
-from keras_attn.slots import alike, register
-from keras_attn.sublayers import Block, with_scores
+from keras_attn.base.checks import as_array, check_positive, short_repr
+from keras_attn.base.cloning import clone, comparable
+from keras_attn.base.layer import Composite
+from keras_attn.base.slot import alike, register
+from keras_attn.transformer.block import Block, with_scores
+from keras_attn.transformer.decoder_block import DecoderBlock
+from keras_attn.transformer.encoder_block import EncoderBlock
 
 
 class _Stack(Composite):

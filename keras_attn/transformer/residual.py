@@ -4,9 +4,9 @@ A wiring is a few lines, called with the sublayer as a function: write your own 
 subclassing `Residual`.
 """
 
-from keras_attn.checks import check_slot
-from keras_attn.norms import LayerNorm, Norm
-from keras_attn.slots import Slot, register
+from keras_attn.base.checks import check_slot
+from keras_attn.base.norms import LayerNorm, Norm
+from keras_attn.base.slot import Slot, register
 
 
 class Residual(Slot):

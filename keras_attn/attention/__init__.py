@@ -1,0 +1,8 @@
+"""Multi-head attention: the two layers, the score of their heads, and the cache of their keys and values."""
+
+from keras_attn.attention import cache
+from keras_attn.attention.dot_product import DotProduct
+from keras_attn.attention.encoder_decoder_attention import EncoderDecoderAttention
+from keras_attn.attention.self_attention import MultiHeadSelfAttention
+
+__all__ = ["DotProduct", "EncoderDecoderAttention", "MultiHeadSelfAttention", "cache"]
