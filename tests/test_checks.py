@@ -6,7 +6,7 @@ import pytest
 
 from keras_attn import Alibi, Causal, FeedForward, MultiHeadSelfAttention
 from keras_attn.base import checks
-from keras_attn.base.layer import Composite
+from keras_attn.base.layer import BaseLayer
 
 
 def test_axes_return_the_sizes():
@@ -65,12 +65,12 @@ def test_fractions_are_no_integers():
 
 
 def test_a_composite_child_must_be_a_layer_of_the_same_policy():
-    layer = Composite(dtype="mixed_float16")
-    assert layer.adopt("child", keras.layers.Dense(3, dtype="mixed_float16")).units == 3
+    layer = BaseLayer(dtype="mixed_float16")
+    assert layer.check_child("child", keras.layers.Dense(3, dtype="mixed_float16")).units == 3
     with pytest.raises(ValueError, match="`child` must have the dtype policy .* 'mixed_float16'.*'float32'"):
-        layer.adopt("child", keras.layers.Dense(3))
+        layer.check_child("child", keras.layers.Dense(3))
     with pytest.raises(ValueError, match="`child` must be a Keras layer. Received: child=3"):
-        layer.adopt("child", 3)
+        layer.check_child("child", 3)
 
 
 def test_unknown_arguments_of_a_call_are_a_type_error():

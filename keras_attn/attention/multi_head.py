@@ -7,10 +7,10 @@ from keras_attn import kernels
 from keras_attn.attention.dot_product import DotProduct
 from keras_attn.base.checks import check_last_axis, check_positive, check_rate, check_slot
 from keras_attn.base.cloning import copied
-from keras_attn.base.layer import Composite
+from keras_attn.base.layer import BaseLayer
 
 
-class MultiHead(Composite):
+class MultiHead(BaseLayer):
     """What both layers share: sizes, projections, the way through the kernel."""
 
     def __init__(

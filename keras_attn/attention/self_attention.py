@@ -85,7 +85,7 @@ class MultiHeadSelfAttention(MultiHead):
         self.mask = masks.check_pattern("mask", mask)
         self.position = check_slot("position", position, HeadPosition)
         if isinstance(position, keras.layers.Layer):
-            self.adopt("position", position)
+            self.check_child("position", position)
 
     def build(self, inputs_shape):
         head_size, query_width, key_width = self._sizes("inputs", inputs_shape)

@@ -6,14 +6,14 @@ import warnings
 import keras
 
 from keras_attn.base.checks import short_repr
-from keras_attn.base.layer import Composite, constructor_arguments, deserialize
+from keras_attn.base.layer import BaseLayer, constructor_arguments, deserialize
 
 
 def clone(layer, name=None):
     """Returns a new, unbuilt layer with the same arguments, under another name if one is given.
 
     Nothing is serialised, so that arguments which cannot be saved, such as lambdas, are handed
-    on as they are. A layer that is no `Composite` is made from its own `get_config`, where
+    on as they are. A layer that is no `BaseLayer` is made from its own `get_config`, where
     Keras can read that, and else from its attributes that are named as its constructor's arguments.
     """
     named = {} if name is None else {"name": name}
@@ -79,5 +79,5 @@ def comparable(value):
 
 
 def plainly_configured(layer):
-    """Whether a layer's config is its constructor arguments: a `Composite` that leaves `get_config` as it is."""
-    return isinstance(layer, Composite) and layer.__class__.get_config is Composite.get_config
+    """Whether a layer's config is its constructor arguments: a `BaseLayer` that leaves `get_config` as it is."""
+    return isinstance(layer, BaseLayer) and layer.__class__.get_config is BaseLayer.get_config

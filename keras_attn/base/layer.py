@@ -18,7 +18,7 @@ from keras_attn.base.policies import DTypePolicyMap, with_policy
 from keras_attn.base.slot_layers import build_by_call
 
 
-class Composite(keras.layers.Layer):
+class BaseLayer(keras.layers.Layer):
     """A layer whose parts are other layers and slot objects.
 
     A subclass stores each constructor argument under its own name, and names the axes of
@@ -79,7 +79,7 @@ class Composite(keras.layers.Layer):
                 check_attention_mask(name, given[name], letters, {**sizes, "H": self.num_heads})
         return sizes
 
-    def adopt(self, name, child):
+    def check_child(self, name, child):
         """Returns `child`, a layer given for the slot `name`, after checking its dtype policy."""
         if not isinstance(child, keras.layers.Layer):
             raise ValueError(f"`{name}` must be a Keras layer. Received: {name}={short_repr(child)}.")
@@ -190,7 +190,7 @@ def attributes(layer):
 
 def is_quantized(layer):
     """Whether `quantize` gave this very layer, not its parts, a policy of its own."""
-    return not isinstance(layer, Composite) and layer.dtype_policy.quantization_mode is not None
+    return not isinstance(layer, BaseLayer) and layer.dtype_policy.quantization_mode is not None
 
 
 def constructor_arguments(cls):

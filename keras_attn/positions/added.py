@@ -8,12 +8,12 @@ from keras_attn import masks
 from keras_attn.backend import is_concrete
 from keras_attn.backend.precision import at_least_float32
 from keras_attn.base.checks import check_positive
-from keras_attn.base.layer import Composite
+from keras_attn.base.layer import BaseLayer
 from keras_attn.base.slot import register
 from keras_attn.positions.angles import check_base, geometric_rates, position_angles, row_positions
 
 
-class _AddedPositions(Composite):
+class _AddedPositions(BaseLayer):
     """What the added positions share: `y = x + table[positions]`, in float32 inside."""
 
     axes = {"inputs": "BTD", "positions": "BT", "mask": "BT", "inputs_mask": "BT"}

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_attn.backend import value_of
 from keras_attn.base.checks import check_positive
-from keras_attn.base.layer import Composite
+from keras_attn.base.layer import BaseLayer
 from keras_attn.base.slot import Slot, register
 from keras_attn.kernels.biases import BucketBias, LinearBias
 from keras_attn.positions.heads import HeadPosition
@@ -41,7 +41,7 @@ def alibi_slopes(num_heads):
 
 
 @register
-class RelativeBias(HeadPosition, Composite):
+class RelativeBias(HeadPosition, BaseLayer):
     """A learned number per head and bucket of distances is added to the scores.
 
     `score_ij + table[bucket(j - i), h]`. Half of the buckets hold one distance each, the others

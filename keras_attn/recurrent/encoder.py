@@ -4,12 +4,12 @@ import keras
 
 from keras_attn import masks
 from keras_attn.base.checks import short_repr
-from keras_attn.base.layer import Composite
+from keras_attn.base.layer import BaseLayer
 from keras_attn.base.slot import register
 
 
 @register
-class RecurrentEncoder(Composite):
+class RecurrentEncoder(BaseLayer):
     """Runs a recurrent Keras layer with the padding mask of its inputs, and passes the mask on.
 
     `y = layer(x, mask)`, and the mask of `x` becomes the mask of `y`.
@@ -61,7 +61,7 @@ class RecurrentEncoder(Composite):
                 "`layer` must return one sequence: make it with `return_sequences=True`, a `Bidirectional` with a "
                 f"`merge_mode`. Received: layer={short_repr(layer)}."
             )
-        self.layer = pass_masks_on(self.adopt("layer", layer))
+        self.layer = pass_masks_on(self.check_child("layer", layer))
 
     def build(self, inputs_shape):
         self.build_child(self.layer, inputs_shape)

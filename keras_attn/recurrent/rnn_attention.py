@@ -14,7 +14,7 @@ from keras_attn.base.checks import (
     check_rate,
     short_repr,
 )
-from keras_attn.base.layer import Composite
+from keras_attn.base.layer import BaseLayer
 from keras_attn.base.slot import register
 from keras_attn.base.slot_layers import check_call
 from keras_attn.recurrent.cells import (
@@ -31,7 +31,7 @@ from keras_attn.recurrent.scores import AdditiveScore
 
 
 @register
-class RNNAttention(Composite):
+class RNNAttention(BaseLayer):
     """A recurrent decoder that looks at the memory before each step.
 
     For step i, with any score and any cell:
@@ -78,15 +78,15 @@ class RNNAttention(Composite):
     def __init__(self, cell, score, dropout=0.0, **kwargs):
         super().__init__(**kwargs)
         check_rate("dropout", dropout)
-        self.cell = self.adopt("cell", check_cell(cell))
+        self.cell = self.check_child("cell", check_cell(cell))
         check_call("cell", cell, "inputs", "states")
         for each in single_cells(cell):
-            self.adopt("cell", each)
+            self.check_child("cell", each)
         if not callable(getattr(score, "keys", None)):
             raise ValueError(
                 f"`score` must be a layer with a `keys(memory)`, as `Score`. Received: score={short_repr(score)}."
             )
-        self.score = self.adopt("score", score)
+        self.score = self.check_child("score", score)
         check_call("score", score, "query", "keys")
         self.dropout = dropout
         self.noise = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="noise")

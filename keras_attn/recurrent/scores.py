@@ -5,11 +5,11 @@ from keras import ops
 
 from keras_attn import kernels
 from keras_attn.base.checks import check_positive
-from keras_attn.base.layer import Composite
+from keras_attn.base.layer import BaseLayer
 from keras_attn.base.slot import register
 
 
-class Score(Composite):
+class Score(BaseLayer):
     """A layer with `keys(memory)`, run once per sequence, and a call per step.
 
     Subclasses make their weights in `build(query_shape, memory_shape)` and define

@@ -7,7 +7,7 @@ from keras_attn import masks
 from keras_attn.attention.self_attention import MultiHeadSelfAttention
 from keras_attn.base.checks import check_positive, check_rate, check_slot, short_repr
 from keras_attn.base.cloning import comparable
-from keras_attn.base.layer import Composite
+from keras_attn.base.layer import BaseLayer
 from keras_attn.base.slot import alike
 from keras_attn.base.slot_layers import accepted, call_slot, check_call, check_returns
 from keras_attn.positions import HeadPosition
@@ -15,7 +15,7 @@ from keras_attn.transformer.feed_forward import FeedForward
 from keras_attn.transformer.residual import PostNorm, Residual
 
 
-class Block(Composite):
+class Block(BaseLayer):
     """What both blocks share: the slots, and one norm and one dropout per sublayer."""
 
     num_sublayers = 0
@@ -34,14 +34,14 @@ class Block(Composite):
         self.residual = check_slot("residual", residual, Residual) or PostNorm()
         if attention is None:
             attention = MultiHeadSelfAttention(num_heads, mask=mask, position=position, dtype=policy, name="attention")
-        self.attention = self.adopt("attention", attention)
+        self.attention = self.check_child("attention", attention)
         check_call("attention", attention, "inputs")
         if accepted(attention)("mask"):
             attention.supports_masking = True  # else Keras warns, at every mask, that it is not passed on
         self._check_attention(num_heads=num_heads, mask=mask, position=position)
         if feed_forward is None:
             feed_forward = FeedForward(hidden_size, dtype=policy, name="feed_forward")
-        self.feed_forward = self.adopt("feed_forward", feed_forward)
+        self.feed_forward = self.check_child("feed_forward", feed_forward)
         check_call("feed_forward", feed_forward, "inputs")
         self.norms = [self.residual.norm.make(f"norm_{i}", policy) for i in range(self.num_sublayers)]
         self.dropouts = [

@@ -87,7 +87,7 @@ class DecoderBlock(Block):
         super().__init__(num_heads, hidden_size, dropout, mask, position, residual, feed_forward, attention, **kwargs)
         if memory_attention is None:
             memory_attention = EncoderDecoderAttention(num_heads, dtype=self.dtype_policy, name="memory_attention")
-        self.memory_attention = self.adopt("memory_attention", memory_attention)
+        self.memory_attention = self.check_child("memory_attention", memory_attention)
         check_call("memory_attention", memory_attention, "query", "memory")
         if isinstance(memory_attention, EncoderDecoderAttention) and memory_attention.num_heads != num_heads:
             raise ValueError(

@@ -4,11 +4,11 @@ import keras
 
 from keras_attn import masks
 from keras_attn.base.checks import check_last_axis, check_positive, check_rate
-from keras_attn.base.layer import Composite
+from keras_attn.base.layer import BaseLayer
 from keras_attn.base.slot import register
 
 
-class _PositionWise(Composite):
+class _PositionWise(BaseLayer):
     """What the feed-forward layers share: `[B, T, D]` in and out, padding hidden at the door."""
 
     axes = {"inputs": "BTD", "mask": "BT", "inputs_mask": "BT"}

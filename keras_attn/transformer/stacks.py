@@ -6,14 +6,14 @@ from keras import ops
 from keras_attn import masks
 from keras_attn.base.checks import as_array, check_positive, short_repr
 from keras_attn.base.cloning import clone, comparable
-from keras_attn.base.layer import Composite
+from keras_attn.base.layer import BaseLayer
 from keras_attn.base.slot import alike, register
 from keras_attn.transformer.block import Block, with_scores
 from keras_attn.transformer.decoder_block import DecoderBlock
 from keras_attn.transformer.encoder_block import EncoderBlock
 
 
-class _Stack(Composite):
+class _Stack(BaseLayer):
     """What both stacks share: the blocks, the final norm, the scores of all blocks."""
 
     block_class: type[Block] = Block
@@ -37,7 +37,7 @@ class _Stack(Composite):
                     f"`block` must be a {self.block_class.__name__} or a list of them. "
                     f"Received: block={short_repr(item)}."
                 )
-            if self.adopt("block", item).built:
+            if self.check_child("block", item).built:
                 raise ValueError(f"`block` must not be built: a stack clones it. Received: {short_repr(item)}.")
         if len({item.num_heads for item in given}) > 1:
             raise ValueError(f"All of `block` must have equal `num_heads`. Received: {[i.num_heads for i in given]}.")
