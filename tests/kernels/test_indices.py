@@ -126,7 +126,7 @@ def problems(draw):
     return arrays, {**options, "sinks": sinks}, visible, added
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60 if BACKEND == "tensorflow" else 25, deadline=None)  # JAX compiles each shape anew
 @given(problems(), st.sampled_from(KERNELS))
 def test_equals_the_oracle(problem, kernel):
     arrays, options, visible, added = problem
@@ -142,7 +142,7 @@ def test_equals_the_oracle(problem, kernel):
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("mask", PATTERNS, ids=repr)
+@pytest.mark.parametrize("mask", [None, masks.Causal(), ~masks.Causal(), masks.Window(2)], ids=repr)
 def test_the_aligned_indices_given_say_what_none_says(mask, kernel, rng):
     arrays = three(rng)
     given = {"query_index": np.arange(S - T, S)[None], "key_index": np.arange(S)[None]}
@@ -202,7 +202,7 @@ def gradients(function, arrays):
     with tf.GradientTape() as tape:
         tape.watch(tensors)
         total = loss(*tensors)
-    return [each.numpy() for each in tape.gradient(total, tensors)]
+    return [tf.convert_to_tensor(each).numpy() for each in tape.gradient(total, tensors)]  # of a table in slices
 
 
 def expected_gradients(query, key, value, visible, added, distances, rows):
