@@ -124,7 +124,7 @@ class DecoderBlock(Stepwise, Block):
         named |= {"memory_segment_ids": memory_segment_ids, "positions": positions}
         named["return_attention_scores"] = return_attention_scores
         inputs, memory = masks.hide(inputs, inputs_mask), masks.hide(memory, memory_mask)
-        outputs, scores, _ = self.forward(inputs, memory, training=training, **named)
+        outputs, scores, _ = self.run(inputs, memory, training=training, **named)
         return (outputs, scores) if return_attention_scores else outputs
 
     def init_state(self, memory, memory_mask=None, initial_state=None, max_length=None, cache=None):
@@ -160,10 +160,10 @@ class DecoderBlock(Stepwise, Block):
         chunk = Chunk.of("inputs", inputs, state, index, lengths, self.model_size)
         inputs = chunk.hide(ops.cast(inputs, self.compute_dtype))
         named = {"return_attention_scores": return_attention_scores}
-        outputs, scores, state = self.forward(inputs, None, state, chunk, **named)
+        outputs, scores, state = self.run(inputs, None, state, chunk, **named)
         return ((outputs, scores) if return_attention_scores else outputs), state
 
-    def forward(self, x, memory=None, state=None, chunk=None, training=False, **named):
+    def run(self, x, memory=None, state=None, chunk=None, training=False, **named):
         """The body of `call` and `extend`: returns outputs, encoder-decoder scores or None, and the new state.
 
         Args:

@@ -89,7 +89,7 @@ class EncoderBlock(Prefilled, Block):
         padding = masks.real_positions(masks.first_given(mask, inputs_mask), segment_ids)
         named = {"mask": padding, "attention_mask": attention_mask, "segment_ids": segment_ids, "positions": positions}
         named["return_attention_scores"] = return_attention_scores
-        outputs, scores, _ = self.forward(masks.hide(inputs, padding), training=training, **named)
+        outputs, scores, _ = self.run(masks.hide(inputs, padding), training=training, **named)
         return (outputs, scores) if return_attention_scores else outputs
 
     def init_state(self, batch_size=1, max_length=None, cache=None):
@@ -102,10 +102,10 @@ class EncoderBlock(Prefilled, Block):
         chunk = Chunk.of("inputs", inputs, state, index, lengths, self.model_size)
         inputs = chunk.hide(ops.cast(inputs, self.compute_dtype))
         named = {"return_attention_scores": return_attention_scores}
-        outputs, scores, state = self.forward(inputs, state, chunk, **named)
+        outputs, scores, state = self.run(inputs, state, chunk, **named)
         return ((outputs, scores) if return_attention_scores else outputs), state
 
-    def forward(self, x, state=None, chunk=None, training=False, **named):
+    def run(self, x, state=None, chunk=None, training=False, **named):
         """The body of `call` and `extend`: returns outputs, scores or None, and the new state.
 
         It trusts its inputs, as `MultiHeadSelfAttention.attend` does; `named` goes to the attention.

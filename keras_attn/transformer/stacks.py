@@ -82,10 +82,10 @@ class _Stack(BaseLayer):
         inputs = as_array("inputs", inputs)
         chunk = Chunk.of("inputs", inputs, state, index, lengths, self.model_size)
         inputs = chunk.hide(ops.cast(inputs, self.compute_dtype))
-        outputs, scores, states = self.forward(inputs, state, chunk, return_attention_scores)
+        outputs, scores, states = self.run(inputs, state, chunk, return_attention_scores)
         return ((outputs, scores) if return_attention_scores else outputs), states
 
-    def forward(self, x, states, chunk, return_attention_scores=False, training=False, memory=None, **named):
+    def run(self, x, states, chunk, return_attention_scores=False, training=False, memory=None, **named):
         """The body of `call` and `extend`: sends the stream through all blocks and the final norm.
 
         Args:
@@ -103,7 +103,7 @@ class _Stack(BaseLayer):
         scores, new_states = [], []
         for block, state in zip(self.blocks, states or [None] * len(self.blocks), strict=True):
             if is_plain(block, self.block_class):
-                outputs, block_scores, state = block.forward(
+                outputs, block_scores, state = block.run(
                     *tensors, state=state, chunk=chunk, training=training, **named
                 )
             elif chunk is None:
@@ -174,7 +174,7 @@ class Encoder(Prefilled, _Stack):
         padding = masks.real_positions(masks.first_given(mask, inputs_mask), segment_ids)
         named = {"mask": padding, "attention_mask": attention_mask, "segment_ids": segment_ids, "positions": positions}
         inputs = masks.hide(inputs, padding)
-        outputs, scores, _ = self.forward(inputs, None, None, return_attention_scores, training, **named)
+        outputs, scores, _ = self.run(inputs, None, None, return_attention_scores, training, **named)
         return (outputs, scores) if return_attention_scores else outputs
 
     def init_state(self, batch_size=1, max_length=None, cache=None):
@@ -244,7 +244,7 @@ class Decoder(Stepwise, _Stack):
         named = {"inputs_mask": inputs_mask, "memory_mask": memory_mask, "attention_mask": attention_mask}
         named |= {"memory_attention_mask": memory_attention_mask, "segment_ids": segment_ids}
         named |= {"memory_segment_ids": memory_segment_ids, "positions": positions}
-        outputs, scores, _ = self.forward(inputs, None, None, return_attention_scores, training, memory=memory, **named)
+        outputs, scores, _ = self.run(inputs, None, None, return_attention_scores, training, memory=memory, **named)
         return (outputs, scores) if return_attention_scores else outputs
 
     def init_state(self, memory, memory_mask=None, initial_state=None, max_length=None, cache=None):
