@@ -10,7 +10,7 @@ from keras_attn.kernels.biases import Bias, TensorBias
 from keras_attn.kernels.blockwise import Blockwise, blockwise_attention
 from keras_attn.kernels.choice import choose_kernel
 from keras_attn.kernels.dense import dense_attention
-from keras_attn.kernels.fused import fused_attention, fused_supports
+from keras_attn.kernels.fused import fused_attention, fused_memory_is_linear, fused_supports
 from keras_attn.kernels.indices import check_indices, whole_grid
 from keras_attn.kernels.tiling import Tiling
 
@@ -105,9 +105,11 @@ def attention(
         check_axes({"sinks": "H"}, {"sinks": sinks}, {"H": query.shape[1]})
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     supported = fused_supports(query, value, softcap, sinks, dropout)
-    chosen = choose_kernel(kernel, query, key, mask, return_scores, supported, rising)
+    aligned = aligned and query_offset is None
+    linear = supported and fused_memory_is_linear(query, key, mask, bias, grid, aligned)
+    chosen = choose_kernel(kernel, query, key, mask, return_scores, supported, linear, rising)
     if chosen == "fused":
-        return fused_attention(query, key, value, mask, bias, scale, grid, aligned and query_offset is None)
+        return fused_attention(query, key, value, mask, bias, scale, grid, aligned)
     seed = draw_seed(seed) if dropout else None
     if chosen == "blockwise":
         tiling = Tiling.of(mask, grid, query, key)

@@ -329,9 +329,9 @@ def test_what_is_not_there_is_not_read(rng):
 def test_which_kernel_runs(rng, monkeypatch):
     """Far keys count as hidden where a mask hides them from aligned queries, and where a sequence reads itself."""
     names, choose = [], dispatch.choose_kernel
-    for mode in choice.BLOCKWISE_FROM:
-        monkeypatch.setitem(choice.BLOCKWISE_FROM, mode, {"far hidden": 64, "all": 256})
-        monkeypatch.setitem(choice.FUSED_FROM, mode, {"far hidden": np.inf, "all": np.inf})
+    for mode in choice.BLOCKWISE_FROM["cpu"]:
+        monkeypatch.setitem(choice.BLOCKWISE_FROM["cpu"], mode, {"far hidden": 64, "all": 256})
+        monkeypatch.setitem(choice.FUSED_FROM["cpu"], mode, {"far hidden": np.inf, "all": np.inf})
     monkeypatch.setattr(dispatch, "choose_kernel", lambda *arguments: names.append(choose(*arguments)) or names[-1])
     short, long = (rng.normal(size=(1, 1, n, K)).astype("float32") for n in (8, 16))
     index, longer = np.arange(8)[None], np.arange(16)[None]
