@@ -100,7 +100,7 @@ def fused_is_linear(query, masked, biased):
 
 def device_kind(tensor=None):
     """As the TensorFlow adapter's `device_kind`; shapes alone, without a device, count as the CPU's."""
-    kind = (tensor if torch.is_tensor(tensor) else ops.zeros(())).device.type
+    kind = (tensor if torch.is_tensor(tensor) else ops.zeros((), "float32")).device.type
     return {"cuda": "gpu", "meta": "cpu"}.get(kind, kind)
 
 

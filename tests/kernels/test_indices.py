@@ -178,6 +178,16 @@ def test_without_query_index_all_queries_are_there_though_some_stand_before_the_
         np.testing.assert_allclose(outputs, oracle.attention(*arrays, key_index >= 0)[0], atol=2e-6)
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("sizes", [(0, 3, 3), (2, 0, 3), (2, 3, 0)])
+def test_empty_axes(kernel, sizes, rng):
+    batch, target, source = sizes
+    index = {"query_index": np.zeros((batch, target), "int32"), "key_index": np.zeros((batch, source), "int32")}
+    outputs = numpy(kernels.attention(*three(rng, *sizes), mask=masks.Causal(), kernel=kernel, **index))
+    np.testing.assert_array_equal(outputs, np.zeros((batch, H, target, K)) if source == 0 else outputs)
+    assert outputs.shape == (batch, H, target, K)
+
+
 def gradients(function, arrays):
     """Gradients of a function's sum, weighted, by its arguments."""
 
