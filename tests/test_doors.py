@@ -93,12 +93,12 @@ def test_ragged_tensors_are_named(name, built):
     layer, tensors = built[name]
     ragged = tf.ragged.constant([[1, 2, 1], [1]])
     for argument in arguments_of(layer):
-        with pytest.raises(ValueError, match=rf"`{argument}` must not be ragged: .*`.to_tensor\(\)`.*padding mask"):
+        with pytest.raises(ValueError, match=rf"`{argument}` must have rows of one length: .*`.to_tensor\(\)`.*padding mask"):
             layer(*tensors, **{argument: ragged})
     first = next(iter(layer.axes))
-    with pytest.raises(ValueError, match=f"`{first}` must not be ragged"):
+    with pytest.raises(ValueError, match=f"`{first}` must have rows of one length"):
         layer(tf.RaggedTensor.from_tensor(tensors[0]), *tensors[1:])
-    with pytest.raises(ValueError, match=f"`{first}` must not be ragged"):
+    with pytest.raises(ValueError, match=f"`{first}` must have rows of one length"):
         LAYERS[name]()(keras.KerasTensor((None, None, D), ragged=True), *tensors[1:])
 
 

@@ -4,6 +4,7 @@ Axes have one letter each, the same everywhere: B batch, T target, S source, D m
 H heads, K head size, M memory size, U attention units.
 """
 
+import math
 import numbers
 import reprlib
 
@@ -18,30 +19,74 @@ def is_array(value):
 
 
 def as_array(name, value):
-    """Returns the argument `name` as a tensor or array: nested lists of numbers become arrays, None stays None.
+    """Returns an argument with a shape and a dtype, to be looked at: nothing is moved or cast.
+
+    Args:
+        name: Name of the argument, for messages.
+        value: Nested lists of numbers, which become an array, or lists of tensors, which become a tensor.
+            Arrays, tensors, variables and None are returned as they are.
 
     Raises:
-        ValueError: For ragged tensors, lists of rows of different lengths, and what is no tensor.
+        ValueError: For ragged tensors, rows of different lengths, and what is no tensor.
     """
-    if is_ragged(value):
+    if is_ragged(value) or has_unequal_rows(value):
         raise ValueError(
-            f"`{name}` must not be ragged: pad its rows to one length, for instance by `.to_tensor()`, and pass a "
-            f"padding mask beside it. Received: {name} of type {value.__class__.__name__}."
+            f"`{name}` must have rows of one length: pad them, for instance by `keras.utils.pad_sequences({name}, "
+            f"padding='post')` or, if ragged, by `.to_tensor()`; where 0 is not padding, pass a padding mask too. "
+            f"Received: {name} of type {value.__class__.__name__} with rows of different lengths."
         )
-    if value is None or is_array(value) or getattr(value, "shape", None) is not None:
-        return value
     if isinstance(value, (list, tuple)) and value and all(map(is_array, value)):
         return ops.stack(value)
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(
-            f"`{name}` must have rows of one length: pad them and pass a padding mask. "
-            f"Received: {name}={short_repr(value)}."
-        ) from error
-    if array.dtype.kind not in "biuf":
+    if value is None or (getattr(value, "shape", None) is not None and not isinstance(value, np.ndarray)):
+        return value
+    array = np.asarray(value)
+    if array.dtype.kind not in "biufV":  # V: bfloat16 and the like
         raise ValueError(f"`{name}` must be a tensor, an array or a list of numbers. Received: {short_repr(value)}.")
     return array
+
+
+def to_tensor(name, value, dtype=None):
+    """Returns an argument as a tensor of the backend, to be computed with.
+
+    Args:
+        name: Name of the argument, for messages.
+        value: As for `as_array`. None stays None, and symbolic tensors stay symbolic.
+        dtype: What to cast to, for instance `"int32"` for positions, ids, lengths and indices, which may be
+            integers of any kind. None keeps the dtype of tensors, integers and booleans, and leaves that
+            of other arrays to Keras.
+
+    Raises:
+        ValueError: As `as_array`, and for floating point where `dtype` is of integers.
+    """
+    value = as_array(name, value)
+    if value is None:
+        return None
+    if dtype is None:
+        if not isinstance(value, np.ndarray):
+            return value
+        # Without a dtype Keras makes floats of integers and booleans on JAX where `floatx` is bfloat16.
+        is_whole = value.dtype.kind in "bui"
+        return ops.convert_to_tensor(value, dtype_of(value) if is_whole else None)
+    given = dtype_of(value)
+    is_wrong = keras.backend.is_int_dtype(dtype) and keras.backend.is_float_dtype(given)
+    if is_wrong and 0 not in value.shape:  # an empty list has no dtype of its own
+        wanted = "integers" if len(value.shape) else "an integer"
+        raise ValueError(f"`{name}` must be {wanted}. Received: {name}.dtype={given}.")
+    return ops.cast(value, dtype)
+
+
+def has_unequal_rows(value):
+    """Whether a nested list, or an array of lists, has rows of different lengths."""
+    if isinstance(value, np.ndarray):
+        return value.dtype == object
+    if not isinstance(value, (list, tuple)):
+        return False
+    if any(is_array(row) and not isinstance(row, np.ndarray) for row in value):  # tensors, symbolic or not
+        return len({static_shape(row) for row in value if is_array(row)}) > 1
+    try:
+        return np.asarray(value).dtype == object
+    except ValueError:  # of NumPy, for rows of different lengths
+        return True
 
 
 def is_ragged(value):
@@ -60,7 +105,8 @@ class _Description(reprlib.Repr):
 
     def repr1(self, value, level):
         if is_array(value):
-            dtype = keras.backend.standardize_dtype(value.dtype)
+            is_numpy = isinstance(value, np.ndarray)  # which may hold strings or objects
+            dtype = value.dtype.name if is_numpy else dtype_of(value)
             return f"<{value.__class__.__name__} of dtype {dtype} and shape {static_shape(value)}>"
         return super().repr1(value, level)
 
@@ -141,46 +187,70 @@ def check_together(first, second, arguments):
         raise ValueError(f"`{first}` must be given where `{second}` is. Received: {first}=None.")
 
 
-def integers(name, value):
-    """Returns positions, ids, lengths or indices as an int32 tensor, whatever integers they are given as.
-
-    Raises:
-        ValueError: For floating point.
-    """
-    value = value if isinstance(value, keras.Variable) else as_array(name, value)
-    dtype = keras.backend.standardize_dtype(value.dtype)
-    if keras.backend.is_float_dtype(dtype) and 0 not in value.shape:  # an empty list has no dtype of its own
-        wanted = "integers" if len(value.shape) else "an integer"
-        raise ValueError(f"`{name}` must be {wanted}. Received: {name}.dtype={dtype}.")
-    return ops.cast(value, "int32")
-
-
-def as_tensor(value):
-    """Returns a tensor of the dtype that an array has.
-
-    Keras makes floats of integers and booleans on JAX where `floatx` is bfloat16 and no dtype is given.
-    """
-    if isinstance(value, np.ndarray):
-        return ops.convert_to_tensor(value, keras.backend.standardize_dtype(value.dtype))
-    return ops.convert_to_tensor(value)
-
-
 def check_last_axis(name, shape):
     """Raises a `ValueError` unless the last axis of a shape is static: weights are made for it."""
     if not shape or shape[-1] is None:
         raise ValueError(f"`{name}` must have a static last axis. Received: {name}.shape={tuple(shape)}.")
 
 
-def check_positive(name, value):
-    """Raises a `ValueError` unless `value` is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={short_repr(value)}.")
+def check_number(name, value, kind=float, optional=False, must=None, **bounds):
+    """Raises a `ValueError` unless `value` is a number within bounds, for instance `above=0, at_most=1`.
+
+    Args:
+        name: Name of the argument, for messages.
+        value: The number.
+        kind, **bounds: As for `is_number`.
+        optional: Whether None is allowed too.
+        must: What the message says behind "must", in place of words made of `kind` and bounds.
+    """
+    if not (optional and value is None) and not is_number(value, kind, **bounds):
+        must = must or f"be {_described(kind, **bounds)}{' or None' if optional else ''}"
+        raise ValueError(f"`{name}` must {must}. Received: {name}={short_repr(value)}.")
+
+
+def is_number(value, kind=float, above=None, at_least=None, below=None, at_most=None):
+    """Whether `value` is a number within bounds. Booleans are no numbers, nor is NaN.
+
+    Args:
+        value: Anything.
+        kind: `int` for integers, `float` for real numbers.
+        above, at_least, below, at_most: Bounds, or None. Infinity is refused unless it is itself a bound,
+            as `at_most=math.inf` is.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral if kind is int else numbers.Real):
+        return False
+    return (
+        (isinstance(value, numbers.Integral) or math.isfinite(value) or value in (at_least, at_most))
+        and (above is None or value > above)
+        and (at_least is None or value >= at_least)
+        and (below is None or value < below)
+        and (at_most is None or value <= at_most)
+    )
+
+
+def _described(kind, above=None, at_least=None, below=None, at_most=None):
+    """Returns what a number must be, in words."""
+    noun = "an integer" if kind is int else "a number"
+    low, high = (at_least if above is None else above), (at_most if below is None else below)
+    if low is None and high is None:
+        return noun
+    if high is None:
+        return f"{noun} of at least {low}" if above is None else f"{noun} above {low}"
+    if low is None:
+        return f"{noun} of at most {high}" if below is None else f"{noun} below {high}"
+    if kind is int and above is None and below is None:
+        return f"{noun} from {low} to {high}"
+    return f"{noun} in {'[' if above is None else '('}{low}, {high}{']' if below is None else ')'}"
+
+
+def check_positive(name, value, optional=False):
+    """Raises a `ValueError` unless `value` is an integer of at least 1, or None where that is allowed."""
+    check_number(name, value, int, optional, at_least=1)
 
 
 def check_rate(name, value):
     """Raises a `ValueError` unless `value` is a number in [0, 1)."""
-    if not isinstance(value, numbers.Real) or not 0 <= value < 1:
-        raise ValueError(f"`{name}` must be a number in [0, 1). Received: {name}={short_repr(value)}.")
+    check_number(name, value, at_least=0, below=1)
 
 
 def check_slot(name, value, kind):
@@ -205,7 +275,7 @@ def check_padding_mask(name, mask):
     if is_float(mask):
         raise ValueError(
             f"`{name}` must be a padding mask of booleans or integers, True for positions that are real. "
-            f"Received: {name}.dtype={mask.dtype}."
+            f"Received: {name}.dtype={dtype_of(mask)}."
         )
 
 
@@ -219,11 +289,26 @@ def check_boolean(name, mask):
     """Raises a `ValueError` for masks of floating point, which would be additive elsewhere."""
     if is_float(mask):
         raise ValueError(
-            f"`{name}` must be boolean, True where a query may attend. Received: {name}.dtype={mask.dtype}. "
+            f"`{name}` must be boolean, True where a query may attend. Received: {name}.dtype={dtype_of(mask)}. "
             "Scores to be added go into `bias`."
         )
 
 
 def is_float(tensor):
     """Whether a tensor or array is of floating point."""
-    return keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))
+    return keras.backend.is_float_dtype(dtype_of(tensor))
+
+
+def dtype_of(tensor):
+    """Returns the dtype of a tensor or array as Keras names it, for instance `"float32"`."""
+    return keras.backend.standardize_dtype(tensor.dtype)
+
+
+def integers(name, value):
+    """As `to_tensor(name, value, "int32")`."""
+    return to_tensor(name, value, "int32")
+
+
+def as_tensor(value):
+    """As `to_tensor` for an argument that has no name."""
+    return to_tensor("tensor", value)

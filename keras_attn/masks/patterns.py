@@ -43,7 +43,7 @@ class Window(Pattern):
 
     def __init__(self, left, right=None):
         check_positive("left", left)
-        check_positive("right", left if right is None else right)
+        check_positive("right", right, optional=True)
         self.left = left
         self.right = right
 

@@ -247,7 +247,7 @@ class AdditiveRNNAttention(RNNAttention):
 
     def __init__(self, units, attention_units=None, cell=None, score=None, dropout=0.0, **kwargs):
         check_positive("units", units)
-        check_positive("attention_units", units if attention_units is None else attention_units)
+        check_positive("attention_units", attention_units, optional=True)
         policy = keras.dtype_policies.get(kwargs.get("dtype"))
         if cell is None:
             cell = keras.layers.GRUCell(units, recurrent_initializer=recurrent_initializer(policy), dtype=policy)
