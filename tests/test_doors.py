@@ -93,7 +93,9 @@ def test_ragged_tensors_are_named(name, built):
     layer, tensors = built[name]
     ragged = tf.ragged.constant([[1, 2, 1], [1]])
     for argument in arguments_of(layer):
-        with pytest.raises(ValueError, match=rf"`{argument}` must have rows of one length: .*`.to_tensor\(\)`.*padding mask"):
+        with pytest.raises(
+            ValueError, match=rf"`{argument}` must have rows of one length: .*`.to_tensor\(\)`.*padding mask"
+        ):
             layer(*tensors, **{argument: ragged})
     first = next(iter(layer.axes))
     with pytest.raises(ValueError, match=f"`{first}` must have rows of one length"):
