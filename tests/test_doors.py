@@ -288,8 +288,9 @@ def test_models_are_cloned_under_another_policy():
 def test_attention_units_beside_a_score_are_refused():
     with pytest.raises(ValueError, match="`attention_units` is the size of the default score and must be None"):
         ka.AdditiveRNNAttention(4, attention_units=3, score=ka.MultiplicativeScore())
-    with pytest.raises(ValueError, match="attention_units=3, score=<AdditiveScore"):
+    with pytest.raises(ValueError, match="attention_units=3, score=<AdditiveScore.* with units=5"):
         ka.AdditiveRNNAttention(4, attention_units=3, score=ka.AdditiveScore(5))
+    assert ka.AdditiveRNNAttention(4, attention_units=5, score=ka.AdditiveScore(5)).attention_units == 5
     layer = ka.AdditiveRNNAttention(4, attention_units=3)
     assert ka.AdditiveRNNAttention.from_config(layer.get_config()).attention_units == 3
 

@@ -228,7 +228,7 @@ class AdditiveRNNAttention(RNNAttention):
         units: Size of the decoder's state.
         attention_units: Size U of the default score's space; `units` by default.
         cell: A cell in place of `GRUCell(units)`.
-        score: A score in place of `AdditiveScore(attention_units)`.
+        score: A score in place of `AdditiveScore(attention_units)`, which then must be None or its size.
         dropout: Rate at which the joined cell input `[x_i ; c_i]` is dropped in training.
 
     Call arguments, Returns, masks and Raises as `RNNAttention`.
@@ -255,8 +255,9 @@ class AdditiveRNNAttention(RNNAttention):
             score = AdditiveScore(attention_units or units, dtype=policy)
         elif attention_units not in (None, getattr(score, "units", None)):
             raise ValueError(
-                "`attention_units` is the size of the default score and must be None where a `score` is given. "
-                f"Received: attention_units={attention_units}, score={short_repr(score)}."
+                "`attention_units` is the size of the default score and must be None, or `score.units`, where a "
+                f"`score` is given. Received: attention_units={attention_units}, score={short_repr(score)} with "
+                f"units={getattr(score, 'units', None)}."
             )
         super().__init__(cell, score, dropout, **kwargs)
         if cell_output_size(cell) != units:

@@ -43,6 +43,7 @@ class Block(BaseLayer):
             feed_forward = FeedForward(hidden_size, dtype=policy, name="feed_forward")
         self.feed_forward = self.check_child("feed_forward", feed_forward)
         check_call("feed_forward", feed_forward, "inputs")
+        self._check_hidden_size()
         self.norms = [self.residual.norm.make(f"norm_{i}", policy) for i in range(self.num_sublayers)]
         self.dropouts = [
             keras.layers.Dropout(dropout, dtype=policy, name=f"dropout_{i}") for i in range(self.num_sublayers)
@@ -69,6 +70,22 @@ class Block(BaseLayer):
                     f"`{name}` must be the `{name}` of the `attention` it is given with. "
                     f"Received: {name}={short_repr(value)}, attention.{name}={short_repr(own)}."
                 )
+
+    def _check_hidden_size(self):
+        """A size beside a feed-forward layer of another one would be silently ignored."""
+        own = getattr(self.feed_forward, "hidden_size", self.hidden_size)  # other layers need not have it
+        if own != self.hidden_size:
+            raise ValueError(
+                f"`hidden_size` must be the `hidden_size` of the `feed_forward` it is given with. "
+                f"Received: hidden_size={self.hidden_size}, feed_forward.hidden_size={short_repr(own)}."
+            )
+
+    @classmethod
+    def from_config(cls, config):
+        """Makes the block; a file of an older version may hold a `hidden_size` that was ignored."""
+        feed_forward = config.get("feed_forward")
+        own = feed_forward["config"].get("hidden_size") if isinstance(feed_forward, dict) else None
+        return super().from_config(config if own is None else {**config, "hidden_size": own})
 
     def check_arguments(self, arguments):
         self.check_slots(arguments)

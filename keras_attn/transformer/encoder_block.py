@@ -28,7 +28,8 @@ class EncoderBlock(Block):
         mask: Static pattern of the self-attention, for instance `masks.Window(128)`.
         position: For instance `Rotary()`.
         residual: `PostNorm()`, `PreNorm()`, `InnerNorm()` or your own wiring.
-        feed_forward: A layer `[B, T, D] -> [B, T, D]` in place of `FeedForward(hidden_size)`.
+        feed_forward: A layer `[B, T, D] -> [B, T, D]` in place of `FeedForward(hidden_size)`. Its own
+            `hidden_size`, where it has one, must be that of the block.
         attention: A layer `[B, T, D] -> [B, T, D]` in place of `MultiHeadSelfAttention(num_heads, ...)`;
             the call arguments below are for it to take, and raise where it does not take one that is given.
 
