@@ -79,8 +79,10 @@ class MultiHead(BaseLayer):
             raise ValueError(f"`{self.name}` must be built before it decodes: call it, or its model, once.")
         return self._sizes("inputs", (None, self.out_projection.units))
 
-    def _attend(self, query, key, value, mask, return_attention_scores, training, bias=None):
-        """`[B, H, T, K]`, `[B, H_kv, S, K]` twice -> `[B, T, D]`, and the scores where asked for."""
+    def _read(
+        self, query, key, value, mask, bias=None, query_index=None, key_index=None, return_scores=False, training=False
+    ):
+        """`[B, H, T, K]`, `[B, H_kv, S, K]` twice -> outputs `[B, T, D]`, and the scores or None."""
         outputs = kernels.attention(
             query,
             key,
@@ -91,12 +93,12 @@ class MultiHead(BaseLayer):
             sinks=self.sinks,
             dropout=self.dropout if training else 0.0,
             seed=self.seed_generator,
-            return_scores=return_attention_scores,
-            kernel="auto" if return_attention_scores else self.kernel,
+            query_index=query_index,
+            key_index=key_index,
+            return_scores=return_scores,
+            kernel="auto" if return_scores else self.kernel,
         )
-        if not return_attention_scores:
-            return self.out_projection(merge_heads(outputs))
-        outputs, scores = outputs
+        outputs, scores = outputs if return_scores else (outputs, None)
         return self.out_projection(merge_heads(outputs)), scores
 
     def _output_spec(self, query, source_length, return_attention_scores):

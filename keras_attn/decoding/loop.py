@@ -5,10 +5,11 @@ import inspect
 import numpy as np
 from keras import ops
 
-from keras_attn.attention.cache import in_place, written_up_to
-from keras_attn.backend import fresh, no_gradient, while_loop
+from keras_attn.attention.cache import map_caches
+from keras_attn.backend import no_gradient, while_loop
 from keras_attn.base.checks import static_shape, to_tensor
 from keras_attn.base.special_ids import END_ID, PADDING_ID, START_ID
+from keras_attn.base.state import map_rows
 from keras_attn.decoding.request import Request
 from keras_attn.decoding.strategies import Greedy, Problem
 
@@ -99,10 +100,12 @@ def search(model, source, prefix, seed, request, limits=None, temperature=None):
         check_takes(model.init_state, "cache", "`cache` wants a model with caches")
     if strategy.reads_attention:
         check_takes(model.step, "return_attention_scores", "A coverage penalty wants a model that attends to a source")
-    with in_place(), no_gradient():
+    with no_gradient():
         state = model.init_state(source, request.max_length, **named)
-        # Fresh tensors either way: what the caller keeps of its state is not written.
-        state = map_beams(fresh if width == 1 else lambda tensor: ops.repeat(tensor, width, axis=0), state)
+        written, *later = stages(request.max_length)
+        state = resize_caches(state, written - request.max_length)
+        state = state if width == 1 else map_rows(lambda tensor: ops.repeat(tensor, width, axis=0), state)
+        state = map_caches(lambda each: each.cache.own(each), state)
         first = getattr(model, "first_tokens", None)
         tokens = first(source, request.start_id) if first else ops.ones((rows,), "int32") * request.start_id
         carry = {
@@ -124,25 +127,28 @@ def search(model, source, prefix, seed, request, limits=None, temperature=None):
             log_probs = log_probabilities(logits, processed, prefix, index, request.forbidden_ids)
             tokens, parents, known = strategy.advance(log_probs, known, index, problem, attention)
             if parents is not None:
-                state = map_beams(lambda tensor: ops.take(tensor, parents, axis=0), state)
+                state = map_rows(lambda tensor: ops.take(tensor, parents, axis=0), state)
             return {"index": index + 1, "tokens": ops.cast(tokens, "int32"), "state": state, "search": known}
 
-        for limit in stages(request.max_length):
-
-            def goes_on(carry, limit=limit):
+        def unfinished_before(limit):
+            def goes_on(carry):
                 unfinished = ops.logical_not(ops.all(carry["search"]["done"]))
                 return ops.logical_and(carry["index"] < limit, unfinished)
 
-            with written_up_to(limit, request.max_length):
-                carry = while_loop(goes_on, body, carry)
+            return goes_on
+
+        carry = while_loop(unfinished_before(written), body, carry)
+        for limit in later:
+            carry["state"] = resize_caches(carry["state"], limit - written)
+            carry, written = while_loop(unfinished_before(limit), body, carry), limit
         return strategy.finish(carry["search"], problem)
 
 
 def stages(max_length):
     """Returns up to which lengths a loop of its own runs, so that the cost of a step follows what is written.
 
-    A step reads its caches as far as its stage goes, whatever their size. Each stage is traced
-    and compiled anew, so there are few: 64, 256, 1,024, ...
+    Between stages the caches grow. Each stage is traced and compiled anew, so there are few:
+    64, 256, 1,024, ...
     """
     limits = [64]
     while limits[-1] < max_length:
@@ -208,11 +214,6 @@ def source_mask(strategy, source):
     return ops.not_equal(source, PADDING_ID)
 
 
-def map_beams(function, state):
-    """Applies a function to the tensors of a state that belong to beams: to none under the key `"shared"`."""
-    if isinstance(state, dict):
-        return {name: part if name == "shared" else map_beams(function, part) for name, part in state.items()}
-    if isinstance(state, (list, tuple)):
-        parts = [map_beams(function, part) for part in state]
-        return state._make(parts) if isinstance(state, tuple) and "_make" in dir(state) else state.__class__(parts)
-    return function(state) if state is not None and len(state.shape) else state
+def resize_caches(state, added):
+    """Returns a state whose caches have so many more places, or fewer where the number is negative."""
+    return map_caches(lambda each: each.cache.resize(each, added), state)

@@ -6,7 +6,7 @@ from keras_attn import masks
 from keras_attn.backend import recompute, value_of
 from keras_attn.base.checks import as_tensor, check_attention_mask, check_axes
 from keras_attn.kernels.blockwise import Blockwise, blockwise_attention
-from keras_attn.kernels.dispatch import whole_grid
+from keras_attn.kernels.indices import whole_grid
 from keras_attn.kernels.softmax import masked_softmax
 from keras_attn.kernels.tile_scores import AdditiveTile
 from keras_attn.kernels.tiling import Tiling

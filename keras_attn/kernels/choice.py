@@ -22,12 +22,14 @@ def check_kernel(kernel):
     return kernel
 
 
-def choose_kernel(kernel, query, key, mask, return_scores, fused_supported):
+def choose_kernel(kernel, query, key, mask, return_scores, fused_supported, rising=True):
     """Returns the name of the kernel for queries `[B, H, T, K]` and keys `[B, H_kv, S, K]`.
 
     Free lengths count as short: both kernels in a graph, and the choice in the run, was
     measured to make a Transformer's tracing 2.4 times as long and short steps a third slower.
     So do lengths while the model is exported to a format that cannot hold the other kernels.
+    `rising` says whether queries and keys stand in order of their indices, the last ones side by
+    side: elsewhere nobody knows before the run which keys are far.
 
     Raises:
         ValueError: If there is no such kernel, or scores are asked of one that has none.
@@ -47,7 +49,7 @@ def choose_kernel(kernel, query, key, mask, return_scores, fused_supported):
         return kernel
     number = 0 if None in sizes else sizes[0] * sizes[1]
     mode = keras.config.backend() + ("-xla" if in_xla() else "")
-    far = "far hidden" if number and hides_far_keys(mask, *sizes) else "all"
+    far = "far hidden" if number and rising and hides_far_keys(mask, *sizes) else "all"
     if kernel == "auto" and (is_symbolic(query) or is_symbolic(key) or in_converter()):
         return "dense"
     if fused_supported and (kernel == "fused" or number >= FUSED_FROM[mode][far]):

@@ -17,11 +17,11 @@ def fused_attention(query, key, value, mask, bias, scale, grid, aligned):
 
     Args and Returns as `keras_attn.kernels.attention`, but for `mask` and `bias`, which are
     objects or None; `grid` is the plane of all scores, and `aligned` says whether the last
-    query stands at the last key.
+    query stands at the last key and none is given an index of its own.
     """
     if mask == Causal() and bias is None and aligned and query.shape[2] == key.shape[2]:
         return fused(query, key, value, None, None, scale, is_causal=True)
-    visible = None if mask is None else mask.visible(grid)
+    visible = grid.visible(mask)
     added = None if bias is None else bias.cells(bias.tensor, grid)
     if visible is None:
         return fused(query, key, value, None, added, scale)

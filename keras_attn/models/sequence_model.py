@@ -146,6 +146,20 @@ class SequenceModel(keras.Model):
             object.__setattr__(self, "_compiled_searches", CompiledSearches())
         return self.__dict__["_compiled_searches"]
 
+    def step(self, tokens, state, index):
+        """Reads one token per row: `extend` with T = 1.
+
+        Args:
+            tokens: Ids `[B]`.
+            state: From `init_state`, or the `extend` or `step` before.
+            index: Number of the step, an integer scalar or `[B]`; a prompt is counted besides.
+
+        Returns:
+            Logits `[B, V]` of the next token, and the new state.
+        """
+        logits, state = self.extend(one_each(tokens), state, index)
+        return logits[:, 0], state
+
     def position_limits(self):
         """Returns how many positions there are, by side, for the sides whose positions are learned."""
         learned = {layer.name: layer.max_length for layer in self.layers if isinstance(layer, Learned)}
@@ -207,6 +221,23 @@ class SequenceModel(keras.Model):
 class Seq2SeqModel(SequenceModel):
     """A functional model from `{"source": [B, S], "target": [B, T]}` to logits `[B, T, V]`, made by the recipes."""
 
+    def step(self, tokens, state, index, return_attention_scores=False):
+        """Reads one target token per row: `extend` with T = 1.
+
+        Args:
+            tokens: Ids `[B]`, at first the start id; or `[B W]`, the W beams of each row side by side.
+            state: From `init_state`, or the `extend` or `step` before.
+            index: Position of the step, an integer scalar or `[B]`.
+            return_attention_scores: Whether to return the attention over the source too, `[B, S]`.
+
+        Returns:
+            Logits `[B, V]` of the next token (or them and the scores), and the new state.
+        """
+        if not return_attention_scores:
+            return super().step(tokens, state, index)
+        (logits, scores), state = self.extend(one_each(tokens), state, index, return_attention_scores=True)
+        return (logits[:, 0], scores[:, 0]), state
+
     def attention_scores(self, source, target):
         """Returns the attention of each target position over the source, for ids.
 
@@ -222,6 +253,13 @@ class Seq2SeqModel(SequenceModel):
     def logits_and_scores(self, source, target):
         """Returns the logits `[B, T, V]` and the attention scores in one pass; arguments as `attention_scores`."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `logits_and_scores(source, target)`.")
+
+
+def one_each(tokens):
+    """Returns ids `[B]` as a chunk `[B, 1]`."""
+    tokens = as_array("tokens", tokens)
+    check_axes({"tokens": "B"}, {"tokens": tokens})
+    return tokens[:, None]
 
 
 def check_no_class_weight(class_weight):

@@ -12,6 +12,7 @@ from keras_attn.base.checks import (
     check_last_axis,
     check_positive,
     check_rate,
+    integers,
     short_repr,
 )
 from keras_attn.base.layer import BaseLayer
@@ -111,12 +112,47 @@ class RNNAttention(BaseLayer):
     ):
         source = self._read_once(memory, memory_mask)
         state = self._first_state(memory, initial_state)
+        noise = None
+        if training and self.dropout:
+            noise = self.noise(ones_joined(inputs, memory), training=True)  # [B, T, D + M]
+        results, _ = self._run(inputs, inputs_mask, state, source, noise, return_attention_scores)
+        return results
+
+    def extend(self, inputs, state, index=None, lengths=None, return_attention_scores=False):
+        """Reads T new positions of each row, one after the other.
+
+        Args:
+            inputs: `[B, T, D]`.
+            state: From `init_state`, or the `extend` or `step` before.
+            index: Not needed: the state knows what was read.
+            lengths: Integers `[B]`: how many of the T positions each row has, none to all; None means all.
+            return_attention_scores: Whether to return the scores too, `[B, T, S]`.
+
+        Returns:
+            The outputs `[B, T, units + M]` (or them and the scores) and the new state.
+
+        Raises:
+            ValueError: For shapes that do not fit.
+        """
+        inputs, sizes = as_array("inputs", inputs), {"D": self.input_size}
+        lengths = None if lengths is None else integers("lengths", lengths)
+        axes = {"inputs": "BTD", "memory": "BSM", "lengths": "B"}
+        check_axes(axes, {"inputs": inputs, "memory": state["memory"], "lengths": lengths}, sizes)
+        inputs, mask = ops.cast(inputs, self.compute_dtype), None
+        if lengths is not None:
+            mask = ops.arange(ops.shape(inputs)[1], dtype="int32")[None] < lengths[:, None]
+        results, cell_state = self._run(inputs, mask, state["cell"], state, None, return_attention_scores)
+        return results, {**state, "cell": cell_state}
+
+    def _run(self, inputs, inputs_mask, state, source, noise, return_attention_scores):
+        """The loop over the steps; returns outputs `[B, T, units + M]` (or them and the scores), and the last state."""
+        memory = source["memory"]
         blank = self._blank(inputs, memory)
         steps = {"x": masks.hide(inputs, inputs_mask)}
         if inputs_mask is not None:
             steps["mask"] = ops.expand_dims(as_boolean("inputs_mask", inputs_mask), -1)
-        if training and self.dropout:
-            steps["noise"] = self.noise(ones_joined(inputs, memory), training=True)  # [B, T, D + M]
+        if noise is not None:
+            steps["noise"] = noise
 
         def step(carry, now):
             state, last_outputs = carry
@@ -130,9 +166,9 @@ class RNNAttention(BaseLayer):
 
         like = blank if return_attention_scores else {"outputs": blank["outputs"]}
         with fixed_dropout(self.cell, ones_joined(inputs, memory, 1)[:, 0], state):
-            _, results = scan(step, (state, blank["outputs"]), swap_time(steps), like)
+            (state, _), results = scan(step, (state, blank["outputs"]), swap_time(steps), like)
         results = swap_time(results)
-        return (results["outputs"], results["scores"]) if return_attention_scores else results["outputs"]
+        return ((results["outputs"], results["scores"]) if return_attention_scores else results["outputs"]), state
 
     def init_state(self, memory, memory_mask=None, initial_state=None, max_length=None):
         """Returns the state before the first step: a dictionary of tensors.
