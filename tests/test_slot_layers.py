@@ -266,7 +266,7 @@ class PlainCell(layers.Layer):
         return outputs, [outputs]
 
 
-class DotScore(ka.scores.Score):
+class DotScore(Score):
     """A score without weights and without a `build`."""
 
     def keys(self, memory):
