@@ -6,6 +6,7 @@ import pytest
 from keras import layers, ops
 
 import keras_attn as ka
+from keras_attn.recurrent.scores import Score
 
 B, T, S, D, M, H = 2, 3, 5, 8, 8, 2
 
