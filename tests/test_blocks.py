@@ -52,13 +52,22 @@ def test_decoder_block_is_its_equations(residual, x, memory):
 
 def test_a_user_written_wiring(x):
     class Plain(ka.PostNorm):
-        def __call__(self, x, sublayer, norm):
-            return x + sublayer(x)
+        def after(self, x, y, norm):
+            return x + y
 
     block = ka.EncoderBlock(H, HIDDEN, residual=Plain())
     outputs = block(x)
     hidden = x + block.attention(x)
     np.testing.assert_allclose(outputs, hidden + block.feed_forward(hidden), atol=1e-5)
+
+
+def test_a_wiring_that_is_a_function_is_refused():
+    class Called(ka.PostNorm):
+        def __call__(self, x, sublayer, norm):
+            return x + sublayer(x)
+
+    with pytest.raises(ValueError, match="`residual` must define `before` and `after`. Received: Called"):
+        ka.EncoderBlock(H, HIDDEN, residual=Called())
 
 
 def test_slots_are_used_and_saved(x, tmp_path):

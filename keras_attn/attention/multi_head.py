@@ -8,6 +8,7 @@ from keras_attn.attention.dot_product import DotProduct
 from keras_attn.base.checks import check_last_axis, check_positive, check_rate, check_slot
 from keras_attn.base.cloning import copied
 from keras_attn.base.layer import BaseLayer
+from keras_attn.base.recording import is_recording, record
 
 
 class MultiHead(BaseLayer):
@@ -83,6 +84,7 @@ class MultiHead(BaseLayer):
         self, query, key, value, mask, bias=None, query_index=None, key_index=None, return_scores=False, training=False
     ):
         """`[B, H, T, K]`, `[B, H_kv, S, K]` twice -> outputs `[B, T, D]`, and the scores or None."""
+        wanted = return_scores or is_recording()
         outputs = kernels.attention(
             query,
             key,
@@ -95,11 +97,12 @@ class MultiHead(BaseLayer):
             seed=self.seed_generator,
             query_index=query_index,
             key_index=key_index,
-            return_scores=return_scores,
-            kernel="auto" if return_scores else self.kernel,
+            return_scores=wanted,
+            kernel="auto" if wanted else self.kernel,
         )
-        outputs, scores = outputs if return_scores else (outputs, None)
-        return self.out_projection(merge_heads(outputs)), scores
+        outputs, scores = outputs if wanted else (outputs, None)
+        record(self, scores)
+        return self.out_projection(merge_heads(outputs)), scores if return_scores else None
 
     def _output_spec(self, query, source_length, return_attention_scores):
         outputs = keras.KerasTensor(query.shape, self.compute_dtype)

@@ -16,6 +16,7 @@ from keras_attn.base.checks import (
     short_repr,
 )
 from keras_attn.base.layer import BaseLayer
+from keras_attn.base.recording import is_recording, record
 from keras_attn.base.slot import register
 from keras_attn.base.slot_layers import check_call
 from keras_attn.recurrent.cells import (
@@ -164,10 +165,11 @@ class RNNAttention(BaseLayer):
             results = {"outputs": outputs, "scores": scores}
             return (new_state, outputs), {name: results[name] for name in like}
 
-        like = blank if return_attention_scores else {"outputs": blank["outputs"]}
+        like = blank if return_attention_scores or is_recording() else {"outputs": blank["outputs"]}
         with fixed_dropout(self.cell, ones_joined(inputs, memory, 1)[:, 0], state):
             (state, _), results = scan(step, (state, blank["outputs"]), swap_time(steps), like)
         results = swap_time(results)
+        record(self, results.get("scores"))
         return ((results["outputs"], results["scores"]) if return_attention_scores else results["outputs"]), state
 
     def init_state(self, memory, memory_mask=None, initial_state=None, max_length=None):

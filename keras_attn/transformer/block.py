@@ -31,6 +31,8 @@ class Block(BaseLayer):
         masks.check_pattern("mask", mask)
         check_slot("position", position, HeadPosition)
         self.residual = check_slot("residual", residual, Residual) or PostNorm()
+        if callable(self.residual):  # as wirings were up to 0.1.0: it would be ignored
+            raise ValueError(f"`residual` must define `before` and `after`. Received: {self.residual!r}, a function.")
         if attention is None:
             attention = MultiHeadSelfAttention(num_heads, mask=mask, position=position, dtype=policy, name="attention")
         self.attention = self.check_child("attention", attention)
