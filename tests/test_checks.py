@@ -10,7 +10,7 @@ from keras import ops
 
 import keras_attn as ka
 from keras_attn import Alibi, Causal, FeedForward, MultiHeadSelfAttention
-from keras_attn.base import checks
+from keras_attn.base import checks, tensors
 from keras_attn.base.layer import BaseLayer
 
 
@@ -144,16 +144,16 @@ def test_what_is_not_finite_is_refused_everywhere(name):
 
 @pytest.mark.parametrize("value", [[3, 40000], np.array([3, 40000]), np.array([3, 40000], "uint32")])
 def test_integers_of_any_kind_are_int32(value):
-    found = checks.to_tensor("lengths", value, "int32")
+    found = tensors.to_tensor("lengths", value, "int32")
     assert keras.backend.standardize_dtype(found.dtype) == "int32"
     assert keras.ops.convert_to_numpy(found).tolist() == [3, 40000]
 
 
 def test_fractions_are_no_integers():
     with pytest.raises(ValueError, match=r"`lengths` must be integers. Received: lengths.dtype=float64"):
-        checks.to_tensor("lengths", [1.0, 2.0], "int32")
+        tensors.to_tensor("lengths", [1.0, 2.0], "int32")
     with pytest.raises(ValueError, match=r"`index` must be an integer. Received: index.dtype=float32"):
-        checks.to_tensor("index", keras.ops.ones((), "float32"), "int32")
+        tensors.to_tensor("index", keras.ops.ones((), "float32"), "int32")
     x, ids = np.ones((2, 3, 4), "float32"), np.ones((2, 3), "float32")
     layer = MultiHeadSelfAttention(2, mask=Causal(), position=Alibi())
     for name in ("positions", "segment_ids"):
@@ -162,26 +162,26 @@ def test_fractions_are_no_integers():
 
 
 def test_arguments_as_tensors():
-    assert checks.to_tensor("x", None) is None and checks.as_array("x", None) is None
+    assert tensors.to_tensor("x", None) is None and tensors.as_array("x", None) is None
     symbolic, tensor = keras.KerasTensor((2, 3)), ops.ones((2, 3), "float16")
     variable = keras.Variable(np.ones(3, "int32"))
     for value in (symbolic, tensor, variable):
-        assert checks.to_tensor("x", value) is value and checks.as_array("x", value) is value
+        assert tensors.to_tensor("x", value) is value and tensors.as_array("x", value) is value
     whole = keras.KerasTensor((2, 3), "int64")
-    assert keras.backend.standardize_dtype(checks.to_tensor("x", whole, "int32").dtype) == "int32"
-    assert ops.convert_to_numpy(checks.to_tensor("x", variable, "int32")).tolist() == [1, 1, 1]
+    assert keras.backend.standardize_dtype(tensors.to_tensor("x", whole, "int32").dtype) == "int32"
+    assert ops.convert_to_numpy(tensors.to_tensor("x", variable, "int32")).tolist() == [1, 1, 1]
     for value, dtype in (
         ([[True, False]], "bool"),
         (np.ones((1, 2), "uint8"), "uint8"),
         (np.ones(2, "float32"), "float32"),
     ):
-        found = checks.to_tensor("x", value)
+        found = tensors.to_tensor("x", value)
         assert ops.is_tensor(found) and keras.backend.standardize_dtype(found.dtype) == dtype
-        assert isinstance(checks.as_array("x", value), np.ndarray)
-    assert keras.backend.standardize_dtype(checks.to_tensor("x", [1, 2], "float32").dtype) == "float32"
-    assert tuple(checks.to_tensor("x", [], "int32").shape) == (0,)
+        assert isinstance(tensors.as_array("x", value), np.ndarray)
+    assert keras.backend.standardize_dtype(tensors.to_tensor("x", [1, 2], "float32").dtype) == "float32"
+    assert tuple(tensors.to_tensor("x", [], "int32").shape) == (0,)
     rows = [ops.ones((3,), "float32"), ops.zeros((3,), "float32")]
-    assert ops.convert_to_numpy(checks.to_tensor("x", rows)).tolist() == [[1, 1, 1], [0, 0, 0]]
+    assert ops.convert_to_numpy(tensors.to_tensor("x", rows)).tolist() == [[1, 1, 1], [0, 0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_arguments_as_tensors():
 )
 def test_rows_of_different_lengths_are_refused_with_the_remedy(rows):
     message = r"`x` must have rows of one length: .*pad_sequences\(x, padding='post'\).*`.to_tensor\(\)`.*padding mask"
-    for function in (checks.as_array, checks.to_tensor):
+    for function in (tensors.as_array, tensors.to_tensor):
         with pytest.raises(ValueError, match=rf"{message}.* Received: x of type {rows.__class__.__name__}"):
             function("x", rows)
 
@@ -206,7 +206,7 @@ def test_rows_of_different_lengths_are_refused_with_the_remedy(rows):
     "value", ["all", ["a"], np.array(["a"]), {}, object()], ids=["str", "list", "array", "dict", "any"]
 )
 def test_what_is_no_tensor_is_named(value):
-    for function in (checks.as_array, checks.to_tensor):
+    for function in (tensors.as_array, tensors.to_tensor):
         with pytest.raises(ValueError, match="`x` must be a tensor, an array or a list of numbers. Received: "):
             function("x", value)
 
@@ -235,5 +235,5 @@ def test_symbolic_sizes_are_free_sizes():
     class Traced:
         shape = (Symbolic(), 3, np.int64(5), None)
 
-    assert checks.static_shape(Traced()) == (None, 3, 5, None)
+    assert tensors.static_shape(Traced()) == (None, 3, 5, None)
     assert checks.check_axes({"x": "BTDS"}, {"x": Traced()}, {"B": 2}) == {"B": 2, "T": 3, "D": 5}

@@ -7,7 +7,7 @@ from keras import ops
 
 import keras_attn as ka
 from keras_attn import masks
-from keras_attn.base import checks
+from keras_attn.base import tensors
 
 B, T, S, D, M, H = 2, 3, 5, 8, 7, 2
 LAYERS = {
@@ -345,11 +345,11 @@ def test_messages_are_short_and_print_no_arrays(name):
 
 
 def test_descriptions_give_dtype_and_shape():
-    assert checks.short_repr(BIG) == "<ndarray of dtype float64 and shape (100, 1000)>"
-    assert "dtype int32 and shape (2, 3)" in checks.short_repr(keras.KerasTensor((2, 3), "int32"))
-    assert checks.short_repr(masks.Padding(BIG, None)) == (
+    assert tensors.short_repr(BIG) == "<ndarray of dtype float64 and shape (100, 1000)>"
+    assert "dtype int32 and shape (2, 3)" in tensors.short_repr(keras.KerasTensor((2, 3), "int32"))
+    assert tensors.short_repr(masks.Padding(BIG, None)) == (
         "Padding(query_mask=<ndarray of dtype float64 and shape (100, 1000)>, key_mask=None)"
     )
-    assert checks.short_repr(ka.Causal() & ka.Window(3)) == "And(first=Causal(), second=Window(left=3, right=None))"
-    assert len(checks.short_repr([list(range(1000))] * 1000)) < 300
-    assert len(checks.short_repr("x" * 10_000)) < 300
+    assert tensors.short_repr(ka.Causal() & ka.Window(3)) == "And(first=Causal(), second=Window(left=3, right=None))"
+    assert len(tensors.short_repr([list(range(1000))] * 1000)) < 300
+    assert len(tensors.short_repr("x" * 10_000)) < 300

@@ -14,8 +14,9 @@ from keras import ops, tree
 
 from keras_attn.backend import fresh, is_concrete, write_rows
 from keras_attn.backend.precision import at_least_float32
-from keras_attn.base.checks import check_number, check_positive, is_array, static_shape
+from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.slot import Slot, register
+from keras_attn.base.tensors import is_array, static_shape
 
 FAR = 2**30  # behind every index
 

@@ -4,16 +4,10 @@ import inspect
 
 import keras
 
-from keras_attn.base.checks import (
-    check_attention_mask,
-    check_axes,
-    check_padding_mask,
-    is_array,
-    short_repr,
-    to_tensor,
-)
+from keras_attn.base.checks import check_attention_mask, check_axes, check_padding_mask
 from keras_attn.base.policies import DTypePolicyMap, with_policy
 from keras_attn.base.slot_layers import build_by_call
+from keras_attn.base.tensors import is_array, short_repr, to_tensor
 
 
 class BaseLayer(keras.layers.Layer):

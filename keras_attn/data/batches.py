@@ -6,8 +6,9 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
-from keras_attn.base.checks import check_number, check_positive, short_repr
+from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.special_ids import UNKNOWN_ID
+from keras_attn.base.tensors import short_repr
 from keras_attn.data.layouts import Layout
 from keras_attn.data.order import Order
 from keras_attn.data.pairs import Pairs

@@ -7,9 +7,9 @@ from keras import ops
 
 from keras_attn.attention.cache import map_caches
 from keras_attn.backend import no_gradient, while_loop
-from keras_attn.base.checks import static_shape, to_tensor
 from keras_attn.base.special_ids import END_ID, PADDING_ID, START_ID
 from keras_attn.base.state import map_rows
+from keras_attn.base.tensors import static_shape, to_tensor
 from keras_attn.decoding.request import Request
 from keras_attn.decoding.strategies import Greedy, Problem
 

@@ -2,8 +2,9 @@
 
 from keras import ops
 
-from keras_attn.base.checks import check_number, check_positive, is_number, short_repr
+from keras_attn.base.checks import check_number, check_positive, is_number
 from keras_attn.base.slot import Slot, register
+from keras_attn.base.tensors import short_repr
 
 
 class Processor(Slot):

@@ -6,8 +6,9 @@ from keras import ops
 
 from keras_attn.attention.cache import Cache
 from keras_attn.backend import is_concrete
-from keras_attn.base.checks import check_number, check_positive, check_slot, is_array, static_shape, to_tensor
+from keras_attn.base.checks import check_number, check_positive, check_slot
 from keras_attn.base.special_ids import PADDING_ID
+from keras_attn.base.tensors import is_array, static_shape, to_tensor
 from keras_attn.decoding.processors import Processor
 from keras_attn.decoding.strategies import Strategy
 

@@ -5,7 +5,8 @@ import operator
 
 from keras import ops
 
-from keras_attn.base.checks import as_boolean, check_boolean, to_tensor
+from keras_attn.base.checks import as_boolean, check_boolean
+from keras_attn.base.tensors import to_tensor
 from keras_attn.masks.algebra import Mask
 
 

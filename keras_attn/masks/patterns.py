@@ -1,7 +1,8 @@
 """Static patterns: masks that are functions of the query's and the key's index, and are saved with a layer."""
 
-from keras_attn.base.checks import check_positive, short_repr
+from keras_attn.base.checks import check_positive
 from keras_attn.base.slot import register
+from keras_attn.base.tensors import short_repr
 from keras_attn.masks.algebra import Pattern
 
 

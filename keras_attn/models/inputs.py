@@ -5,8 +5,8 @@ import numpy as np
 from keras import ops
 
 from keras_attn.backend import is_concrete
-from keras_attn.base.checks import as_array, is_array, to_tensor
 from keras_attn.base.special_ids import PADDING_ID
+from keras_attn.base.tensors import as_array, is_array, to_tensor
 
 INPUT_AXES = {
     f"{side}{part}": axes

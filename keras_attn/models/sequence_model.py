@@ -6,9 +6,10 @@ from keras import ops
 
 from keras_attn import decoding
 from keras_attn.backend import is_concrete
-from keras_attn.base.checks import as_array, check_axes
+from keras_attn.base.checks import check_axes
 from keras_attn.base.slot import register
 from keras_attn.base.special_ids import END_ID, PADDING_ID, START_ID
+from keras_attn.base.tensors import as_array
 from keras_attn.models.inputs import INPUT_AXES, at_least_one, check_data, named_inputs, split_inputs, whole_numbers
 from keras_attn.models.searches import CompiledSearches
 from keras_attn.positions import Learned

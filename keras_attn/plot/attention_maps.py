@@ -6,8 +6,9 @@ import os
 import keras
 import numpy as np
 
-from keras_attn.base.checks import as_array, check_axes, check_positive
+from keras_attn.base.checks import check_axes, check_positive
 from keras_attn.base.special_ids import PADDING_ID
+from keras_attn.base.tensors import as_array
 from keras_attn.plot.figures import heat_map
 from keras_attn.plot.texts import check_attends
 

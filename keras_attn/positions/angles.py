@@ -3,7 +3,8 @@
 import numpy as np
 from keras import ops
 
-from keras_attn.base.checks import check_number, to_tensor
+from keras_attn.base.checks import check_number
+from keras_attn.base.tensors import to_tensor
 
 
 def row_positions(inputs, positions):

@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 
-from keras_attn.base.checks import check_number, check_positive, short_repr
+from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.slot import Slot, register
+from keras_attn.base.tensors import short_repr
 from keras_attn.positions.angles import geometric_rates
 
 

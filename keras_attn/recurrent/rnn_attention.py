@@ -5,20 +5,12 @@ from keras import ops, tree
 
 from keras_attn import kernels, masks
 from keras_attn.backend import scan
-from keras_attn.base.checks import (
-    as_array,
-    as_boolean,
-    check_axes,
-    check_last_axis,
-    check_positive,
-    check_rate,
-    integers,
-    short_repr,
-)
+from keras_attn.base.checks import as_boolean, check_axes, check_last_axis, check_positive, check_rate
 from keras_attn.base.layer import BaseLayer
 from keras_attn.base.recording import is_recording, record
 from keras_attn.base.slot import register
 from keras_attn.base.slot_layers import check_call
+from keras_attn.base.tensors import as_array, short_repr, to_tensor
 from keras_attn.recurrent.cells import (
     cell_output_size,
     check_cell,
@@ -136,7 +128,7 @@ class RNNAttention(BaseLayer):
             ValueError: For shapes that do not fit.
         """
         inputs, sizes = as_array("inputs", inputs), {"D": self.input_size}
-        lengths = None if lengths is None else integers("lengths", lengths)
+        lengths = None if lengths is None else to_tensor("lengths", lengths, "int32")
         axes = {"inputs": "BTD", "memory": "BSM", "lengths": "B"}
         check_axes(axes, {"inputs": inputs, "memory": state["memory"], "lengths": lengths}, sizes)
         inputs, mask = ops.cast(inputs, self.compute_dtype), None

@@ -1,6 +1,7 @@
 """Texts in, texts out: generation over any number of texts, outside of a served model."""
 
-from keras_attn.base.checks import as_array, check_positive, is_array, short_repr, static_shape
+from keras_attn.base.checks import check_positive
+from keras_attn.base.tensors import as_array, is_array, short_repr, static_shape
 from keras_attn.decoding import generate_batches
 from keras_attn.text.tokenizer import Tokenizer
 

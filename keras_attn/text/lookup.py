@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 import tensorflow as tf
 
-from keras_attn.base.checks import check_number, short_repr
+from keras_attn.base.checks import check_number
 from keras_attn.base.special_ids import NUM_SPECIAL_IDS, UNKNOWN_ID
+from keras_attn.base.tensors import short_repr
 from keras_attn.text.corpus import text_batches
 from keras_attn.text.tokenizer import Tokenizer
 

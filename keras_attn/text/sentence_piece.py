@@ -6,9 +6,9 @@ import pathlib
 
 import tensorflow as tf
 
-from keras_attn.base.checks import short_repr
 from keras_attn.base.slot import register
 from keras_attn.base.special_ids import END_ID, NUM_SPECIAL_IDS, START_ID, UNKNOWN_ID
+from keras_attn.base.tensors import short_repr
 from keras_attn.text.corpus import text_batches
 from keras_attn.text.lookup import check_vocabulary_size
 from keras_attn.text.optional import text_module

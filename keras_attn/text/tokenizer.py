@@ -8,8 +8,9 @@ import weakref
 import keras
 import tensorflow as tf
 
-from keras_attn.base.checks import check_axes, check_number, short_repr
+from keras_attn.base.checks import check_axes, check_number
 from keras_attn.base.special_ids import END_ID, NUM_SPECIAL_IDS, PADDING_ID, START_ID
+from keras_attn.base.tensors import short_repr
 
 
 class Tokenizer(keras.layers.Layer):

@@ -5,9 +5,10 @@ import numpy as np
 from keras import ops
 
 from keras_attn.backend import is_concrete
-from keras_attn.base.checks import as_array, check_axes, check_positive, check_rate
+from keras_attn.base.checks import check_axes, check_positive, check_rate
 from keras_attn.base.slot import register
 from keras_attn.base.special_ids import PADDING_ID
+from keras_attn.base.tensors import as_array
 from keras_attn.training.crossentropy import token_crossentropy
 from keras_attn.training.weights import real_tokens, token_weights
 

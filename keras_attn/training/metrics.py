@@ -4,9 +4,10 @@ import keras
 from keras import ops
 
 from keras_attn.backend.precision import at_least_float32
-from keras_attn.base.checks import check_axes, check_positive, to_tensor
+from keras_attn.base.checks import check_axes, check_positive
 from keras_attn.base.slot import register
 from keras_attn.base.special_ids import PADDING_ID
+from keras_attn.base.tensors import to_tensor
 from keras_attn.training.crossentropy import token_crossentropy
 from keras_attn.training.losses import checked, checked_ids
 from keras_attn.training.texts import PackedTexts, RowTexts

@@ -3,8 +3,8 @@
 import itertools
 from typing import NamedTuple
 
-from keras_attn.base.checks import short_repr
 from keras_attn.base.optional import optional_module
+from keras_attn.base.tensors import short_repr
 
 
 class BleuScore(NamedTuple):

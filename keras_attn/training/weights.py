@@ -13,8 +13,9 @@ import numpy as np
 from keras import ops
 
 from keras_attn.backend import is_concrete
-from keras_attn.base.checks import check_broadcast, static_shape, to_tensor
+from keras_attn.base.checks import check_broadcast
 from keras_attn.base.special_ids import PADDING_ID
+from keras_attn.base.tensors import static_shape, to_tensor
 
 
 def real_tokens(labels, predictions):

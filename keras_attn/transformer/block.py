@@ -4,11 +4,12 @@ import keras
 
 from keras_attn import masks
 from keras_attn.attention.self_attention import MultiHeadSelfAttention
-from keras_attn.base.checks import check_positive, check_rate, check_slot, short_repr
+from keras_attn.base.checks import check_positive, check_rate, check_slot
 from keras_attn.base.cloning import comparable
 from keras_attn.base.layer import BaseLayer
 from keras_attn.base.slot import alike
 from keras_attn.base.slot_layers import accepted, call_slot, check_call, check_returns
+from keras_attn.base.tensors import short_repr
 from keras_attn.positions import HeadPosition
 from keras_attn.transformer.feed_forward import FeedForward
 from keras_attn.transformer.residual import PostNorm, Residual

@@ -6,9 +6,9 @@ from keras import ops
 from keras_attn import masks
 from keras_attn.attention.chunk import Chunk, Prefilled
 from keras_attn.attention.self_attention import MultiHeadSelfAttention
-from keras_attn.base.checks import as_array
 from keras_attn.base.slot import register
 from keras_attn.base.slot_layers import check_given
+from keras_attn.base.tensors import as_array
 from keras_attn.transformer.block import Block, stepwise
 from keras_attn.transformer.residual import PostNorm
 
