@@ -164,7 +164,7 @@ def test_fractions_are_no_integers():
 def test_arguments_as_tensors():
     assert tensors.to_tensor("x", None) is None and tensors.as_array("x", None) is None
     symbolic, tensor = keras.KerasTensor((2, 3)), ops.ones((2, 3), "float16")
-    variable = keras.Variable(np.ones(3, "int32"))
+    variable = keras.Variable(np.ones(3, "int32"), trainable=False)
     for value in (symbolic, tensor, variable):
         assert tensors.to_tensor("x", value) is value and tensors.as_array("x", value) is value
     whole = keras.KerasTensor((2, 3), "int64")
