@@ -162,9 +162,11 @@ class GivenIndices:
 
     Attributes:
         blocks: `[I or 1, J or 1, B or 1, 1, t or 1, s or 1]`.
+        ranges: The `IndexRange` of all blocks, `[I or 1, J or 1]`.
     """
 
     blocks: Any
+    ranges: IndexRange
 
     @classmethod
     def of(cls, index, query_block=None, key_block=None):
@@ -173,21 +175,22 @@ class GivenIndices:
         for axis, size in enumerate((query_block, key_block)):
             if size is not None:
                 blocks = cut(blocks, axis + 4, size, front=axis, fill=-1)
-        return cls(blocks)
+        present, axes = blocks >= 0, (2, 3, 4, 5)
+        high = ops.max(blocks, axis=axes, keepdims=True)
+        low = ops.min(ops.where(present, blocks, high), axis=axes)
+        any_present, all_present = (function(present, axis=axes) for function in (ops.any, ops.all))
+        return cls(blocks, IndexRange(low, ops.squeeze(high, axes), any_present, all_present))
 
     def tile(self, row, column):
         """Returns the indices `[B or 1, 1, t or 1, s or 1]` of a tile, and which of them are present."""
-        index = self.blocks[self._first_or(0, row), self._first_or(1, column)]
+        index = self.blocks[self._first_or(row, 0), self._first_or(column, 1)]
         return index, index >= 0
 
     def range(self, row):
         """Returns the `IndexRange` of a row of tiles."""
-        blocks = self.blocks[self._first_or(0, row)]  # [J or 1, B, 1, t, s]
-        present, axes = blocks >= 0, (1, 2, 3, 4)
-        high = ops.max(blocks, axis=axes, keepdims=True)
-        low = ops.min(ops.where(present, blocks, high), axis=axes)
-        high = ops.reshape(high, (-1,))
-        return IndexRange(low, high, high >= 0, ops.all(present, axis=axes))
+        row, whole = self._first_or(row, 0), self.ranges
+        return IndexRange(whole.low[row], whole.high[row], whole.any_present[row], whole.all_present[row])
 
-    def _first_or(self, axis, number):
+    def _first_or(self, number, axis):
+        """Returns the number of a block, or 0 where the axis is not cut or has one block only."""
         return 0 if self.blocks.shape[axis] == 1 else number

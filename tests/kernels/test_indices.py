@@ -178,6 +178,16 @@ def test_without_query_index_all_queries_are_there_though_some_stand_before_the_
         np.testing.assert_allclose(outputs, oracle.attention(*arrays, key_index >= 0)[0], atol=2e-6)
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("sizes", [(0, 3, 3), (2, 0, 3), (2, 3, 0)])
+def test_empty_axes(kernel, sizes, rng):
+    batch, target, source = sizes
+    index = {"query_index": np.zeros((batch, target), "int32"), "key_index": np.zeros((batch, source), "int32")}
+    outputs = numpy(kernels.attention(*three(rng, *sizes), mask=masks.Causal(), kernel=kernel, **index))
+    np.testing.assert_array_equal(outputs, np.zeros((batch, H, target, K)) if source == 0 else outputs)
+    assert outputs.shape == (batch, H, target, K)
+
+
 def gradients(function, arrays):
     """Gradients of a function's sum, weighted, by its arguments."""
 
@@ -329,9 +339,9 @@ def test_what_is_not_there_is_not_read(rng):
 def test_which_kernel_runs(rng, monkeypatch):
     """Far keys count as hidden where a mask hides them from aligned queries, and where a sequence reads itself."""
     names, choose = [], dispatch.choose_kernel
-    for mode in choice.BLOCKWISE_FROM:
-        monkeypatch.setitem(choice.BLOCKWISE_FROM, mode, {"far hidden": 64, "all": 256})
-        monkeypatch.setitem(choice.FUSED_FROM, mode, {"far hidden": np.inf, "all": np.inf})
+    for mode in choice.BLOCKWISE_FROM["cpu"]:
+        monkeypatch.setitem(choice.BLOCKWISE_FROM["cpu"], mode, {"far hidden": 64, "all": 256})
+        monkeypatch.setitem(choice.FUSED_FROM["cpu"], mode, {"far hidden": np.inf, "all": np.inf})
     monkeypatch.setattr(dispatch, "choose_kernel", lambda *arguments: names.append(choose(*arguments)) or names[-1])
     short, long = (rng.normal(size=(1, 1, n, K)).astype("float32") for n in (8, 16))
     index, longer = np.arange(8)[None], np.arange(16)[None]
