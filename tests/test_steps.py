@@ -9,8 +9,8 @@ from keras import ops
 
 import keras_attn as ka
 from keras_attn import cache, masks
-from keras_attn.base.checks import is_array
 from keras_attn.base.state import map_rows
+from keras_attn.base.tensors import is_array
 
 B, T, S, D, M, H, HIDDEN = 3, 9, 7, 12, 13, 2, 17
 

@@ -7,7 +7,6 @@ does not have in a chunk, and is never read.
 """
 
 import functools
-import numbers
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +14,9 @@ from keras import ops, tree
 
 from keras_attn.backend import fresh, is_concrete, write_rows
 from keras_attn.backend.precision import at_least_float32
-from keras_attn.base.checks import check_positive, is_array, short_repr, static_shape
+from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.slot import Slot, register
+from keras_attn.base.tensors import is_array, static_shape
 
 FAR = 2**30  # behind every index
 
@@ -183,7 +183,8 @@ class ExactCache(Cache):
     """
 
     def __init__(self, rewind=0):
-        self.rewind = check_rewind_size(rewind)
+        check_number("rewind", rewind, int, at_least=0)
+        self.rewind = rewind
 
     def encode(self, key, value):
         return {"key": key, "value": value}
@@ -204,7 +205,8 @@ class Int8Cache(Cache):
     """
 
     def __init__(self, rewind=0):
-        self.rewind = check_rewind_size(rewind)
+        check_number("rewind", rewind, int, at_least=0)
+        self.rewind = rewind
 
     def encode(self, key, value):
         (key, key_scale), (value, value_scale) = quantize(key), quantize(value)
@@ -282,10 +284,3 @@ def check_rewind(state, first):
             f"can be read again from {held[row].max() - state.cache.rewind} on (`rewind={state.cache.rewind}`). "
             f"Received: index={int(first[row, 0])}."
         )
-
-
-def check_rewind_size(rewind):
-    """Returns `rewind`, or raises a `ValueError` unless it is an integer of at least 0."""
-    if isinstance(rewind, bool) or not isinstance(rewind, numbers.Integral) or rewind < 0:
-        raise ValueError(f"`rewind` must be an integer of at least 0. Received: rewind={short_repr(rewind)}.")
-    return rewind

@@ -8,7 +8,8 @@ from keras import ops
 from keras_attn import masks
 from keras_attn.attention.cache import map_caches
 from keras_attn.backend import is_concrete
-from keras_attn.base.checks import as_array, check_axes, integers, static_shape
+from keras_attn.base.checks import check_axes
+from keras_attn.base.tensors import as_array, static_shape, to_tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,11 +39,11 @@ class Chunk:
             lengths: How many of the T positions each row has, integers `[B]`; None for all.
             size: D.
         """
-        start = ops.reshape(integers("index", index), (-1,))  # [B or 1]
+        start = ops.reshape(to_tensor("index", index, "int32"), (-1,))  # [B or 1]
         rows, places = limits(state)
         given = {name: inputs, "index": None if start.shape[0] == 1 else start}
         if lengths is not None:
-            lengths = given["lengths"] = integers("lengths", lengths)
+            lengths = given["lengths"] = to_tensor("lengths", lengths, "int32")
         known = {"D": size} if rows in (1, None) else {"D": size, "B": rows}
         check_axes({name: "BTD", "index": "B", "lengths": "B"}, given, known)
         steps = ops.arange(ops.shape(inputs)[1], dtype="int32")[None]  # [1, T]

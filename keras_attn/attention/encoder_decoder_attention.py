@@ -5,9 +5,10 @@ from keras import ops
 from keras_attn import masks
 from keras_attn.attention.chunk import Chunk, Stepwise
 from keras_attn.attention.multi_head import MultiHead, split_heads
-from keras_attn.base.checks import as_array, as_boolean, check_axes, check_last_axis, check_together
+from keras_attn.base.checks import as_boolean, check_axes, check_last_axis, check_together
 from keras_attn.base.slot import register
 from keras_attn.base.state import SHARED
+from keras_attn.base.tensors import as_array
 
 
 @register

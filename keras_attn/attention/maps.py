@@ -2,8 +2,8 @@
 
 import keras
 
-from keras_attn.base.checks import short_repr
 from keras_attn.base.recording import recording
+from keras_attn.base.tensors import short_repr
 
 
 def attention_maps(model, inputs, **named):

@@ -19,8 +19,8 @@ class MultiHead(BaseLayer):
     ):
         super().__init__(**kwargs)
         check_positive("num_heads", num_heads)
-        check_positive("num_kv_heads", num_heads if num_kv_heads is None else num_kv_heads)
-        check_positive("head_size", 1 if head_size is None else head_size)
+        check_positive("num_kv_heads", num_kv_heads, optional=True)
+        check_positive("head_size", head_size, optional=True)
         check_rate("dropout", dropout)
         if num_kv_heads is not None and num_heads % num_kv_heads:
             raise ValueError(

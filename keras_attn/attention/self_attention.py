@@ -7,8 +7,9 @@ from keras_attn import masks
 from keras_attn.attention.cache import Cache, ExactCache
 from keras_attn.attention.chunk import Chunk, Prefilled
 from keras_attn.attention.multi_head import MultiHead, split_heads
-from keras_attn.base.checks import as_array, check_slot, short_repr
+from keras_attn.base.checks import check_slot
 from keras_attn.base.slot import register
+from keras_attn.base.tensors import as_array, short_repr
 from keras_attn.positions import HeadPosition, row_positions
 
 

@@ -2,7 +2,7 @@
 
 from keras import tree
 
-from keras_attn.base.checks import is_array
+from keras_attn.base.tensors import is_array
 
 SHARED = "shared"
 

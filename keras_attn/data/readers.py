@@ -1,12 +1,12 @@
 """Where pairs come from: TSV files, Python iterables, `tf.data` datasets; all become numbered pairs of one dataset."""
 
-import numbers
 import pathlib
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 import tensorflow as tf
 
+from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.slot import Slot, register
 from keras_attn.base.special_ids import UNKNOWN_ID
 from keras_attn.text.tokenizer import Tokenizer
@@ -40,11 +40,8 @@ class Ids(Slot):
     max_length = None
 
     def __init__(self, vocabulary_size):
-        if not isinstance(vocabulary_size, numbers.Integral) or not UNKNOWN_ID < vocabulary_size <= 2**31:
-            raise ValueError(
-                f"`vocabulary_size` must be an integer above {UNKNOWN_ID}, at most 2**31. "
-                f"Received: {vocabulary_size=!r}."
-            )
+        must = f"be an integer above {UNKNOWN_ID}, at most 2**31"
+        check_number("vocabulary_size", vocabulary_size, int, must=must, above=UNKNOWN_ID, at_most=2**31)
         self.vocabulary_size = vocabulary_size
 
     def pieces(self, ids):
@@ -81,9 +78,9 @@ class Tsv:
     unit = "line"
 
     def __init__(self, path, source_column=0, target_column=1, num_columns=2):
+        check_positive("num_columns", num_columns)
         for name, column in (("source_column", source_column), ("target_column", target_column)):
-            if not isinstance(column, numbers.Integral) or not 0 <= column < num_columns:
-                raise ValueError(f"`{name}` must be in 0 ... {num_columns - 1}. Received: {name}={column!r}.")
+            check_number(name, column, int, must=f"be in 0 ... {num_columns - 1}", at_least=0, below=num_columns)
         if source_column == target_column:
             raise ValueError(f"`target_column` must be another than `source_column`. Received: {target_column} twice.")
         self.path = pathlib.Path(path)

@@ -7,10 +7,10 @@ from keras import ops
 
 from keras_attn.attention.cache import map_caches
 from keras_attn.backend import no_gradient, while_loop
-from keras_attn.base.checks import as_tensor, static_shape
 from keras_attn.base.special_ids import END_ID, PADDING_ID, START_ID
 from keras_attn.base.state import map_rows
-from keras_attn.decoding.request import Request, check_rectangular
+from keras_attn.base.tensors import static_shape, to_tensor
+from keras_attn.decoding.request import Request
 from keras_attn.decoding.strategies import Greedy, Problem
 
 
@@ -70,8 +70,7 @@ def generate(
     request = Request(
         Greedy() if strategy is None else strategy, max_length, start_id, end_id, tuple(processors), cache
     )
-    check_rectangular("source", source)
-    source = as_tensor(source)
+    source = to_tensor("source", source)
     check = getattr(model, "check_lengths", None)
     if check:
         check(source, max_length)
@@ -183,7 +182,8 @@ def log_probabilities(logits, processed, prefix, index, forbidden_ids):
             keep their log probabilities: nothing is renormalised.
     """
     tokens = ops.arange(logits.shape[-1], dtype="int32")
-    allowed = as_tensor(np.isin(np.arange(logits.shape[-1]), [*forbidden_ids], invert=True)[None])
+    allowed = np.isin(np.arange(logits.shape[-1]), [*forbidden_ids], invert=True)[None]
+    allowed = ops.convert_to_tensor(allowed, "bool")
     if prefix is not None:
         wanted = wanted_at(prefix, index, ops.shape(logits)[0])  # [R, 1]
         is_forced = ops.not_equal(wanted, PADDING_ID)

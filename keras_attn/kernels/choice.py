@@ -5,7 +5,7 @@ import sys
 import keras
 
 from keras_attn.backend import device_kind, in_xla
-from keras_attn.base.checks import short_repr, static_shape, static_size
+from keras_attn.base.tensors import short_repr, static_shape, static_size
 from keras_attn.kernels.measured import BLOCKWISE_FROM, FUSED_FROM
 from keras_attn.masks import Span
 

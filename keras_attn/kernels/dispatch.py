@@ -5,7 +5,8 @@ from keras import ops
 
 from keras_attn import masks
 from keras_attn.backend import fresh_seed, value_of
-from keras_attn.base.checks import as_tensor, check_attention_mask, check_axes, check_broadcast, integers, short_repr
+from keras_attn.base.checks import check_attention_mask, check_axes, check_broadcast
+from keras_attn.base.tensors import short_repr, to_tensor
 from keras_attn.kernels.biases import Bias, TensorBias
 from keras_attn.kernels.blockwise import Blockwise, blockwise_attention
 from keras_attn.kernels.choice import choose_kernel
@@ -125,7 +126,7 @@ def attention(
 def _mask_and_bias(mask, bias, query, key, sizes):
     """Returns a mask object and a `Bias` for the tensors among the arguments; None stays None."""
     if mask is not None and not isinstance(mask, masks.Mask):
-        mask = as_tensor(mask)
+        mask = to_tensor("mask", mask)
         check_attention_mask("mask", mask, "BHTS", sizes)
         mask = masks.Explicit(mask)
     if bias is not None and not isinstance(bias, Bias):
@@ -150,10 +151,10 @@ def _offset_and_length(query_offset, key_length, query_index, key_index, query):
             )
     sizes = {"B": query.shape[0]}
     if key_length is not None:
-        key_length = integers("key_length", key_length)
+        key_length = to_tensor("key_length", key_length, "int32")
         check_axes({"key_length": "B"}, {"key_length": key_length}, sizes)
     if query_offset is not None:
-        query_offset = integers("query_offset", query_offset)
+        query_offset = to_tensor("query_offset", query_offset, "int32")
         if len(query_offset.shape):
             check_axes({"query_offset": "B"}, {"query_offset": query_offset}, sizes)
     return query_offset, key_length

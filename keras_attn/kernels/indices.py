@@ -10,7 +10,8 @@ from typing import Any
 
 from keras import ops
 
-from keras_attn.base.checks import check_axes, integers
+from keras_attn.base.checks import check_axes
+from keras_attn.base.tensors import to_tensor
 from keras_attn.kernels.blocks import cut, num_blocks
 from keras_attn.masks import Grid
 
@@ -55,10 +56,10 @@ def check_indices(query, key, query_index, key_index):
     """
     sizes = {"B": query.shape[0], "T": query.shape[2], "S": key.shape[2]}
     if query_index is not None:
-        query_index = integers("query_index", query_index)
+        query_index = to_tensor("query_index", query_index, "int32")
         _check_shape("query_index", query_index, "BT", sizes, free="B")
     if key_index is not None:
-        key_index = integers("key_index", key_index)
+        key_index = to_tensor("key_index", key_index, "int32")
         _check_shape("key_index", key_index, "BTS" if len(key_index.shape) == 3 else "BS", sizes, free="BT")
         if len(key_index.shape) == 2:
             key_index = key_index[:, None]

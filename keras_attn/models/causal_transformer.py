@@ -4,9 +4,10 @@ import numpy as np
 from keras import ops
 
 from keras_attn.backend import is_concrete
-from keras_attn.base.checks import check_axes, check_positive, integers
+from keras_attn.base.checks import check_axes, check_positive
 from keras_attn.base.slot import register
 from keras_attn.base.special_ids import PADDING_ID, START_ID
+from keras_attn.base.tensors import to_tensor
 from keras_attn.masks import Causal
 from keras_attn.models.embedding import (
     check_heads,
@@ -98,7 +99,7 @@ class CausalTransformerModel(SequenceModel):
             Logits `[B, T, V]` of the tokens behind each, and the new state.
         """
         tokens = self.read_ids("tokens", tokens, "BT", "target")
-        index = state["offset"] + integers("index", index)
+        index = state["offset"] + to_tensor("index", index, "int32")
         x = embed_chunk(self.get_layer, "target", tokens, index, lengths)
         outputs, blocks = self.get_layer("blocks").extend(x, state["blocks"], index, lengths)
         return project(self.get_layer, outputs), {**state, "blocks": blocks}

@@ -7,8 +7,9 @@ its model, of the model afterwards.
 import keras
 from keras import ops
 
-from keras_attn.base.checks import check_positive, integers, short_repr
+from keras_attn.base.checks import check_positive
 from keras_attn.base.cloning import clone
+from keras_attn.base.tensors import short_repr, to_tensor
 from keras_attn.positions import HeadPosition, Learned, NoPosition, Sinusoidal
 
 
@@ -36,9 +37,9 @@ def embed_chunk(layer, side, tokens, index, lengths=None):
     embedding, position = layer(f"{side}_embedding"), layer(f"{side}_position")
     embedded = embedding(tokens) * embedding.output_dim**0.5  # [B, T, D]
     steps = ops.arange(ops.shape(tokens)[1], dtype="int32")[None]
-    positions = ops.reshape(integers("index", index), (-1, 1)) + steps  # [B or 1, T]
+    positions = ops.reshape(to_tensor("index", index, "int32"), (-1, 1)) + steps  # [B or 1, T]
     if lengths is not None:
-        positions = ops.where(steps < integers("lengths", lengths)[:, None], positions, 0)
+        positions = ops.where(steps < to_tensor("lengths", lengths, "int32")[:, None], positions, 0)
     if isinstance(position, Learned):
         position.check_positions("index", positions)
     return position(embedded, positions=ops.broadcast_to(positions, ops.shape(tokens)))

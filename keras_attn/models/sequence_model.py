@@ -6,10 +6,10 @@ from keras import ops
 
 from keras_attn import decoding
 from keras_attn.backend import is_concrete
-from keras_attn.base.checks import as_array, check_axes, is_array
+from keras_attn.base.checks import check_axes
 from keras_attn.base.slot import register
 from keras_attn.base.special_ids import END_ID, PADDING_ID, START_ID
-from keras_attn.decoding.request import check_rectangular
+from keras_attn.base.tensors import as_array
 from keras_attn.models.inputs import INPUT_AXES, at_least_one, check_data, named_inputs, split_inputs, whole_numbers
 from keras_attn.models.searches import CompiledSearches
 from keras_attn.positions import Learned
@@ -192,8 +192,7 @@ class SequenceModel(keras.Model):
 
     def read_ids(self, name, ids, axes, vocabulary):
         """Returns ids as a tensor, after checking their axes and values."""
-        check_rectangular(name, ids)
-        ids = ids if is_array(ids) else np.asarray(ids)
+        ids = as_array(name, ids)
         check_axes({name: axes}, {name: ids})
         self.check_ids(name, ids, vocabulary)
         return ids if isinstance(ids, keras.KerasTensor) else ops.convert_to_tensor(ids, dtype="int32")

@@ -5,20 +5,12 @@ from keras import ops, tree
 
 from keras_attn import kernels, masks
 from keras_attn.backend import scan
-from keras_attn.base.checks import (
-    as_array,
-    as_boolean,
-    check_axes,
-    check_last_axis,
-    check_positive,
-    check_rate,
-    integers,
-    short_repr,
-)
+from keras_attn.base.checks import as_boolean, check_axes, check_last_axis, check_positive, check_rate
 from keras_attn.base.layer import BaseLayer
 from keras_attn.base.recording import is_recording, record
 from keras_attn.base.slot import register
 from keras_attn.base.slot_layers import check_call
+from keras_attn.base.tensors import as_array, short_repr, to_tensor
 from keras_attn.recurrent.cells import (
     cell_output_size,
     check_cell,
@@ -136,7 +128,7 @@ class RNNAttention(BaseLayer):
             ValueError: For shapes that do not fit.
         """
         inputs, sizes = as_array("inputs", inputs), {"D": self.input_size}
-        lengths = None if lengths is None else integers("lengths", lengths)
+        lengths = None if lengths is None else to_tensor("lengths", lengths, "int32")
         axes = {"inputs": "BTD", "memory": "BSM", "lengths": "B"}
         check_axes(axes, {"inputs": inputs, "memory": state["memory"], "lengths": lengths}, sizes)
         inputs, mask = ops.cast(inputs, self.compute_dtype), None
@@ -266,7 +258,7 @@ class AdditiveRNNAttention(RNNAttention):
         units: Size of the decoder's state.
         attention_units: Size U of the default score's space; `units` by default.
         cell: A cell in place of `GRUCell(units)`.
-        score: A score in place of `AdditiveScore(attention_units)`.
+        score: A score in place of `AdditiveScore(attention_units)`, which then must be None or its size.
         dropout: Rate at which the joined cell input `[x_i ; c_i]` is dropped in training.
 
     Call arguments, Returns, masks and Raises as `RNNAttention`.
@@ -285,7 +277,7 @@ class AdditiveRNNAttention(RNNAttention):
 
     def __init__(self, units, attention_units=None, cell=None, score=None, dropout=0.0, **kwargs):
         check_positive("units", units)
-        check_positive("attention_units", units if attention_units is None else attention_units)
+        check_positive("attention_units", attention_units, optional=True)
         policy = keras.dtype_policies.get(kwargs.get("dtype"))
         if cell is None:
             cell = keras.layers.GRUCell(units, recurrent_initializer=recurrent_initializer(policy), dtype=policy)
@@ -293,8 +285,9 @@ class AdditiveRNNAttention(RNNAttention):
             score = AdditiveScore(attention_units or units, dtype=policy)
         elif attention_units not in (None, getattr(score, "units", None)):
             raise ValueError(
-                "`attention_units` is the size of the default score and must be None where a `score` is given. "
-                f"Received: attention_units={attention_units}, score={short_repr(score)}."
+                "`attention_units` is the size of the default score and must be None, or `score.units`, where a "
+                f"`score` is given. Received: attention_units={attention_units}, score={short_repr(score)} with "
+                f"units={getattr(score, 'units', None)}."
             )
         super().__init__(cell, score, dropout, **kwargs)
         if cell_output_size(cell) != units:

@@ -4,12 +4,12 @@ import tensorflow as tf
 
 from keras_attn import decoding
 from keras_attn.base.special_ids import PADDING_ID, START_ID
+from keras_attn.models.inputs import at_least_one
 from keras_attn.models.sequence_model import Seq2SeqModel, SequenceModel
 from keras_attn.positions import Learned
 from keras_attn.serving.endpoints import (
     Endpoint,
     Endpoints,
-    at_least_one,
     has,
     ids,
     known,

@@ -13,8 +13,9 @@ import numpy as np
 from keras import ops
 
 from keras_attn.backend import is_concrete
-from keras_attn.base.checks import as_tensor, check_broadcast, static_shape
+from keras_attn.base.checks import check_broadcast
 from keras_attn.base.special_ids import PADDING_ID
+from keras_attn.base.tensors import static_shape, to_tensor
 
 
 def real_tokens(labels, predictions):
@@ -44,7 +45,7 @@ def token_weights(labels, predictions, sample_weight, dtype):
     real = real_tokens(labels, predictions)
     if sample_weight is None:
         return ops.cast(real, dtype)
-    sample_weight = ops.cast(as_tensor(sample_weight), dtype)
+    sample_weight = to_tensor("sample_weight", sample_weight, dtype)
     if known_rank(sample_weight) is None:
         sample_weight = ops.reshape(sample_weight, (ops.shape(labels)[0], -1))
     elif known_rank(sample_weight) == 1:

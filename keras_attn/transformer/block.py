@@ -4,11 +4,12 @@ import keras
 
 from keras_attn import masks
 from keras_attn.attention.self_attention import MultiHeadSelfAttention
-from keras_attn.base.checks import check_positive, check_rate, check_slot, short_repr
+from keras_attn.base.checks import check_positive, check_rate, check_slot
 from keras_attn.base.cloning import comparable
 from keras_attn.base.layer import BaseLayer
 from keras_attn.base.slot import alike
 from keras_attn.base.slot_layers import accepted, call_slot, check_call, check_returns
+from keras_attn.base.tensors import short_repr
 from keras_attn.positions import HeadPosition
 from keras_attn.transformer.feed_forward import FeedForward
 from keras_attn.transformer.residual import PostNorm, Residual
@@ -44,6 +45,7 @@ class Block(BaseLayer):
             feed_forward = FeedForward(hidden_size, dtype=policy, name="feed_forward")
         self.feed_forward = self.check_child("feed_forward", feed_forward)
         check_call("feed_forward", feed_forward, "inputs")
+        self._check_hidden_size()
         self.norms = [self.residual.norm.make(f"norm_{i}", policy) for i in range(self.num_sublayers)]
         self.dropouts = [
             keras.layers.Dropout(dropout, dtype=policy, name=f"dropout_{i}") for i in range(self.num_sublayers)
@@ -70,6 +72,22 @@ class Block(BaseLayer):
                     f"`{name}` must be the `{name}` of the `attention` it is given with. "
                     f"Received: {name}={short_repr(value)}, attention.{name}={short_repr(own)}."
                 )
+
+    def _check_hidden_size(self):
+        """A size beside a feed-forward layer of another one would be silently ignored."""
+        own = getattr(self.feed_forward, "hidden_size", self.hidden_size)  # other layers need not have it
+        if own != self.hidden_size:
+            raise ValueError(
+                f"`hidden_size` must be the `hidden_size` of the `feed_forward` it is given with. "
+                f"Received: hidden_size={self.hidden_size}, feed_forward.hidden_size={short_repr(own)}."
+            )
+
+    @classmethod
+    def from_config(cls, config):
+        """Makes the block; a file of an older version may hold a `hidden_size` that was ignored."""
+        feed_forward = config.get("feed_forward")
+        own = feed_forward["config"].get("hidden_size") if isinstance(feed_forward, dict) else None
+        return super().from_config(config if own is None else {**config, "hidden_size": own})
 
     def check_arguments(self, arguments):
         self.check_slots(arguments)

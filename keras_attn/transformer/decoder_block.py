@@ -6,9 +6,10 @@ from keras import ops
 from keras_attn import masks
 from keras_attn.attention.chunk import Chunk, Stepwise
 from keras_attn.attention.encoder_decoder_attention import EncoderDecoderAttention
-from keras_attn.base.checks import as_array, check_together
+from keras_attn.base.checks import check_together
 from keras_attn.base.slot import register
 from keras_attn.base.slot_layers import call_slot, check_call, check_given, check_returns
+from keras_attn.base.tensors import as_array
 from keras_attn.transformer.block import Block, extend_slot, is_plain, stepwise, with_scores
 from keras_attn.transformer.residual import PostNorm
 

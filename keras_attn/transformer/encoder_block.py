@@ -6,9 +6,9 @@ from keras import ops
 from keras_attn import masks
 from keras_attn.attention.chunk import Chunk, Prefilled
 from keras_attn.attention.self_attention import MultiHeadSelfAttention
-from keras_attn.base.checks import as_array
 from keras_attn.base.slot import register
 from keras_attn.base.slot_layers import check_given
+from keras_attn.base.tensors import as_array
 from keras_attn.transformer.block import Block, stepwise
 from keras_attn.transformer.residual import PostNorm
 
@@ -27,7 +27,8 @@ class EncoderBlock(Prefilled, Block):
         mask: Static pattern of the self-attention, for instance `masks.Window(128)`.
         position: For instance `Rotary()`.
         residual: `PostNorm()`, `PreNorm()`, `InnerNorm()` or your own wiring.
-        feed_forward: A layer `[B, T, D] -> [B, T, D]` in place of `FeedForward(hidden_size)`.
+        feed_forward: A layer `[B, T, D] -> [B, T, D]` in place of `FeedForward(hidden_size)`. Its own
+            `hidden_size`, where it has one, must be that of the block.
         attention: A layer `[B, T, D] -> [B, T, D]` in place of `MultiHeadSelfAttention(num_heads, ...)`;
             the call arguments below are for it to take, and raise where it does not take one that is given.
 

@@ -5,10 +5,11 @@ from keras import ops
 
 from keras_attn import masks
 from keras_attn.attention.chunk import Chunk, Prefilled, Stepwise
-from keras_attn.base.checks import as_array, check_positive, short_repr
+from keras_attn.base.checks import check_positive
 from keras_attn.base.cloning import clone, comparable
 from keras_attn.base.layer import BaseLayer
 from keras_attn.base.slot import alike, register
+from keras_attn.base.tensors import as_array, short_repr
 from keras_attn.transformer.block import Block, extend_slot, is_plain, with_scores
 from keras_attn.transformer.decoder_block import DecoderBlock
 from keras_attn.transformer.encoder_block import EncoderBlock
