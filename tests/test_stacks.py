@@ -7,7 +7,7 @@ from keras import ops
 
 import keras_attn as ka
 from keras_attn import masks
-from keras_attn.transformer.block import is_plain
+from keras_attn.base.slot_layers import is_plain
 
 B, T, S, D, H, HIDDEN = 3, 5, 7, 12, 2, 17
 

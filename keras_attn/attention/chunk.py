@@ -1,4 +1,4 @@
-"""A chunk of new positions: what `extend` reads behind a state, and the doors that lead to `extend`."""
+"""A chunk of new positions, which `extend` reads behind a state."""
 
 import dataclasses
 from typing import Any
@@ -9,7 +9,7 @@ from keras_attn import masks
 from keras_attn.attention.cache import map_caches
 from keras_attn.backend import is_concrete
 from keras_attn.base.checks import check_axes
-from keras_attn.base.tensors import as_array, static_shape, to_tensor
+from keras_attn.base.tensors import static_shape, to_tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +53,11 @@ class Chunk:
         check_index(start, new, places)
         return cls(new, isinstance(index, int) and index == 0 and inputs.shape[1] != 1, index, lengths)
 
+    @property
+    def counts(self):
+        """The lengths as an argument by name, for layers that need not know it."""
+        return {} if self.lengths is None else {"lengths": self.lengths}
+
     def hide(self, inputs):
         """Returns inputs `[B, T, D]` with zeros behind each row's length: no NaN gets past it."""
         return inputs if self.lengths is None else masks.hide(inputs, self.present)
@@ -87,52 +92,3 @@ def check_index(start, new, places):
             f"`index` must be less than max_length={places}, and not negative. "
             f"Received: index up to {highest}, from {lowest}."
         )
-
-
-class Stepwise:
-    """A layer that decodes: `step` and `prefill` are doors to its `extend`.
-
-    Attributes:
-        model_size: Size D of its inputs, known once it is built.
-    """
-
-    def step(self, inputs, state, index=None, return_attention_scores=False):
-        """Reads one position: `extend` with T = 1.
-
-        Args:
-            inputs: `[B, D]`, or `[B W, D]` with the W beams of each row side by side.
-            state: From `init_state`, `prefill`, `extend` or the step before.
-            index: The position, an integer scalar or `[B]`.
-            return_attention_scores: Whether to return the scores too, those of `extend` without its T.
-
-        Returns:
-            The output `[B, D]` (or that and the scores) and the new state.
-
-        Raises:
-            ValueError: As `extend`.
-        """
-        inputs = as_array("inputs", inputs)
-        check_axes({"inputs": "BD"}, {"inputs": inputs}, {"D": self.model_size})
-        outputs, state = self.extend(inputs[:, None], state, index, return_attention_scores=return_attention_scores)
-        if not return_attention_scores:
-            return outputs[:, 0], state
-        return (outputs[0][:, 0], outputs[1][..., 0, :]), state
-
-
-class Prefilled(Stepwise):
-    """A layer that decodes without a memory."""
-
-    def prefill(self, inputs, lengths, max_length, cache=None):
-        """Reads the first positions of each row: `extend` from an empty state.
-
-        Args:
-            inputs: `[B, T, D]`.
-            lengths: Integers `[B]`: how many positions each row has; later ones are padding.
-            max_length, cache: As for `init_state`.
-
-        Returns:
-            `[B, T, D]` and the state to decode from.
-        """
-        inputs = as_array("inputs", inputs)
-        check_axes({"inputs": "BTD"}, {"inputs": inputs})
-        return self.extend(inputs, self.init_state(ops.shape(inputs)[0], max_length, cache), 0, lengths)

@@ -1,18 +1,19 @@
 """Multi-head attention of a decoder to the encoder's memory, whole or step by step."""
 
+import keras
 from keras import ops
 
 from keras_attn import masks
-from keras_attn.attention.chunk import Chunk, Stepwise
 from keras_attn.attention.multi_head import MultiHead, split_heads
 from keras_attn.base.checks import as_boolean, check_axes, check_last_axis, check_together
 from keras_attn.base.slot import register
+from keras_attn.base.slot_layers import joined
 from keras_attn.base.state import SHARED
 from keras_attn.base.tensors import as_array
 
 
 @register
-class EncoderDecoderAttention(Stepwise, MultiHead):
+class EncoderDecoderAttention(MultiHead):
     """Every position of a decoder attends to the encoder's memory.
 
     The equations of `MultiHeadSelfAttention`, with keys and values linear in the memory.
@@ -58,6 +59,7 @@ class EncoderDecoderAttention(Stepwise, MultiHead):
         "memory_segment_ids": "BS",
     }
     score_masks = {"attention_mask": "BHTS"}
+    stream = "query"
 
     def __init__(
         self,
@@ -82,8 +84,8 @@ class EncoderDecoderAttention(Stepwise, MultiHead):
 
     def build(self, query_shape, memory_shape):
         check_last_axis("memory", memory_shape)
-        head_size, query_width, key_width = self._sizes("query", query_shape)
-        self.model_size = query_shape[-1]
+        self._set_sizes("query", query_shape)
+        head_size, query_width, key_width = self.head_sizes
         self.query_projection = self._projection("query_projection", query_width)
         self.memory_projection = self._projection("memory_projection", 2 * key_width)
         self.out_projection = self._projection("out_projection", query_shape[-1])
@@ -106,12 +108,18 @@ class EncoderDecoderAttention(Stepwise, MultiHead):
     ):
         query_mask = masks.real_positions(query_mask, query_segment_ids)
         memory_mask = masks.real_positions(memory_mask, memory_segment_ids)
-        named = {"query_mask": query_mask, "memory_mask": memory_mask, "attention_mask": attention_mask}
-        named |= {"query_segment_ids": query_segment_ids, "memory_segment_ids": memory_segment_ids}
-        named |= {"return_attention_scores": return_attention_scores, "training": training}
-        heads = self.memory_heads(masks.hide(memory, memory_mask))
-        outputs, scores = self.attend(masks.hide(query, query_mask), heads, **named)
-        return (outputs, scores) if return_attention_scores else outputs
+        outputs, scores, _ = self.run(
+            masks.hide(query, query_mask),
+            memory=masks.hide(memory, memory_mask),
+            query_mask=query_mask,
+            memory_mask=memory_mask,
+            attention_mask=attention_mask,
+            query_segment_ids=query_segment_ids,
+            memory_segment_ids=memory_segment_ids,
+            return_attention_scores=return_attention_scores,
+            training=training,
+        )
+        return joined(outputs, scores)
 
     def extend(self, query, state, index=None, lengths=None, return_attention_scores=False):
         """Reads the memory for T new positions of each row.
@@ -120,65 +128,56 @@ class EncoderDecoderAttention(Stepwise, MultiHead):
             query: `[B, T, D]`, or `[B W, T, D]` with the W beams of each row side by side.
             state: From `init_state`; it stays as it is.
             index: Not needed.
-            lengths: Integers `[B]` or `[B W]`: how many of the T positions each row has; None means all.
+            lengths: Integers `[B]`, or `[B W]`: how many of the T positions each row has; None means all.
             return_attention_scores: Whether to return the scores too, `[B W, H, T, S]`.
 
         Returns:
             The outputs `[B W, T, D]` (or them and the scores) and the state.
         """
-        self._built_sizes()
-        query = as_array("query", query)
-        chunk = Chunk.of("query", query, None, 0, lengths, self.model_size)
-        query = chunk.hide(ops.cast(query, self.compute_dtype))
-        outputs, scores = self.attend_shared(query, state, chunk, return_attention_scores)
-        return ((outputs, scores) if return_attention_scores else outputs), state
+        return super().extend(query, state, 0, lengths, return_attention_scores)
 
     def step(self, query, state, index=None, return_attention_scores=False):
-        """Reads the memory for one position: `extend` with T = 1; returns as `MultiHeadSelfAttention.step`."""
-        query = as_array("query", query)
-        check_axes({"query": "BD"}, {"query": query}, {"D": self.model_size})
+        """Reads the memory for one position: `extend` with T = 1."""
         return super().step(query, state, index, return_attention_scores)
 
-    def attend(
+    def run(
         self,
-        query,
-        heads,
+        x,
+        state=None,
+        chunk=None,
+        return_attention_scores=False,
+        training=False,
+        memory=None,
         query_mask=None,
         memory_mask=None,
         attention_mask=None,
         query_segment_ids=None,
         memory_segment_ids=None,
-        return_attention_scores=False,
-        training=False,
     ):
-        """The body of `call` and `extend`: returns outputs `[B, T, D]` and scores or None.
-
-        It trusts its inputs, as `MultiHeadSelfAttention.attend` does; `heads` are the memory's keys and
-        values, from `memory_heads`.
-        """
-        head_size, _, _ = self._sizes("query", query.shape)
-        query_heads = self._normed(split_heads(self.query_projection(query), head_size, query), self.query_norm)
+        rows, length, size = ops.shape(x)
+        if chunk is None:
+            key, value = self._memory_heads(memory)
+        else:  # [B W, T, D] -> [B, W T, D]: the beams of a row are queries of one memory
+            key, value, memory_mask = (state[SHARED].get(name) for name in ("key", "value", "mask"))
+            x, query_mask = (each if each is None else by_rows(each, key) for each in (x, chunk.present))
         visible = masks.combine(
             masks.padding(query_mask, memory_mask),
             masks.segments(query_segment_ids, memory_segment_ids),
             masks.explicit(attention_mask),
         )
-        return self._read(query_heads, *heads, visible, return_scores=return_attention_scores, training=training)
-
-    def attend_shared(self, query, state, chunk, return_attention_scores=False):
-        """Reads a memory that the W beams of each row share: `[B W, T, D]`; returns as `attend`."""
-        key, value, mask = (state[SHARED].get(name) for name in ("key", "value", "mask"))
-        (num_rows, _, source_length, _), (rows, length, size) = ops.shape(key), ops.shape(query)
-        beams = ops.reshape(query, (num_rows, -1, size))  # [B, W T, D]
-        present = None if chunk.present is None else ops.reshape(chunk.present, (num_rows, -1))
-        outputs, scores = self.attend(
-            beams, (key, value), present, mask, return_attention_scores=return_attention_scores
+        heads = split_heads(self.query_projection(x), self.head_sizes[0], x)
+        outputs, scores = self._read(
+            self._normed(heads, self.query_norm),
+            key,
+            value,
+            visible,
+            return_scores=return_attention_scores,
+            training=training,
         )
-        outputs = ops.reshape(outputs, (rows, length, size))
-        if scores is not None:  # [B, H, W T, S]
-            scores = ops.reshape(scores, (num_rows, self.num_heads, -1, length, source_length))
-            scores = ops.reshape(ops.swapaxes(scores, 1, 2), (rows, self.num_heads, length, source_length))
-        return outputs, scores
+        if chunk is not None:
+            outputs = ops.reshape(outputs, (rows, length, size))
+            scores = None if scores is None else beams_apart(scores, rows, length)
+        return outputs, scores, state
 
     def init_state(self, memory, memory_mask=None):
         """Returns what all steps read: keys, values and mask of the memory, made once.
@@ -191,24 +190,39 @@ class EncoderDecoderAttention(Stepwise, MultiHead):
         Raises:
             ValueError: If the layer is not built or the shapes do not fit.
         """
-        self._built_sizes()
+        self.check_built()
         memory, memory_mask = as_array("memory", memory), as_array("memory_mask", memory_mask)
         check_axes(self.axes, {"memory": memory, "memory_mask": memory_mask})
-        key, value = self.memory_heads(masks.hide(ops.cast(memory, self.compute_dtype), memory_mask))
+        key, value = self._memory_heads(masks.hide(ops.cast(memory, self.compute_dtype), memory_mask))
         shared = {"key": key, "value": value}
         if memory_mask is not None:
             shared["mask"] = as_boolean("memory_mask", memory_mask)
         return {SHARED: shared}
 
-    def memory_heads(self, memory):
+    def _memory_heads(self, memory):
         """`[B, S, M]` -> keys and values `[B, H_kv, S, K]`."""
         projected = self.memory_projection(memory)  # [B, S, 2 H_kv K]
-        head_size, _, _ = self._sizes("query", (None, self.out_projection.units))
-        key, value = (split_heads(part, head_size, memory) for part in ops.split(projected, 2, axis=-1))
+        key, value = (split_heads(part, self.head_sizes[0], memory) for part in ops.split(projected, 2, axis=-1))
         return self._normed(key, self.key_norm), value
 
     def compute_output_shape(self, query_shape, memory_shape):
         return tuple(query_shape)
 
     def compute_output_spec(self, query, memory, *args, return_attention_scores=False, **kwargs):
-        return self._output_spec(query, memory.shape[1], return_attention_scores)
+        outputs = keras.KerasTensor(query.shape, self.compute_dtype)
+        return joined(outputs, self.scores_spec(query, memory) if return_attention_scores else None)
+
+    def scores_spec(self, query, memory):
+        return keras.KerasTensor((query.shape[0], self.num_heads, query.shape[1], memory.shape[1]), self.compute_dtype)
+
+
+def by_rows(tensor, key):
+    """`[B W, T, ...]` -> `[B, W T, ...]`, B being the rows of `key`."""
+    return ops.reshape(tensor, (ops.shape(key)[0], -1, *tensor.shape[2:]))
+
+
+def beams_apart(scores, rows, length):
+    """`[B, H, W T, S]` -> `[B W, H, T, S]`, for B W rows and T positions."""
+    batch_size, num_heads, _, source_length = ops.shape(scores)
+    scores = ops.reshape(scores, (batch_size, num_heads, -1, length, source_length))
+    return ops.reshape(ops.swapaxes(scores, 1, 2), (rows, num_heads, length, source_length))

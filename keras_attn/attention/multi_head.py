@@ -4,14 +4,14 @@ import keras
 from keras import ops
 
 from keras_attn import kernels
+from keras_attn.attention.doors import Doors
 from keras_attn.attention.dot_product import DotProduct
 from keras_attn.base.checks import check_last_axis, check_positive, check_rate, check_slot
 from keras_attn.base.cloning import copied
-from keras_attn.base.layer import BaseLayer
 from keras_attn.base.recording import is_recording, record
 
 
-class MultiHead(BaseLayer):
+class MultiHead(Doors):
     """What both layers share: sizes, projections, the way through the kernel."""
 
     def __init__(
@@ -37,17 +37,17 @@ class MultiHead(BaseLayer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.seed_generator = keras.random.SeedGenerator() if dropout else None
 
-    def _sizes(self, name, shape):
-        """Returns the head size and the widths of all query and of all key heads side by side."""
-        size = shape[-1]
+    def _set_sizes(self, name, shape):
+        """Keeps the model size, the head size, and the widths of all query and of all key heads side by side."""
         check_last_axis(name, shape)
+        self.model_size = size = shape[-1]
         if self.head_size is None and size % self.num_heads:
             raise ValueError(
                 f"`head_size` must be given unless `num_heads` divides the last axis of `{name}`. "
                 f"Received: num_heads={self.num_heads}, {name}.shape={tuple(shape)}."
             )
         head_size = self.head_size or size // self.num_heads
-        return head_size, self.num_heads * head_size, (self.num_kv_heads or self.num_heads) * head_size
+        self.head_sizes = head_size, self.num_heads * head_size, (self.num_kv_heads or self.num_heads) * head_size
 
     def _projection(self, name, size):
         return keras.layers.Dense(
@@ -74,12 +74,6 @@ class MultiHead(BaseLayer):
         """Returns queries or keys `[B, H, T, K]` as the score wants them."""
         return heads if norm is None else norm(heads)
 
-    def _built_sizes(self):
-        """Returns what `_sizes` does for a built layer."""
-        if not self.built:
-            raise ValueError(f"`{self.name}` must be built before it decodes: call it, or its model, once.")
-        return self._sizes("inputs", (None, self.out_projection.units))
-
     def _read(
         self, query, key, value, mask, bias=None, query_index=None, key_index=None, return_scores=False, training=False
     ):
@@ -103,13 +97,6 @@ class MultiHead(BaseLayer):
         outputs, scores = outputs if wanted else (outputs, None)
         record(self, scores)
         return self.out_projection(merge_heads(outputs)), scores if return_scores else None
-
-    def _output_spec(self, query, source_length, return_attention_scores):
-        outputs = keras.KerasTensor(query.shape, self.compute_dtype)
-        if not return_attention_scores:
-            return outputs
-        batch, length, _ = query.shape
-        return outputs, keras.KerasTensor((batch, self.num_heads, length, source_length), self.compute_dtype)
 
 
 def split_heads(tensor, head_size, inputs):

@@ -5,16 +5,16 @@ from keras import ops
 
 from keras_attn import masks
 from keras_attn.attention.cache import Cache, ExactCache
-from keras_attn.attention.chunk import Chunk, Prefilled
+from keras_attn.attention.doors import SequenceDoors
 from keras_attn.attention.multi_head import MultiHead, split_heads
 from keras_attn.base.checks import check_slot
 from keras_attn.base.slot import register
-from keras_attn.base.tensors import as_array, short_repr
+from keras_attn.base.tensors import short_repr
 from keras_attn.positions import HeadPosition, row_positions
 
 
 @register
-class MultiHeadSelfAttention(Prefilled, MultiHead):
+class MultiHeadSelfAttention(SequenceDoors, MultiHead):
     """Every position of a sequence attends to the sequence.
 
     `head_h = softmax(Q_h K_h^T / sqrt(K)) V_h`, `y = [head_1 ; ... ; head_H] W_o`, with
@@ -63,9 +63,6 @@ class MultiHeadSelfAttention(Prefilled, MultiHead):
         Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762.
     """
 
-    axes = {"inputs": "BTD", "mask": "BT", "inputs_mask": "BT", "segment_ids": "BT", "positions": "BT"}
-    score_masks = {"attention_mask": "BHTT"}
-
     def __init__(
         self,
         num_heads,
@@ -89,8 +86,8 @@ class MultiHeadSelfAttention(Prefilled, MultiHead):
             self.check_child("position", position)
 
     def build(self, inputs_shape):
-        head_size, query_width, key_width = self._sizes("inputs", inputs_shape)
-        self.model_size = inputs_shape[-1]
+        self._set_sizes("inputs", inputs_shape)
+        head_size, query_width, key_width = self.head_sizes
         self.in_projection = self._projection("in_projection", query_width + 2 * key_width)
         self.out_projection = self._projection("out_projection", inputs_shape[-1])
         self.build_child(self.in_projection, inputs_shape)
@@ -99,73 +96,22 @@ class MultiHeadSelfAttention(Prefilled, MultiHead):
         if isinstance(self.position, keras.layers.Layer):
             self.build_child(self.position, (None, self.num_heads, None, None))
 
-    def call(
+    def run(
         self,
-        inputs,
-        mask=None,
-        inputs_mask=None,
-        attention_mask=None,
-        segment_ids=None,
-        positions=None,
-        return_attention_scores=False,
-        training=None,
-    ):
-        padding = masks.real_positions(masks.first_given(mask, inputs_mask), segment_ids)
-        named = {"mask": padding, "attention_mask": attention_mask, "segment_ids": segment_ids, "positions": positions}
-        named |= {"return_attention_scores": return_attention_scores, "training": training}
-        outputs, scores, _ = self.attend(masks.hide(inputs, padding), **named)
-        return (outputs, scores) if return_attention_scores else outputs
-
-    def extend(self, inputs, state, index, lengths=None, return_attention_scores=False):
-        """Reads T new positions of each row behind what the state holds.
-
-        Args:
-            inputs: `[B, T, D]`.
-            state: From `init_state`, `prefill`, or the `extend` or `step` before.
-            index: Index of the first new position, an integer scalar or `[B]`. It may go back: what the
-                state holds at it and behind it is then dropped.
-            lengths: Integers `[B]`: how many of the T positions each row has, none to all; later ones
-                are padding. None means all.
-            return_attention_scores: Whether to return the scores too, `[B, H, T, S]` over what was read
-                (the places of the cache, or the chunk).
-
-        Returns:
-            The outputs `[B, T, D]` (or them and the scores) and the new state. With an exact cache they
-            equal those of the call, position by position.
-
-        Raises:
-            ValueError: For shapes that do not fit, an index beyond the cache or further back than a
-                rolling cache holds (where it can be seen), or a chunk longer than the cache.
-        """
-        self._built_sizes()
-        inputs = as_array("inputs", inputs)
-        chunk = Chunk.of("inputs", inputs, state, index, lengths, self.model_size)
-        inputs = chunk.hide(ops.cast(inputs, self.compute_dtype))
-        outputs, scores, state = self.attend(inputs, state, chunk, return_attention_scores=return_attention_scores)
-        return ((outputs, scores) if return_attention_scores else outputs), state
-
-    def attend(
-        self,
-        inputs,
+        x,
         state=None,
         chunk=None,
+        return_attention_scores=False,
+        training=False,
         mask=None,
         attention_mask=None,
         segment_ids=None,
         positions=None,
-        return_attention_scores=False,
-        training=False,
     ):
-        """The body of `call` and `extend`: returns outputs, scores or None, and the new state.
-
-        It trusts its inputs: checks are made, and NaN is stopped, at the doors. A call has neither state
-        nor chunk, an extension has no masks of its own.
-        """
         index = None if chunk is None else chunk.index
-        standing = positions if chunk is None else chunk.positions
-        query, key, value = self._heads(inputs, row_positions(inputs, standing))
-        key_index = index
-        if state is not None:
+        query, key, value = self._heads(x, row_positions(x, positions if chunk is None else chunk.positions))
+        key_index = index  # a call, and the first chunk, read themselves alone
+        if chunk is not None:
             state, *held = state.cache.append(state, key, value, index)
             if not chunk.is_first:
                 key, value, key_index = held
@@ -193,7 +139,8 @@ class MultiHeadSelfAttention(Prefilled, MultiHead):
         Raises:
             ValueError: If the layer is not built, its mask shows the future, or there is no limit.
         """
-        head_size, _, key_width = self._built_sizes()
+        self.check_built()
+        head_size, _, key_width = self.head_sizes
         masks.check_hides_the_future(self.mask)
         if max_length is None and self.mask.reach is None:
             raise ValueError(
@@ -205,7 +152,7 @@ class MultiHeadSelfAttention(Prefilled, MultiHead):
 
     def _heads(self, inputs, positions):
         """`[B, T, D]`, `[B or 1, T]` -> queries `[B, H, T, K]`, keys and values `[B, H_kv, T, K]`."""
-        head_size, query_width, key_width = self._sizes("inputs", inputs.shape)
+        head_size, query_width, key_width = self.head_sizes
         projected = self.in_projection(inputs)  # [B, T, (H + 2 H_kv) K]
         parts = ops.split(projected, [query_width, query_width + key_width], axis=-1)
         query, key, value = (split_heads(part, head_size, inputs) for part in parts)
@@ -214,8 +161,6 @@ class MultiHeadSelfAttention(Prefilled, MultiHead):
             return query, key, value
         return self.position.turn(query, positions), self.position.turn(key, positions), value
 
-    def compute_output_shape(self, inputs_shape):
-        return tuple(inputs_shape)
-
-    def compute_output_spec(self, inputs, *args, return_attention_scores=False, **kwargs):
-        return self._output_spec(inputs, inputs.shape[1], return_attention_scores)
+    def scores_spec(self, inputs):
+        batch_size, length, _ = inputs.shape
+        return keras.KerasTensor((batch_size, self.num_heads, length, length), self.compute_dtype)

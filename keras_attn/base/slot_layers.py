@@ -98,3 +98,54 @@ def check_shape(slot, returned, wanted):
     fits = returned is not None and len(returned) == len(wanted)
     if not fits or any(None not in sizes and sizes[0] != sizes[1] for sizes in zip(returned, wanted)):
         raise ValueError(f"`{slot}` must return the shape of its inputs, {wanted}. Received: {returned}.")
+
+
+def is_plain(layer, cls):
+    """Whether a layer is one of `cls` with the doors of `cls`, so that its body may be called in their place.
+
+    A subclass may have doors of its own, and a layer made in a `keras.RematScope` recomputes at its door.
+    """
+    plain = isinstance(layer, cls) and all(
+        getattr(layer.__class__, door) is getattr(cls, door) for door in ("__call__", "call", "extend", "step")
+    )
+    return plain and getattr(layer, "_remat_mode", None) is None
+
+
+def stepwise(name, layer):
+    """Returns a layer given for the slot `name` if it has what decoding calls, else raises a `ValueError`."""
+    methods = {method: callable(getattr(layer, method, None)) for method in ("init_state", "extend", "step")}
+    if not (methods["init_state"] and (methods["extend"] or methods["step"])):
+        raise ValueError(
+            f"`{name}` must have `init_state` and `step` to decode step by step. Received: {short_repr(layer)}."
+        )
+    return layer
+
+
+def extend_slot(name, layer, x, state, chunk, return_attention_scores):
+    """Reads a chunk with a layer of the user's own: by its `extend`, or by its `step` if it has no `extend`.
+
+    Returns:
+        The outputs `[B, T, D]`, the scores or None, and the new state.
+    """
+    named = {"return_attention_scores": True} if return_attention_scores else {}  # which it need not know
+    if callable(getattr(layer, "extend", None)):
+        outputs, state = layer.extend(x, state, chunk.start, **chunk.counts, **named)
+        return *with_scores(outputs), state
+    if x.shape[1] != 1 or chunk.counts:
+        raise ValueError(
+            f"`{name}` must have `extend` to read several positions at once, as a prompt's. "
+            f"Received: {short_repr(layer)}."
+        )
+    outputs, state = layer.step(x[:, 0], state, chunk.start, **named)
+    outputs, scores = with_scores(outputs)
+    return outputs[:, None], None if scores is None else scores[..., None, :], state
+
+
+def joined(outputs, scores):
+    """Returns what a call returns: the outputs, or them and the scores where there are any."""
+    return outputs if scores is None else (outputs, scores)
+
+
+def with_scores(outputs):
+    """Undoes `joined`."""
+    return outputs if isinstance(outputs, tuple) else (outputs, None)

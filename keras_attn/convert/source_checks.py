@@ -19,7 +19,7 @@ ATTENTIONS = MultiHeadSelfAttention, EncoderDecoderAttention
 
 def check_keras_options(layer, config):
     """Raises a `ValueError` unless a Keras attention of this config does what `layer` does."""
-    head_size, query_width, key_width = layer._built_sizes()
+    head_size, query_width, key_width = layer.head_sizes
     groups = "num_key_value_heads" in config
     heads = ("num_query_heads", "num_key_value_heads", "head_dim") if groups else ("num_heads", "num_heads", "key_dim")
     for name, wanted in zip(heads, (query_width // head_size, key_width // head_size, head_size), strict=True):

@@ -139,7 +139,7 @@ def part_weights(layer, state, prefix):
 def attention_weights(argument, layer, kernels, biases, out):
     """Returns pairs of projections and arrays: kernels `[D, H * K]` and biases fused as our layers hold them."""
     check_plain(layer)
-    head_size, query_width, key_width = layer._built_sizes()
+    head_size, query_width, key_width = layer.head_sizes
     size = layer.out_projection.units
     if isinstance(layer, MultiHeadSelfAttention):
         groups, memory_size = [(layer.in_projection, slice(0, 3))], size

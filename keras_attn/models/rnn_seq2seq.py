@@ -6,13 +6,13 @@ import keras
 
 from keras_attn.base.checks import check_positive
 from keras_attn.base.slot import register
+from keras_attn.base.slot_layers import with_scores
 from keras_attn.models.embedding import logit_layers, project
 from keras_attn.models.inputs import id_inputs, padding_mask
 from keras_attn.models.sequence_model import Seq2SeqModel
 from keras_attn.recurrent.cells import recurrent_initializer
 from keras_attn.recurrent.encoder import pass_masks_on
 from keras_attn.recurrent.rnn_attention import AdditiveRNNAttention
-from keras_attn.transformer.block import with_scores
 
 
 @register

@@ -3,6 +3,7 @@
 from keras import ops
 
 from keras_attn.base.slot import register
+from keras_attn.base.slot_layers import with_scores
 from keras_attn.models.embedding import (
     check_heads,
     embed,
@@ -15,7 +16,6 @@ from keras_attn.models.embedding import (
 from keras_attn.models.inputs import id_inputs, padding_mask
 from keras_attn.models.sequence_model import Seq2SeqModel
 from keras_attn.transformer import DecoderBlock, EncoderBlock
-from keras_attn.transformer.block import with_scores
 from keras_attn.transformer.residual import PostNorm
 from keras_attn.transformer.stacks import Decoder, Encoder
 

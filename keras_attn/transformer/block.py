@@ -3,19 +3,30 @@
 import keras
 
 from keras_attn import masks
+from keras_attn.attention.doors import Doors
+from keras_attn.attention.encoder_decoder_attention import EncoderDecoderAttention
 from keras_attn.attention.self_attention import MultiHeadSelfAttention
 from keras_attn.base.checks import check_positive, check_rate, check_slot
 from keras_attn.base.cloning import comparable
-from keras_attn.base.layer import BaseLayer
 from keras_attn.base.slot import alike
-from keras_attn.base.slot_layers import accepted, call_slot, check_call, check_returns
+from keras_attn.base.slot_layers import (
+    accepted,
+    call_slot,
+    check_call,
+    check_returns,
+    extend_slot,
+    is_plain,
+    with_scores,
+)
 from keras_attn.base.tensors import short_repr
 from keras_attn.positions import HeadPosition
 from keras_attn.transformer.feed_forward import FeedForward
 from keras_attn.transformer.residual import PostNorm, Residual
 
+PLAIN = {"attention": MultiHeadSelfAttention, "memory_attention": EncoderDecoderAttention}
 
-class Block(BaseLayer):
+
+class Block(Doors):
     """What both blocks share: the slots, and one norm and one dropout per sublayer."""
 
     num_sublayers = 0
@@ -105,14 +116,25 @@ class Block(BaseLayer):
         """Returns the stream after sublayer i, which returned `y`."""
         return self.residual.after(x, self.dropouts[i](y, training=training), self.norms[i])
 
-    def self_attention(self, x, state, chunk, named, training):
-        """Returns the outputs of the self-attention, its scores or None, and its new state."""
-        if is_plain(self.attention, MultiHeadSelfAttention):
-            return self.attention.attend(x, state, chunk, **named, training=training)
-        if chunk is None:
-            outputs = call_slot("attention", self.attention, [x], {**named, "training": training})
-            return *with_scores(outputs), None
-        return extend_slot("attention", self.attention, x, state, chunk, named)
+    def part(self, slot, x, state, chunk, training, memory=(), optional=("training",), **named):
+        """Runs the attention in a slot: returns its outputs, its scores or None, and its new state.
+
+        Args:
+            slot: Name of the slot.
+            x: `[B, T, D]`.
+            state, chunk, training: As for `Doors.run`.
+            memory: `[B, S, M]` in a tuple, or nothing.
+            optional: As for `call_slot`.
+            **named: The other arguments of the attention's call.
+        """
+        layer, plain = getattr(self, slot), PLAIN[slot]
+        if is_plain(layer, plain):
+            tensors = {"memory": memory[0]} if memory else {}
+            return layer.run(x, state, chunk, training=training, **tensors, **named)
+        if chunk is not None:
+            return extend_slot(slot, layer, x, state, chunk, named["return_attention_scores"])
+        outputs = call_slot(slot, layer, [x, *memory], {**named, "training": training}, optional)
+        return *with_scores(outputs), None
 
     def feed(self, x, training=None):
         """The feed-forward sublayer of a stream `[B, T, D]`."""
@@ -126,54 +148,3 @@ class Block(BaseLayer):
         check_returns("feed_forward", self.feed_forward, inputs_shape)
         for norm in self.norms:
             self.build_child(norm, inputs_shape)
-
-
-def is_plain(layer, cls):
-    """Whether a layer is one of `cls` with the doors of `cls`, so that its body may be called in their place.
-
-    A subclass may have doors of its own, and a layer made in a `keras.RematScope` recomputes at its door.
-    """
-    plain = isinstance(layer, cls) and all(
-        getattr(layer.__class__, door) is getattr(cls, door) for door in ("__call__", "call", "extend", "step")
-    )
-    return plain and getattr(layer, "_remat_mode", None) is None
-
-
-def with_scores(outputs):
-    """Returns (outputs, scores); None for the scores where an attention returned none."""
-    return outputs if isinstance(outputs, tuple) else (outputs, None)
-
-
-def stepwise(name, layer):
-    """Returns a layer given for the slot `name` if it has what decoding calls, else raises a `ValueError`."""
-    methods = {method: callable(getattr(layer, method, None)) for method in ("init_state", "extend", "step")}
-    if not (methods["init_state"] and (methods["extend"] or methods["step"])):
-        raise ValueError(
-            f"`{name}` must have `init_state` and `step` to decode step by step. Received: {short_repr(layer)}."
-        )
-    return layer
-
-
-def extend_slot(name, layer, x, state, chunk, named):
-    """Reads a chunk with a layer of the user's own: by its `extend`, or by its `step` if it has no `extend`.
-
-    Returns:
-        The outputs `[B, T, D]`, the scores or None, and the new state.
-    """
-    if callable(getattr(layer, "extend", None)):
-        lengths = {} if chunk.lengths is None else {"lengths": chunk.lengths}
-        outputs, state = layer.extend(x, state, chunk.start, **lengths, **asked(named))
-        return *with_scores(outputs), state
-    if x.shape[1] != 1 or chunk.lengths is not None:
-        raise ValueError(
-            f"`{name}` must have `extend` to read several positions at once, as a prompt's. "
-            f"Received: {short_repr(layer)}."
-        )
-    outputs, state = layer.step(x[:, 0], state, chunk.start, **asked(named))
-    outputs, scores = with_scores(outputs)
-    return outputs[:, None], None if scores is None else scores[..., None, :], state
-
-
-def asked(named):
-    """Returns the arguments that are True: a layer of the user's own need not know the others."""
-    return {name: value for name, value in named.items() if value is True}

@@ -1,23 +1,21 @@
 """The Transformer's decoder block: masked self-attention, encoder-decoder attention and feed-forward."""
 
-import keras
 from keras import ops
 
 from keras_attn import masks
-from keras_attn.attention.chunk import Chunk, Stepwise
+from keras_attn.attention.doors import MemoryDoors
 from keras_attn.attention.encoder_decoder_attention import EncoderDecoderAttention
-from keras_attn.base.checks import check_together
 from keras_attn.base.slot import register
-from keras_attn.base.slot_layers import call_slot, check_call, check_given, check_returns
+from keras_attn.base.slot_layers import check_call, check_given, check_returns, stepwise
 from keras_attn.base.tensors import as_array
-from keras_attn.transformer.block import Block, extend_slot, is_plain, stepwise, with_scores
+from keras_attn.transformer.block import Block
 from keras_attn.transformer.residual import PostNorm
 
 SIDES = (("inputs", ""), ("memory", "memory_"))
 
 
 @register
-class DecoderBlock(Stepwise, Block):
+class DecoderBlock(MemoryDoors, Block):
     """Masked self-attention, encoder-decoder attention and feed-forward.
 
     With `residual=PostNorm()`: `h = Norm(x + SelfAttention(x))`,
@@ -59,16 +57,6 @@ class DecoderBlock(Stepwise, Block):
         Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762, section 3.1.
     """
 
-    axes = {
-        "inputs": "BTD",
-        "memory": "BSM",
-        "inputs_mask": "BT",
-        "memory_mask": "BS",
-        "segment_ids": "BT",
-        "memory_segment_ids": "BS",
-        "positions": "BT",
-    }
-    score_masks = {"attention_mask": "BHTT", "memory_attention_mask": "BHTS"}
     num_sublayers = 3
 
     def __init__(
@@ -95,38 +83,10 @@ class DecoderBlock(Stepwise, Block):
                 f"Received: num_heads={num_heads}, memory_attention.num_heads={memory_attention.num_heads}."
             )
 
-    def check_arguments(self, arguments):
-        check_together("segment_ids", "memory_segment_ids", arguments)
-        return super().check_arguments(arguments)
-
     def build(self, inputs_shape, memory_shape):
         self._build_around(inputs_shape)
         self.build_child(self.memory_attention, inputs_shape, memory_shape)
         check_returns("memory_attention", self.memory_attention, inputs_shape, memory_shape)
-
-    def call(
-        self,
-        inputs,
-        memory,
-        inputs_mask=None,
-        memory_mask=None,
-        attention_mask=None,
-        memory_attention_mask=None,
-        segment_ids=None,
-        memory_segment_ids=None,
-        positions=None,
-        return_attention_scores=False,
-        training=None,
-    ):
-        inputs_mask = masks.real_positions(inputs_mask, segment_ids)
-        memory_mask = masks.real_positions(memory_mask, memory_segment_ids)
-        named = {"inputs_mask": inputs_mask, "memory_mask": memory_mask, "attention_mask": attention_mask}
-        named |= {"memory_attention_mask": memory_attention_mask, "segment_ids": segment_ids}
-        named |= {"memory_segment_ids": memory_segment_ids, "positions": positions}
-        named["return_attention_scores"] = return_attention_scores
-        inputs, memory = masks.hide(inputs, inputs_mask), masks.hide(memory, memory_mask)
-        outputs, scores, _ = self.run(inputs, memory, training=training, **named)
-        return (outputs, scores) if return_attention_scores else outputs
 
     def init_state(self, memory, memory_mask=None, initial_state=None, max_length=None, cache=None):
         """Returns the state before the first step: an empty cache, and the memory's keys and values.
@@ -146,75 +106,57 @@ class DecoderBlock(Stepwise, Block):
             "memory_attention": stepwise("memory_attention", self.memory_attention).init_state(memory, memory_mask),
         }
 
-    def extend(self, inputs, state, index, lengths=None, return_attention_scores=False):
-        """Reads T new positions of each row.
-
-        Args:
-            inputs: `[B, T, D]`, or `[B W, T, D]` with the W beams of each row side by side.
-            state, index, lengths: As for `MultiHeadSelfAttention.extend`.
-            return_attention_scores: Whether to return the encoder-decoder scores too, `[B, H, T, S]`.
-
-        Returns:
-            The outputs `[B, T, D]` (or them and the scores) and the new state.
-        """
-        inputs = as_array("inputs", inputs)
-        chunk = Chunk.of("inputs", inputs, state, index, lengths, self.model_size)
-        inputs = chunk.hide(ops.cast(inputs, self.compute_dtype))
-        named = {"return_attention_scores": return_attention_scores}
-        outputs, scores, state = self.run(inputs, None, state, chunk, **named)
-        return ((outputs, scores) if return_attention_scores else outputs), state
-
-    def run(self, x, memory=None, state=None, chunk=None, training=False, **named):
-        """The body of `call` and `extend`: returns outputs, encoder-decoder scores or None, and the new state.
-
-        Args:
-            x: `[B, T, D]`; it trusts its inputs, as `MultiHeadSelfAttention.attend` does.
-            memory: `[B, S, M]`, or None where the state holds the memory's keys and values.
-            state, chunk: Of an extension; None in a call.
-            training: Whether dropout runs.
-            **named: The call's other arguments.
-        """
-        cached = {"attention": None, "memory_attention": None} if state is None else state
-        own = {name: named.get(name) for name in ("attention_mask", "segment_ids", "positions")}
-        own["mask"] = named.get("inputs_mask")
-        y, _, attended = self.self_attention(self.before(0, x), cached["attention"], chunk, own, training)
+    def run(
+        self,
+        x,
+        state=None,
+        chunk=None,
+        return_attention_scores=False,
+        training=False,
+        memory=None,
+        inputs_mask=None,
+        memory_mask=None,
+        attention_mask=None,
+        memory_attention_mask=None,
+        segment_ids=None,
+        memory_segment_ids=None,
+        positions=None,
+    ):
+        own, shared = (state["attention"], state["memory_attention"]) if chunk is not None else (None, None)
+        y, _, own = self.part(
+            "attention",
+            self.before(0, x),
+            own,
+            chunk,
+            training,
+            mask=inputs_mask,
+            attention_mask=attention_mask,
+            segment_ids=segment_ids,
+            positions=positions,
+            return_attention_scores=False,
+        )
         x = self.after(0, x, y, training)
-        y, scores = self.read(self.before(1, x), memory, cached["memory_attention"], chunk, named, training)
+        y, scores, shared = self.part(
+            "memory_attention",
+            self.before(1, x),
+            shared,
+            chunk,
+            training,
+            memory=() if memory is None else (memory,),
+            optional=("training", "query_mask"),  # padded queries spoil nobody else
+            query_mask=inputs_mask,
+            memory_mask=memory_mask,
+            attention_mask=memory_attention_mask,
+            query_segment_ids=None if memory_segment_ids is None else segment_ids,
+            memory_segment_ids=memory_segment_ids,
+            return_attention_scores=return_attention_scores,
+        )
         x = self.after(1, x, y, training)
         y = self.feed(self.before(2, x), training)
-        return self.after(2, x, y, training), scores, {**cached, "attention": attended}
+        return self.after(2, x, y, training), scores, {"attention": own, "memory_attention": shared}
 
-    def read(self, x, memory, state, chunk, named, training):
-        """Returns the outputs of the encoder-decoder attention, and its scores or None."""
-        layer, plain = self.memory_attention, is_plain(self.memory_attention, EncoderDecoderAttention)
-        scores = {"return_attention_scores": named.get("return_attention_scores", False)}
-        if chunk is not None:
-            if plain:
-                return layer.attend_shared(x, state, chunk, **scores)
-            return extend_slot("memory_attention", layer, x, state, chunk, scores)[:2]
-        packed = named.get("memory_segment_ids") is not None
-        named = {
-            "query_mask": named.get("inputs_mask"),
-            "memory_mask": named.get("memory_mask"),
-            "attention_mask": named.get("memory_attention_mask"),
-            "query_segment_ids": named.get("segment_ids") if packed else None,
-            "memory_segment_ids": named.get("memory_segment_ids"),
-            **scores,
-            "training": training,
-        }
-        if plain:
-            return layer.attend(x, layer.memory_heads(memory), **named)
-        optional = ("training", "query_mask")  # padded queries spoil nobody else
-        return with_scores(call_slot("memory_attention", layer, [x, memory], named, optional))
-
-    def compute_output_shape(self, inputs_shape, memory_shape):
-        return tuple(inputs_shape)
-
-    def compute_output_spec(self, inputs, memory, *args, return_attention_scores=False, **kwargs):
-        outputs = keras.KerasTensor(inputs.shape, self.compute_dtype)
-        if not return_attention_scores:
-            return outputs
-        return outputs, self.memory_attention.compute_output_spec(inputs, memory, return_attention_scores=True)[1]
+    def scores_spec(self, inputs, memory):
+        return self.memory_attention.compute_output_spec(inputs, memory, return_attention_scores=True)[1]
 
     def check_slots(self, arguments):
         """Raises a `ValueError` for arguments of a call that the layers in the slots do not take."""

@@ -1,20 +1,16 @@
 """The Transformer's encoder block: self-attention and feed-forward in a residual stream."""
 
-import keras
-from keras import ops
-
 from keras_attn import masks
-from keras_attn.attention.chunk import Chunk, Prefilled
+from keras_attn.attention.doors import SequenceDoors
 from keras_attn.attention.self_attention import MultiHeadSelfAttention
 from keras_attn.base.slot import register
-from keras_attn.base.slot_layers import check_given
-from keras_attn.base.tensors import as_array
-from keras_attn.transformer.block import Block, stepwise
+from keras_attn.base.slot_layers import check_given, stepwise
+from keras_attn.transformer.block import Block
 from keras_attn.transformer.residual import PostNorm
 
 
 @register
-class EncoderBlock(Prefilled, Block):
+class EncoderBlock(SequenceDoors, Block):
     """Self-attention and feed-forward, each wired into the residual stream.
 
     With `residual=PostNorm()`: `h = Norm(x + SelfAttention(x))`, `y = Norm(h + FeedForward(h))`.
@@ -76,54 +72,19 @@ class EncoderBlock(Prefilled, Block):
     def build(self, inputs_shape):
         self._build_around(inputs_shape)
 
-    def call(
-        self,
-        inputs,
-        mask=None,
-        inputs_mask=None,
-        attention_mask=None,
-        segment_ids=None,
-        positions=None,
-        return_attention_scores=False,
-        training=None,
-    ):
-        padding = masks.real_positions(masks.first_given(mask, inputs_mask), segment_ids)
-        named = {"mask": padding, "attention_mask": attention_mask, "segment_ids": segment_ids, "positions": positions}
-        named["return_attention_scores"] = return_attention_scores
-        outputs, scores, _ = self.run(masks.hide(inputs, padding), training=training, **named)
-        return (outputs, scores) if return_attention_scores else outputs
-
     def init_state(self, batch_size=1, max_length=None, cache=None):
         """Returns the state before the first step, as `MultiHeadSelfAttention.init_state` does."""
         return stepwise("attention", self.attention).init_state(batch_size, max_length, cache)
 
-    def extend(self, inputs, state, index, lengths=None, return_attention_scores=False):
-        """Reads T new positions of each row; arguments and returns as `MultiHeadSelfAttention.extend`."""
-        inputs = as_array("inputs", inputs)
-        chunk = Chunk.of("inputs", inputs, state, index, lengths, self.model_size)
-        inputs = chunk.hide(ops.cast(inputs, self.compute_dtype))
-        named = {"return_attention_scores": return_attention_scores}
-        outputs, scores, state = self.run(inputs, state, chunk, **named)
-        return ((outputs, scores) if return_attention_scores else outputs), state
-
-    def run(self, x, state=None, chunk=None, training=False, **named):
-        """The body of `call` and `extend`: returns outputs, scores or None, and the new state.
-
-        It trusts its inputs, as `MultiHeadSelfAttention.attend` does; `named` goes to the attention.
-        """
-        y, scores, state = self.self_attention(self.before(0, x), state, chunk, named, training)
+    def run(self, x, state=None, chunk=None, return_attention_scores=False, training=False, **named):
+        named["return_attention_scores"] = return_attention_scores
+        y, scores, state = self.part("attention", self.before(0, x), state, chunk, training, **named)
         x = self.after(0, x, y, training)
         y = self.feed(self.before(1, x), training)
         return self.after(1, x, y, training), scores, state
 
-    def compute_output_shape(self, inputs_shape):
-        return tuple(inputs_shape)
-
-    def compute_output_spec(self, inputs, *args, return_attention_scores=False, **kwargs):
-        outputs = keras.KerasTensor(inputs.shape, self.compute_dtype)
-        if not return_attention_scores:
-            return outputs
-        return outputs, self.attention.compute_output_spec(inputs, return_attention_scores=True)[1]
+    def scores_spec(self, inputs):
+        return self.attention.compute_output_spec(inputs, return_attention_scores=True)[1]
 
     def check_slots(self, arguments):
         """Raises a `ValueError` for arguments of a call that the layer in the slot does not take."""
