@@ -104,9 +104,7 @@ class _Stack(BaseLayer):
         scores, new_states = [], []
         for block, state in zip(self.blocks, states or [None] * len(self.blocks), strict=True):
             if is_plain(block, self.block_class):
-                outputs, block_scores, state = block.run(
-                    *tensors, state=state, chunk=chunk, training=training, **named
-                )
+                outputs, block_scores, state = block.run(*tensors, state=state, chunk=chunk, training=training, **named)
             elif chunk is None:
                 outputs, block_scores = with_scores(block(*tensors, training=training, **named))
             else:
