@@ -1,0 +1,204 @@
+"""The doors to the one body of a layer that decodes: `call`, `extend`, `step` and `prefill`.
+
+A subclass defines the body, `run`. The doors check arguments and stop NaN in padding; the body trusts
+its inputs, so that a stack calls the bodies of its blocks, and these the bodies of their attentions.
+"""
+
+import keras
+from keras import ops
+
+from keras_attn import masks
+from keras_attn.attention.chunk import Chunk
+from keras_attn.base.checks import check_axes, check_together
+from keras_attn.base.layer import BaseLayer
+from keras_attn.base.slot_layers import joined, with_scores
+from keras_attn.base.tensors import as_array
+
+
+class Doors(BaseLayer):
+    """What all layers that decode have.
+
+    Attributes:
+        model_size: Size D of the inputs, known once the layer is built.
+        stream: Name of the call's first argument.
+    """
+
+    model_size = None
+    stream = "inputs"
+
+    def run(self, x, state=None, chunk=None, return_attention_scores=False, training=False, **named):
+        """The body: returns outputs `[B, T, D]`, scores or None, and the new state.
+
+        Args:
+            x: `[B, T, D]`.
+            state, chunk: The state and the `Chunk` of an extension; None in a call.
+            return_attention_scores, training: As for the call.
+            **named: The call's other arguments; an extension has none.
+        """
+        raise NotImplementedError(f"`{self.__class__.__name__}` must define `run`.")
+
+    def extend(self, inputs, state, index, lengths=None, return_attention_scores=False):
+        """Reads T new positions of each row behind what the state holds.
+
+        Args:
+            inputs: `[B, T, D]`; where the layer reads a memory also `[B W, T, D]`, with the W beams of
+                each row side by side.
+            state: From `init_state`, `prefill`, or the `extend` or `step` before.
+            index: Index of the first new position, an integer scalar or `[B]`. It may go back: what the
+                state holds at it and behind it is then dropped.
+            lengths: Integers `[B]`: how many of the T positions each row has, none to all; later ones
+                are padding. None means all.
+            return_attention_scores: Whether to return the scores too: those of the call, with S over what
+                was read (the places of the cache, or the chunk).
+
+        Returns:
+            The outputs `[B, T, D]` (or them and the scores) and the new state. With an exact cache they
+            equal those of the call, position by position.
+
+        Raises:
+            ValueError: If the layer is not built, for shapes that do not fit, an index beyond the cache or
+                further back than a rolling cache holds (where it can be seen), or a chunk longer than
+                the cache.
+        """
+        self.check_built()
+        inputs = as_array(self.stream, inputs)
+        chunk = Chunk.of(self.stream, inputs, state, index, lengths, self.model_size)
+        inputs = chunk.hide(ops.cast(inputs, self.compute_dtype))
+        outputs, scores, state = self.run(inputs, state, chunk, return_attention_scores)
+        return joined(outputs, scores), state
+
+    def step(self, inputs, state, index, return_attention_scores=False):
+        """Reads one position: `extend` with T = 1.
+
+        Args:
+            inputs: `[B, D]`, or `[B W, D]` with the W beams of each row side by side.
+            state, index, return_attention_scores: As for `extend`.
+
+        Returns:
+            The output `[B, D]` (or that and the scores without their T) and the new state.
+        """
+        inputs = as_array(self.stream, inputs)
+        check_axes({self.stream: "BD"}, {self.stream: inputs}, {"D": self.model_size})
+        outputs, state = self.extend(inputs[:, None], state, index, return_attention_scores=return_attention_scores)
+        return first_step(outputs), state
+
+    def check_built(self):
+        """Raises a `ValueError` unless the layer is built."""
+        if not self.built:
+            raise ValueError(f"`{self.name}` must be built before it decodes: call it, or its model, once.")
+
+    def compute_output_shape(self, inputs_shape, memory_shape=None):
+        return tuple(inputs_shape)
+
+    def scores_spec(self, *tensors):
+        """Returns the symbolic scores of a call with symbolic tensors."""
+        raise NotImplementedError(f"`{self.__class__.__name__}` must define `scores_spec`.")
+
+
+class SequenceDoors(Doors):
+    """The doors of layers that read one sequence: self-attention, the encoder's block and stack."""
+
+    axes = {"inputs": "BTD", "mask": "BT", "inputs_mask": "BT", "segment_ids": "BT", "positions": "BT"}
+    score_masks = {"attention_mask": "BHTT"}
+
+    def call(
+        self,
+        inputs,
+        mask=None,
+        inputs_mask=None,
+        attention_mask=None,
+        segment_ids=None,
+        positions=None,
+        return_attention_scores=False,
+        training=None,
+    ):
+        mask = masks.real_positions(masks.first_given(mask, inputs_mask), segment_ids)
+        outputs, scores, _ = self.run(
+            masks.hide(inputs, mask),
+            mask=mask,
+            attention_mask=attention_mask,
+            segment_ids=segment_ids,
+            positions=positions,
+            return_attention_scores=return_attention_scores,
+            training=training,
+        )
+        return joined(outputs, scores)
+
+    def prefill(self, inputs, lengths, max_length, cache=None):
+        """Reads the first positions of each row: `extend` from an empty state.
+
+        Args:
+            inputs: `[B, T, D]`.
+            lengths: Integers `[B]`: how many positions each row has; later ones are padding.
+            max_length, cache: As for `init_state`.
+
+        Returns:
+            `[B, T, D]` and the state to decode from.
+        """
+        inputs = as_array("inputs", inputs)
+        check_axes({"inputs": "BTD"}, {"inputs": inputs})
+        return self.extend(inputs, self.init_state(ops.shape(inputs)[0], max_length, cache), 0, lengths)
+
+    def compute_output_spec(self, inputs, *args, return_attention_scores=False, **kwargs):
+        outputs = keras.KerasTensor(inputs.shape, self.compute_dtype)
+        return joined(outputs, self.scores_spec(inputs) if return_attention_scores else None)
+
+
+class MemoryDoors(Doors):
+    """The doors of layers that read a sequence and a memory: the decoder's block and stack."""
+
+    axes = {
+        "inputs": "BTD",
+        "memory": "BSM",
+        "inputs_mask": "BT",
+        "memory_mask": "BS",
+        "segment_ids": "BT",
+        "memory_segment_ids": "BS",
+        "positions": "BT",
+    }
+    score_masks = {"attention_mask": "BHTT", "memory_attention_mask": "BHTS"}
+
+    def check_arguments(self, arguments):
+        check_together("segment_ids", "memory_segment_ids", arguments)
+        return super().check_arguments(arguments)
+
+    def call(
+        self,
+        inputs,
+        memory,
+        inputs_mask=None,
+        memory_mask=None,
+        attention_mask=None,
+        memory_attention_mask=None,
+        segment_ids=None,
+        memory_segment_ids=None,
+        positions=None,
+        return_attention_scores=False,
+        training=None,
+    ):
+        inputs_mask = masks.real_positions(inputs_mask, segment_ids)
+        memory_mask = masks.real_positions(memory_mask, memory_segment_ids)
+        outputs, scores, _ = self.run(
+            masks.hide(inputs, inputs_mask),
+            memory=masks.hide(memory, memory_mask),
+            inputs_mask=inputs_mask,
+            memory_mask=memory_mask,
+            attention_mask=attention_mask,
+            memory_attention_mask=memory_attention_mask,
+            segment_ids=segment_ids,
+            memory_segment_ids=memory_segment_ids,
+            positions=positions,
+            return_attention_scores=return_attention_scores,
+            training=training,
+        )
+        return joined(outputs, scores)
+
+    def compute_output_spec(self, inputs, memory, *args, return_attention_scores=False, **kwargs):
+        outputs = keras.KerasTensor(inputs.shape, self.compute_dtype)
+        return joined(outputs, self.scores_spec(inputs, memory) if return_attention_scores else None)
+
+
+def first_step(outputs):
+    """Returns the outputs `[B, D]` of a chunk of one position, or them and the scores without their T."""
+    outputs, scores = with_scores(outputs)
+    return joined(outputs[:, 0], None if scores is None else scores[..., 0, :])
