@@ -133,7 +133,7 @@ class Stepping:
 @pytest.mark.parametrize("mask", [ka.Causal(), ka.Causal() & ka.Window(4)], ids=["causal", "window"])
 def test_a_state_of_the_users_is_not_written_and_may_be_of_any_size(mask):
     model = Stepping(ka.MultiHeadSelfAttention(2, mask=mask), 30)
-    before = [ops.convert_to_numpy(tensor).copy() for tensor in model.state.values()]
+    before = [ops.convert_to_numpy(tensor).copy() for tensor in model.state.kept.values()]
     texts = [
         ops.convert_to_numpy(decoding.generate(model, np.zeros((1, 1)), StopAt(20), max_length=length).tokens)
         for length in (30, 30, 64, 80, 93, 300)
@@ -141,7 +141,7 @@ def test_a_state_of_the_users_is_not_written_and_may_be_of_any_size(mask):
     for text in texts:
         np.testing.assert_array_equal(text[0, 0, :20], texts[0][0, 0, :20])
     assert len(set(texts[0][0, 0, :20])) > 2
-    for tensor, old in zip(model.state.values(), before, strict=True):
+    for tensor, old in zip(model.state.kept.values(), before, strict=True):
         np.testing.assert_array_equal(ops.convert_to_numpy(tensor), old)
 
 
