@@ -1,16 +1,15 @@
 """The one loop over a model's steps, for every decoder and every strategy."""
 
-import inspect
-
 import numpy as np
 from keras import ops
 
 from keras_attn.attention.cache import in_place, written_up_to
 from keras_attn.backend import fresh, no_gradient, while_loop
 from keras_attn.base.checks import as_tensor, static_shape
-from keras_attn.base.special_ids import END_ID, PADDING_ID, START_ID
-from keras_attn.decoding.request import Request, check_rectangular
-from keras_attn.decoding.strategies import Greedy, Problem
+from keras_attn.base.special_ids import PADDING_ID
+from keras_attn.decoding.protocol import check_decodes, check_takes, facts_of
+from keras_attn.decoding.request import check_rectangular, config_of
+from keras_attn.decoding.strategies import Problem
 
 
 def generate(
@@ -18,8 +17,8 @@ def generate(
     source,
     strategy=None,
     max_length=256,
-    start_id=START_ID,
-    end_id=END_ID,
+    start_id=None,
+    end_id=None,
     prefix_ids=None,
     processors=(),
     cache=None,
@@ -29,22 +28,21 @@ def generate(
     Runs as it stands: eagerly, inside a `tf.function` or `jax.jit`, under XLA, inside an
     exported graph. The recipes' `model.generate` compiles it.
 
-    Padding (0) is never chosen, nor the start id unless it is the end id: they have the log
-    probability minus infinity, and all other tokens keep the model's own.
+    Padding is never chosen, nor the start id unless it is the end id: they have the log
+    probability minus infinity, and all other tokens keep the model's own. Which ids these are is
+    in the model's `special_ids`, by default 0 padding, 1 start, 2 end.
 
     Args:
         model: Anything with `init_state(source, max_length) -> state`, a structure of tensors
             `[B, ...]`, and `step(tokens [B], state, index) -> (logits [B, V], state)`. What
             stands under the key `"shared"` of a dictionary of the state belongs to a row, not
-            to its beams, and is never repeated. Where a model also has
-            `check_lengths(source, max_length)`, it is called first: it raises a `ValueError` for
-            lengths that the model's positions do not have.
+            to its beams, and is never repeated. `DecodingModel` has the whole contract.
         source: What `init_state` takes; its first axis is the batch.
         strategy: `Greedy()` by default, `Sample(...)`, `Beam(...)`, or your own `Strategy`.
         max_length: Number L of tokens at most.
-        start_id: The token that the first step reads.
-        end_id: The token that ends a text.
-        prefix_ids: Tokens that texts begin with, int32 `[B, P]` or `[P]`, 0 where there is none.
+        start_id: The token that the first step reads; the model's own by default.
+        end_id: The token that ends a text; the model's own by default.
+        prefix_ids: Tokens that texts begin with, int32 `[B, P]` or `[P]`, padding where there is none.
             The start id may be among them.
         processors: `MinLength`, `BannedTokens`, `RepetitionPenalty` or your own, in turn.
         cache: How attention keeps keys and values (`ExactCache()` or `Int8Cache()`), for models
@@ -66,15 +64,15 @@ def generate(
     >>> found.tokens.shape.as_list()
     [1, 1, 7]
     """
-    request = Request(
-        Greedy() if strategy is None else strategy, max_length, start_id, end_id, tuple(processors), cache
-    )
+    check_decodes(model)
+    facts = facts_of(model)
+    request = config_of(facts, strategy, max_length, start_id, end_id, processors, cache)
     check_rectangular("source", source)
     source = as_tensor(source)
-    check = getattr(model, "check_lengths", None)
-    if check:
-        check(source, max_length)
+    facts.check_lengths(source, max_length)
     prefix, seed = request.prefix(prefix_ids, source.shape[0]), request.strategy.draw_seed()
+    if facts.vocabulary_size is not None:
+        request.check_vocabulary(facts.vocabulary_size, prefix)
     return search(model, source, prefix, seed, request)
 
 
@@ -104,8 +102,10 @@ def search(model, source, prefix, seed, request, limits=None, temperature=None):
         state = model.init_state(source, request.max_length, **named)
         # Fresh tensors either way: what the caller keeps of its state is not written.
         state = map_beams(fresh if width == 1 else lambda tensor: ops.repeat(tensor, width, axis=0), state)
-        first = getattr(model, "first_tokens", None)
-        tokens = first(source, request.start_id) if first else ops.ones((rows,), "int32") * request.start_id
+        if facts_of(model).reads_prompts:
+            tokens = model.first_tokens(source, request.start_id)
+        else:
+            tokens = ops.ones((rows,), "int32") * request.start_id
         carry = {
             "index": ops.zeros((), "int32"),
             "tokens": ops.repeat(tokens, width, axis=0),
@@ -149,12 +149,6 @@ def stages(max_length):
     while limits[-1] < max_length:
         limits.append(4 * limits[-1])
     return [*limits[:-1], max_length]
-
-
-def check_takes(method, argument, who):
-    """Raises a `ValueError` unless a model's method takes an argument that not every model has to have."""
-    if argument not in inspect.signature(method).parameters:
-        raise ValueError(f"{who}: `{method.__name__}` must take `{argument}`. Received: {method.__qualname__}.")
 
 
 def step(model, tokens, state, index, return_attention_scores):

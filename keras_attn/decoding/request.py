@@ -11,7 +11,7 @@ from keras_attn.backend import is_concrete
 from keras_attn.base.checks import check_positive, check_slot, integers, is_array, is_ragged, static_shape
 from keras_attn.base.special_ids import PADDING_ID
 from keras_attn.decoding.processors import Processor
-from keras_attn.decoding.strategies import Strategy
+from keras_attn.decoding.strategies import Greedy, Strategy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +77,18 @@ class Request:
                     f"`prefix_ids` must be less than the {num_tokens} ids of the model, and not negative. "
                     f"Received: ids from {ids.min(initial=0)} up to {ids.max(initial=0)}."
                 )
+
+
+def config_of(facts, strategy, max_length, start_id=None, end_id=None, processors=(), cache=None):
+    """Returns the `Request` of `generate`'s arguments; `facts` of the model stand for the ids that are not given."""
+    return Request(
+        Greedy() if strategy is None else strategy,
+        max_length,
+        facts.special_ids.start if start_id is None else start_id,
+        facts.special_ids.end if end_id is None else end_id,
+        tuple(processors),
+        cache,
+    )
 
 
 def check_rectangular(name, value):

@@ -4,7 +4,7 @@ import numpy as np
 from keras import ops
 
 from keras_attn.backend import is_concrete
-from keras_attn.base.checks import check_axes, check_positive, integers
+from keras_attn.base.checks import check_positive, integers
 from keras_attn.base.slot import register
 from keras_attn.base.special_ids import PADDING_ID, START_ID
 from keras_attn.masks import Causal
@@ -14,6 +14,7 @@ from keras_attn.models.embedding import (
     embed_one,
     embedding_layers,
     logit_layers,
+    num_positions,
     project,
     project_one,
     split_position,
@@ -31,25 +32,19 @@ class CausalTransformerModel(SequenceModel):
 
     sides = ("target",)
     source_vocabulary = "target"
+    reads_prompts = True
+
+    @property
+    def max_length(self):
+        return num_positions(self.get_layer("target_position"))
+
+    @property
+    def source_max_length(self):
+        return self.max_length
 
     def call_packed(self, target, packing):
         """The call for rows that hold several texts each; arguments as `SequenceModel.call_packed`."""
         return decode(self.get_layer, target, packing["target_positions"], packing["target_segment_ids"])
-
-    def check_lengths(self, source, max_length):
-        """Raises a `ValueError` if learned positions end before the prompts `[B, P]` and `max_length` tokens do."""
-        check_axes({"source": "BS"}, {"source": source})
-        limit, width = self.position_limits().get("target"), source.shape[1]
-        if limit is None:
-            return
-        longest = int(ops.max(prompt_lengths(source), initial=1)) if is_concrete(source) else 1
-        # The prompt's last token is read at position P - 1, and max_length - 1 tokens behind it.
-        if (width or 0) > limit or longest - 1 + max_length > limit:
-            raise ValueError(
-                f"`max_length` must be at most {max(limit - longest + 1, 0)} and `source` at most {limit} ids wide: "
-                f"the model has {limit} learned positions, and the longest prompt has {longest} ids. "
-                f"Received: max_length={max_length}, source.shape={tuple(source.shape)}."
-            )
 
     def init_state(self, source, max_length, cache=None):
         """Reads the prompts.

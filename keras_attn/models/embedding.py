@@ -60,6 +60,11 @@ def project_one(layer, outputs):
     return project(layer, outputs[:, None])[:, 0]
 
 
+def num_positions(position):
+    """Returns how many positions the layer of a side's positions has, None for no bound."""
+    return position.max_length if isinstance(position, Learned) else None
+
+
 def split_position(position):
     """Returns the layer that adds positions to embeddings, and what acts on the heads, of which one does nothing."""
     if isinstance(position, HeadPosition):

@@ -4,8 +4,8 @@ import dataclasses
 
 from keras import ops
 
-from keras_attn import decoding
 from keras_attn.backend import compiled
+from keras_attn.decoding.loop import search
 
 MAX_COMPILED_SEARCHES = 16
 SHORTEST_SEARCH = 16
@@ -37,15 +37,15 @@ class CompiledSearches:
         kinds = tuple(None if each is None else (len(each.shape), str(each.dtype)) for each in examples)
         variables = tuple(id(variable) for variable in model.variables)
         key = request, kinds, jit_compile, variables
-        searches = {known: search for known, search in self._searches.items() if known[3] == variables}
+        kept = {known: function for known, function in self._searches.items() if known[3] == variables}
 
         def run(source, prefix, seed, limit):
-            return decoding.search(model, source, prefix, seed, request, limits=limit)
+            return search(model, source, prefix, seed, request, limits=limit)
 
-        search = searches.pop(key, None) or compiled(model, run, examples, jit_compile)
-        searches[key] = search  # the last one was used last
-        self._searches = dict(list(searches.items())[-MAX_COMPILED_SEARCHES:])
-        return search
+        function = kept.pop(key, None) or compiled(model, run, examples, jit_compile)
+        kept[key] = function  # the last one was used last
+        self._searches = dict(list(kept.items())[-MAX_COMPILED_SEARCHES:])
+        return function
 
 
 def places_for(max_length, max_places=None):

@@ -4,15 +4,15 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attn import decoding
 from keras_attn.backend import is_concrete
 from keras_attn.base.checks import check_axes, is_array
 from keras_attn.base.slot import register
-from keras_attn.base.special_ids import END_ID, PADDING_ID, START_ID
-from keras_attn.decoding.request import check_rectangular
+from keras_attn.base.special_ids import PADDING_ID, SpecialIds
+from keras_attn.decoding.loop import search
+from keras_attn.decoding.protocol import facts_of
+from keras_attn.decoding.request import check_rectangular, config_of
 from keras_attn.models.inputs import INPUT_AXES, at_least_one, check_data, named_inputs, split_inputs, whole_numbers
 from keras_attn.models.searches import CompiledSearches
-from keras_attn.positions import Learned
 
 
 class SequenceModel(keras.Model):
@@ -21,6 +21,9 @@ class SequenceModel(keras.Model):
     Attributes:
         sides: Names of the ids that the model reads.
         source_vocabulary: Which embedding's vocabulary bounds the ids that `generate` takes.
+        max_length, source_max_length: Numbers of learned positions of both sides, None for no bound.
+        special_ids: The `SpecialIds` of both sides.
+        reads_prompts: Whether a text goes on from its source.
 
     Names that are not inputs raise a `ValueError`. Ids outside a vocabulary raise one in eager
     mode; in a graph the embedding lookup decides (an error on a CPU, zeros on a GPU under TensorFlow).
@@ -28,6 +31,20 @@ class SequenceModel(keras.Model):
 
     sides: tuple[str, ...] = ("source", "target")
     source_vocabulary = "source"
+    max_length: int | None = None
+    source_max_length: int | None = None
+    special_ids = SpecialIds()
+    reads_prompts = False
+
+    @property
+    def vocabulary_size(self):
+        """Number of ids that the model generates, V."""
+        return self.get_layer("target_embedding").input_dim
+
+    @property
+    def source_vocabulary_size(self):
+        """Number of ids that `generate` takes as source."""
+        return self.get_layer(f"{self.source_vocabulary}_embedding").input_dim
 
     def __call__(self, inputs, *args, **kwargs):
         return super().__call__(named_inputs(inputs, self.sides), *args, **kwargs)
@@ -94,8 +111,8 @@ class SequenceModel(keras.Model):
         source,
         strategy=None,
         max_length=256,
-        start_id=START_ID,
-        end_id=END_ID,
+        start_id=None,
+        end_id=None,
         prefix_ids=None,
         processors=(),
         cache=None,
@@ -108,7 +125,7 @@ class SequenceModel(keras.Model):
         ...; a model keeps the `models.searches.MAX_COMPILED_SEARCHES` that were used last.
 
         Args:
-            source: Ids `[B, S]`, 0 behind the end of a row.
+            source: Ids `[B, S]`, padding behind the end of a row.
             strategy, max_length, start_id, end_id, prefix_ids, processors, cache: As for
                 `keras_attn.decoding.generate`.
             return_attention_scores: Whether to return the attention of each generated token over
@@ -126,46 +143,24 @@ class SequenceModel(keras.Model):
         if return_attention_scores and getattr(self, "attention_scores", None) is None:
             raise ValueError("`return_attention_scores` is for models with a source beside the target.")
         source = self.read_ids("source", source, "BS", self.source_vocabulary)
-        request = decoding.Request(
-            decoding.Greedy() if strategy is None else strategy, max_length, start_id, end_id, tuple(processors), cache
-        )
-        self.check_lengths(source, max_length)
+        facts = facts_of(self)
+        request = config_of(facts, strategy, max_length, start_id, end_id, processors, cache)
+        facts.check_lengths(source, max_length)
         prefix, seed = request.prefix(prefix_ids, source.shape[0]), request.strategy.draw_seed()
-        request.check_vocabulary(self.get_layer("target_embedding").input_dim, prefix)
+        request.check_vocabulary(facts.vocabulary_size, prefix)
         if is_concrete(source):
-            places = self.position_limits().get("target")
-            found = self._searches().run(self, request, source, prefix, seed, jit_compile, places)
+            found = self._searches().run(self, request, source, prefix, seed, jit_compile, facts.max_length)
         else:
-            found = decoding.search(self, source, prefix, seed, request)
+            found = search(self, source, prefix, seed, request)
         if not return_attention_scores:
             return found
-        return found, self._attention_of(source, found.tokens, start_id)
+        return found, self._attention_of(source, found.tokens, request.start_id)
 
     def _searches(self):
         """Returns the compiled searches, kept past Keras, which would track them."""
         if "_compiled_searches" not in self.__dict__:
             object.__setattr__(self, "_compiled_searches", CompiledSearches())
         return self.__dict__["_compiled_searches"]
-
-    def position_limits(self):
-        """Returns how many positions there are, by side, for the sides whose positions are learned."""
-        learned = {layer.name: layer.max_length for layer in self.layers if isinstance(layer, Learned)}
-        return {side: learned[f"{side}_position"] for side in self.sides if f"{side}_position" in learned}
-
-    def check_lengths(self, source, max_length):
-        """Raises a `ValueError` if learned positions end before a source `[B, S]`, or `max_length` tokens, do."""
-        check_axes({"source": "BS"}, {"source": source})
-        limits = self.position_limits()
-        if (source.shape[1] or 0) > limits.get("source", source.shape[1] or 0):
-            raise ValueError(
-                f"`source` must have at most the {limits['source']} learned positions of the model. "
-                f"Received: source.shape={tuple(source.shape)}."
-            )
-        if max_length > limits.get("target", max_length):
-            raise ValueError(
-                f"`max_length` must be at most the {limits['target']} learned positions of the model. "
-                f"Received: max_length={max_length}."
-            )
 
     def _attention_of(self, source, tokens, start_id):
         """Returns the attention of generated tokens `[B, N, L]` over the source, as in training."""

@@ -9,6 +9,7 @@ from keras_attn.models.embedding import (
     embed_one,
     embedding_layers,
     logit_layers,
+    num_positions,
     project,
     project_one,
     split_position,
@@ -24,6 +25,14 @@ from keras_attn.transformer.stacks import Decoder, Encoder
 @register
 class TransformerModel(Seq2SeqModel):
     """What `Transformer` returns: the functional model and its two halves."""
+
+    @property
+    def max_length(self):
+        return num_positions(self.get_layer("target_position"))
+
+    @property
+    def source_max_length(self):
+        return num_positions(self.get_layer("source_position"))
 
     def encode(self, source):
         """`[B, S]` ids -> the memory `[B, S, D]` and its mask `[B, S]`."""

@@ -134,11 +134,6 @@ def wide(tensor):
     return tf.cast(tensor, "float32") if tensor.dtype in (tf.float16, tf.bfloat16) else tensor
 
 
-def has(model, method):
-    """Tells whether a model has a method."""
-    return callable(getattr(model, method, None))
-
-
 def structure(model):
     """Returns a functional model's symbolic inputs: one, a list or a dictionary of them."""
     return model.inputs[0] if isinstance(model, keras.Sequential) else model.input

@@ -7,11 +7,12 @@ import warnings
 import keras
 import tensorflow as tf
 
-from keras_attn import decoding
 from keras_attn.base.checks import check_slot
 from keras_attn.base.special_ids import END_ID, START_ID
-from keras_attn.models.sequence_model import SequenceModel
-from keras_attn.serving.endpoints import ModelEndpoints, has, named_inputs, named_outputs
+from keras_attn.decoding import Greedy
+from keras_attn.decoding.protocol import decodes, facts_of
+from keras_attn.decoding.request import Request
+from keras_attn.serving.endpoints import ModelEndpoints, named_inputs, named_outputs
 from keras_attn.serving.folders import check_version, draft, publish
 from keras_attn.serving.generation import GenerationEndpoints
 from keras_attn.serving.guards import guarded
@@ -104,7 +105,7 @@ a source `attention_scores` |
         check_slot(name, tokenizer, Tokenizer)
     if isinstance(warmup, (str, bytes, dict)):
         raise ValueError(f"`warmup` must be a list of examples. Received: {reprlib.repr(warmup)}.")
-    request = decoding.Request(strategy or decoding.Greedy(), max_length, START_ID, END_ID, tuple(processors))
+    request = Request(strategy or Greedy(), max_length, START_ID, END_ID, tuple(processors))
     endpoints = endpoints_of(model, request, source_text, target_text, generate_xla)
     requests = warmup_requests(endpoints, list(warmup))
     directory = pathlib.Path(directory)
@@ -156,10 +157,11 @@ def endpoints_of(model, request, source_text, target_text, generate_xla):
     Raises:
         ValueError: If the model cannot be exported, or the tokenizers do not fit it.
     """
-    if has(model, "init_state") and has(model, "step"):
-        if target_text is None and has(model, "first_tokens"):
+    if decodes(model):
+        facts = facts_of(model)
+        if target_text is None and facts.reads_prompts:
             target_text = source_text  # of one language
-        check_vocabularies(model, source_text, target_text)
+        check_vocabularies(facts, source_text, target_text)
         return GenerationEndpoints(model, request, source_text, target_text, generate_xla)
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise ValueError(
@@ -190,18 +192,17 @@ def check_backend():
         raise ValueError(f"`export` wants Keras on TensorFlow. Received: backend={keras.config.backend()!r}.")
 
 
-def check_vocabularies(model, source_text, target_text):
-    """Raises a `ValueError` for a tokenizer that is empty, or has more ids than a recipe's embedding."""
+def check_vocabularies(facts, source_text, target_text):
+    """Raises a `ValueError` for a tokenizer that is empty, or has more ids than the facts of the model allow."""
     sides = (
-        ("source_text", source_text, getattr(model, "source_vocabulary", None)),
-        ("target_text", target_text, "target"),
+        ("source_text", source_text, facts.source_vocabulary_size),
+        ("target_text", target_text, facts.vocabulary_size),
     )
-    for name, tokenizer, side in sides:
+    for name, tokenizer, size in sides:
         if tokenizer is None:
             continue
         number = tokenizer.vocabulary_size
-        size = model.get_layer(f"{side}_embedding").input_dim if isinstance(model, SequenceModel) else number
-        if number > size:
+        if size is not None and number > size:
             raise ValueError(
                 f"`{name}` must have at most the model's {size} ids. Received: {name}.vocabulary_size={number}."
             )

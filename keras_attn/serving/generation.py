@@ -2,15 +2,16 @@
 
 import tensorflow as tf
 
-from keras_attn import decoding
 from keras_attn.base.special_ids import PADDING_ID, START_ID
-from keras_attn.models.sequence_model import Seq2SeqModel, SequenceModel
-from keras_attn.positions import Learned
+from keras_attn.decoding import Generated, Greedy
+from keras_attn.decoding.loop import search
+from keras_attn.decoding.protocol import facts_of
+from keras_attn.decoding.request import Request
+from keras_attn.models.sequence_model import Seq2SeqModel
 from keras_attn.serving.endpoints import (
     Endpoint,
     Endpoints,
     at_least_one,
-    has,
     ids,
     known,
     text,
@@ -26,7 +27,7 @@ class GenerationEndpoints(Endpoints):
 
     Args:
         model: With `init_state` and `step`, see `keras_attn.decoding.generate`.
-        request: The `keras_attn.decoding.Request` of the exported search.
+        request: The `Request` of the exported search.
         source_text, target_text: The tokenizers of both sides, each None for ids.
         compiled_twin: Whether to add `generate_xla`.
     """
@@ -35,10 +36,10 @@ class GenerationEndpoints(Endpoints):
         self.model, self.request = model, request
         self.source_text, self.target_text = source_text, target_text
         self.compiled_twin = compiled_twin
-        self.reads_prompts = has(model, "first_tokens")  # which the text goes on from
-        self.source_size, self.target_size = sizes_of(model)
-        bounds = limits_of(model, request.max_length)
-        self.source_limit, self.target_limit = map(shortest, (source_text, target_text), bounds)
+        self.facts = facts_of(model)
+        self.facts.check_max_length(request.max_length)
+        self.source_limit = shortest(source_text, self.facts.longest_source(request.max_length))
+        self.target_limit = shortest(target_text, self.facts.max_length)
         # Traced once, and called by several signatures.
         self.search = tf.function(self.run_search, autograph=False)
         self.search_xla = tf.function(self.run_search, autograph=False, jit_compile=True)
@@ -76,7 +77,7 @@ class GenerationEndpoints(Endpoints):
         rows = tf.shape(source)[0]
         temperature = self.request.strategy.temperature
         limits = tf.fill((rows,), self.request.max_length)
-        found = decoding.Generated(*self.search(source, limits, tf.fill((rows,), float(temperature))))
+        found = Generated(*self.search(source, limits, tf.fill((rows,), float(temperature))))
         best = found.tokens[:, 0]
         return {
             "target": best if self.target_text is None else self.target_text.detokenize(best),
@@ -113,10 +114,8 @@ class GenerationEndpoints(Endpoints):
 
     def score_by_steps(self, source, target, lengths):
         """Returns the log probabilities `[B]` of targets `[B, T]`, as far as the search goes: a search forced along."""
-        forced = decoding.Request(
-            decoding.Greedy(), self.request.max_length, self.request.start_id, self.request.end_id
-        )
-        found = decoding.search(self.model, source, target[:, : forced.max_length], None, forced, limits=lengths)
+        forced = Request(Greedy(), self.request.max_length, self.request.start_id, self.request.end_id)
+        found = search(self.model, source, target[:, : forced.max_length], None, forced, limits=lengths)
         return tf.where(lengths > 0, found.scores[:, 0], 0.0)
 
     def encode(self, source):
@@ -127,60 +126,36 @@ class GenerationEndpoints(Endpoints):
     def run_search(self, source, limits, temperature):
         """Runs the exported search; a plain tuple, which a graph function can return."""
         seed = self.request.strategy.draw_seed()
-        return tuple(decoding.search(self.model, source, None, seed, self.request, limits, temperature))
+        return tuple(search(self.model, source, None, seed, self.request, limits, temperature))
 
     def read(self, source):
         """Strings `[B]`, or ids `[B, S]`, -> ids `[B, S]` that the model can read."""
         if self.source_text is None:
             return self.clean(source)
-        ids = self.source_text.prompt(source) if self.reads_prompts else self.source_text.tokenize(source)
+        ids = self.source_text.prompt(source) if self.facts.reads_prompts else self.source_text.tokenize(source)
         return at_least_one(ids[:, : self.source_limit])
 
     def clean(self, source):
         """Returns source ids `[B, S]` that the model can read; inside a prompt texts may end."""
-        source = without_filler(source, ends=not self.reads_prompts)
-        return at_least_one(known(source, self.source_size)[:, : self.source_limit])
+        source = without_filler(source, ends=not self.facts.reads_prompts)
+        return at_least_one(known(source, self.facts.source_vocabulary_size)[:, : self.source_limit])
 
     def read_target(self, target):
         """Strings `[B]`, or ids `[B, T]`, -> ids `[B, T]` that the model can read."""
         if self.target_text is not None:
             target = self.target_text.tokenize(target)
-        return at_least_one(known(without_filler(target), self.target_size)[:, : self.target_limit])
+        return at_least_one(known(without_filler(target), self.facts.vocabulary_size)[:, : self.target_limit])
 
     def all_of(self, found):
         """Returns all of `Generated`, and the texts if there is a tokenizer."""
-        outputs = decoding.Generated(*found)._asdict()
+        outputs = Generated(*found)._asdict()
         if self.target_text is not None:
             outputs["texts"] = self.target_text.detokenize(outputs["tokens"])
         return outputs
 
 
-def sizes_of(model):
-    """Returns the numbers of ids that a recipe reads on both sides, None for other models."""
-    if not isinstance(model, SequenceModel):
-        return None, None
-    return tuple(model.get_layer(f"{side}_embedding").input_dim for side in (model.source_vocabulary, "target"))
-
-
-def limits_of(model, max_length):
-    """Returns how many ids a recipe can read on both sides, None where positions are unbounded.
-
-    Raises:
-        ValueError: If learned positions leave no room for `max_length` tokens.
-    """
-    bounds = {layer.name: layer.max_length for layer in getattr(model, "layers", ()) if isinstance(layer, Learned)}
-    source, target = bounds.get("source_position"), bounds.get("target_position")
-    prompted = has(model, "first_tokens")
-    if target is not None and max_length > target - prompted:
-        raise ValueError(
-            f"`max_length` must fit the model's {target} learned positions"
-            f"{', a prompt before it' * prompted}. Received: max_length={max_length}."
-        )
-    return (target and target - max_length if prompted else source), target
-
-
 def shortest(tokenizer, bound):
-    """Returns how many ids are read of a row: no more than a tokenizer gives, nor than a recipe's positions allow."""
+    """Returns how many ids are read of a row: no more than a tokenizer gives, nor than the model's positions allow."""
     most = MOST_IDS if tokenizer is None else tokenizer.max_length
     return min((limit for limit in (most, bound) if limit is not None), default=None)
 

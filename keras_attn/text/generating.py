@@ -4,6 +4,7 @@ import numpy as np
 
 from keras_attn.base.checks import check_positive, is_array, short_repr
 from keras_attn.decoding import generate_batches
+from keras_attn.decoding.protocol import facts_of
 from keras_attn.decoding.request import check_rectangular
 from keras_attn.text.tokenizer import Tokenizer
 
@@ -54,8 +55,7 @@ def generate(model, texts, source, target, batch_size=64, verbose=0, **named):
     texts = list(texts)
     order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
     starts = range(0, len(texts), batch_size)
-    # A model that goes on from its source says what its first step reads.
-    read = source.prompt if callable(getattr(model, "first_tokens", None)) else source.tokenize
+    read = source.prompt if facts_of(model).reads_prompts else source.tokenize
     batches = [read([texts[index] for index in order[start : start + batch_size]]) for start in starts]
     written = [None] * len(texts)
     places = iter(order)
