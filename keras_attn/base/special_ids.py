@@ -3,6 +3,7 @@
 import dataclasses
 import numbers
 
+import keras
 from keras import ops
 
 from keras_attn.base.checks import check_slot, short_repr
@@ -55,6 +56,11 @@ class SpecialIds(Slot):
         """The id that fills a row behind its end: padding, 0 where there is none."""
         return 0 if self.padding is None else self.padding
 
+    @property
+    def absent(self):
+        """A number that no token has: padding, -1 where there is none."""
+        return -1 if self.padding is None else self.padding
+
     def is_real(self, ids):
         """Returns `[B, T]` booleans, True where an id is not padding: everywhere if there is no padding id."""
         if self.padding is None:
@@ -76,15 +82,18 @@ class SpecialIds(Slot):
             return real
         if segment_ids is not None:
             return ops.logical_or(real, ops.not_equal(segment_ids, 0))
-        return ops.logical_or(real, ops.equal(ops.arange(ops.shape(ids)[1], dtype="int32"), 0))
+        number = ops.cumsum(ops.ones_like(ids, dtype="int32"), axis=1, dtype="int32")  # also of a symbolic length
+        return ops.logical_or(real, ops.equal(number, 1))
 
 
 def special_ids_or_default(special_ids):
-    """Returns `special_ids`, or those of our own tokenizers for None.
+    """Returns `special_ids`, made of its config where it is one, or those of our own tokenizers for None.
 
     Raises:
         ValueError: For anything else.
     """
+    if isinstance(special_ids, dict):
+        special_ids = keras.saving.deserialize_keras_object(special_ids)
     return check_slot("special_ids", special_ids, SpecialIds) or SpecialIds()
 
 
@@ -98,7 +107,3 @@ def check_same_special_ids(**owners):
         names = " and ".join(f"`{name}`" for name in owners)
         received = ", ".join(f"{name}.special_ids={special_ids}" for name, special_ids in owners.items())
         raise ValueError(f"{names} must have the same special ids. Received: {received}.")
-
-
-PADDING_ID, START_ID, END_ID, UNKNOWN_ID = range(4)
-NUM_SPECIAL_IDS = 4

@@ -7,7 +7,6 @@ from keras import ops
 
 from keras_attn.base.checks import check_positive
 from keras_attn.base.slot import register
-from keras_attn.base.special_ids import PADDING_ID
 from keras_attn.decoding.strategies import NOTHING, Generated, Strategy, put
 
 
@@ -82,12 +81,12 @@ class Beam(Strategy):
         rows, shape = problem.batch_size, (problem.batch_size, self.width)
         nothing = ops.full(shape, NOTHING, "float32")
         search = {
-            "tokens": ops.zeros((*shape, problem.max_length), "int32"),
+            "tokens": ops.full((*shape, problem.max_length), problem.padding_id, "int32"),
             # All beams are alike at first: only the first one counts.
             "log_probs": ops.where(
                 ops.equal(ops.arange(self.width, dtype="int32"), 0), ops.zeros(shape, "float32"), nothing
             ),
-            "ended_tokens": ops.zeros((*shape, problem.max_length), "int32"),
+            "ended_tokens": ops.full((*shape, problem.max_length), problem.padding_id, "int32"),
             "ended_lengths": ops.zeros(shape, "int32"),
             "ended_scores": nothing,
             "num_ended": ops.zeros((rows,), "int32"),
@@ -117,7 +116,7 @@ class Beam(Strategy):
         among_best = ops.arange(ops.shape(best)[1], dtype="int32") < self.width
         ended = ops.logical_and(ops.logical_and(ends, among_best), best > NOTHING)
         scores = ops.where(ended, self._scores(best, index + 1, covered, problem), NOTHING)
-        frozen = self._join(search, texts, index + 1, scores)
+        frozen = self._join(search, texts, index + 1, scores, problem)
         num_ended = search["num_ended"] + ops.cast(ops.sum(ops.cast(ended, "int32"), axis=-1), "int32")
 
         log_probs, kept = ops.top_k(ops.where(ends, NOTHING, best), self.width)  # [B, W]
@@ -128,7 +127,7 @@ class Beam(Strategy):
         new = {name: ops.where(lift(done, tensor), search[name], tensor) for name, tensor in new.items()}
         new["settled"] = search["settled"] | (~done & self._is_settled(new, index + 1, problem))
         new["done"] = new["settled"] | problem.is_full(index + 1)
-        tokens = ops.where(done[:, None], PADDING_ID, ops.take_along_axis(tokens, kept, axis=-1))
+        tokens = ops.where(done[:, None], problem.padding_id, ops.take_along_axis(tokens, kept, axis=-1))
         parents = ops.take_along_axis(parents, kept, axis=-1) + ops.arange(rows, dtype="int32")[:, None] * self.width
         return ops.reshape(tokens, (-1,)), ops.reshape(parents, (-1,)), new
 
@@ -136,10 +135,10 @@ class Beam(Strategy):
         length = problem.limits[:, None]
         scores = self._scores(search["log_probs"], length, search.get("coverage"), problem)
         scores = ops.where(search["settled"][:, None], NOTHING, scores)  # what is unfinished at the greatest length
-        found = self._join(search, search["tokens"], length, scores)
+        found = self._join(search, search["tokens"], length, scores, problem)
         return Generated(*(found[f"ended_{name}"][:, : self.num_return_sequences] for name in Generated._fields))
 
-    def _join(self, search, texts, length, scores):
+    def _join(self, search, texts, length, scores, problem):
         """Returns the best W of the frozen texts and of others `[B, X, L]` that have one length."""
         lengths = ops.ones_like(scores, dtype="int32") * length
         joined = {"ended_tokens": texts, "ended_lengths": lengths, "ended_scores": scores}
@@ -147,8 +146,10 @@ class Beam(Strategy):
         scores, places = ops.top_k(joined["ended_scores"], self.width)
         found = {name: along(tensor, places) for name, tensor in joined.items()}
         real = scores > NOTHING  # places without a text hold nothing
-        return {name: ops.where(lift(real, tensor), tensor, 0) for name, tensor in found.items()} | {
-            "ended_scores": scores
+        return {
+            "ended_tokens": ops.where(real[..., None], found["ended_tokens"], problem.padding_id),
+            "ended_lengths": ops.where(real, found["ended_lengths"], 0),
+            "ended_scores": scores,
         }
 
     def _scores(self, log_probs, length, coverage, problem):

@@ -6,7 +6,6 @@ from keras import ops
 from keras_attn.attention.cache import in_place, written_up_to
 from keras_attn.backend import fresh, no_gradient, while_loop
 from keras_attn.base.checks import as_tensor, static_shape
-from keras_attn.base.special_ids import PADDING_ID
 from keras_attn.decoding.protocol import check_decodes, check_takes, facts_of
 from keras_attn.decoding.request import check_rectangular, config_of
 from keras_attn.decoding.strategies import Problem
@@ -90,9 +89,9 @@ def search(model, source, prefix, seed, request, limits=None, temperature=None):
     rows = ops.shape(source)[0]
     limits = ops.ones((rows,), "int32") * ops.cast(request.max_length if limits is None else limits, "int32")
     limits = ops.clip(limits, 1, request.max_length)
-    problem = Problem(
-        rows, request.max_length, request.end_id, limits, temperature, seed, source_mask(strategy, source)
-    )
+    facts = facts_of(model)
+    mask = source_mask(strategy, source, facts.special_ids)
+    problem = Problem(rows, request.max_length, request.end_id, limits, temperature, seed, mask, request.filler)
     named = {} if request.cache is None else {"cache": request.cache}
     if request.cache is not None:
         check_takes(model.init_state, "cache", "`cache` wants a model with caches")
@@ -102,7 +101,7 @@ def search(model, source, prefix, seed, request, limits=None, temperature=None):
         state = model.init_state(source, request.max_length, **named)
         # Fresh tensors either way: what the caller keeps of its state is not written.
         state = map_beams(fresh if width == 1 else lambda tensor: ops.repeat(tensor, width, axis=0), state)
-        if facts_of(model).reads_prompts:
+        if facts.reads_prompts:
             tokens = model.first_tokens(source, request.start_id)
         else:
             tokens = ops.ones((rows,), "int32") * request.start_id
@@ -122,7 +121,7 @@ def search(model, source, prefix, seed, request, limits=None, temperature=None):
             processed, texts = logits, ops.reshape(known["tokens"], (-1, request.max_length))
             for processor in request.processors:
                 processed = processor(processed, texts, index, request.end_id)
-            log_probs = log_probabilities(logits, processed, prefix, index, request.forbidden_ids)
+            log_probs = log_probabilities(logits, processed, prefix, index, request)
             tokens, parents, known = strategy.advance(log_probs, known, index, problem, attention)
             if parents is not None:
                 state = map_beams(lambda tensor: ops.take(tensor, parents, axis=0), state)
@@ -158,7 +157,7 @@ def step(model, tokens, state, index, return_attention_scores):
     return model.step(tokens, state, index, return_attention_scores=True)
 
 
-def log_probabilities(logits, processed, prefix, index, forbidden_ids):
+def log_probabilities(logits, processed, prefix, index, request):
     """Returns the log probabilities `[R, V]` of the next tokens: minus infinity for those that must not come.
 
     Args:
@@ -167,14 +166,14 @@ def log_probabilities(logits, processed, prefix, index, forbidden_ids):
         prefix: int32 `[B or 1, P]`, or None. Where it forces a token, that one has its log
             probability by the model and all others have minus infinity: processors do not undo a prefix.
         index: The position, an int32 scalar.
-        forbidden_ids: Ids that are not chosen unless the prefix forces them. The other tokens
-            keep their log probabilities: nothing is renormalised.
+        request: The `Request`. Its `forbidden_ids` are not chosen unless the prefix forces them. The
+            other tokens keep their log probabilities: nothing is renormalised.
     """
     tokens = ops.arange(logits.shape[-1], dtype="int32")
-    allowed = as_tensor(np.isin(np.arange(logits.shape[-1]), [*forbidden_ids], invert=True)[None])
+    allowed = as_tensor(np.isin(np.arange(logits.shape[-1]), [*request.forbidden_ids], invert=True)[None])
     if prefix is not None:
-        wanted = wanted_at(prefix, index, ops.shape(logits)[0])  # [R, 1]
-        is_forced = ops.not_equal(wanted, PADDING_ID)
+        wanted = wanted_at(prefix, index, ops.shape(logits)[0], request.free)  # [R, 1]
+        is_forced = ops.not_equal(wanted, request.free)
         allowed = ops.where(is_forced, ops.equal(tokens, wanted), allowed)
         processed = ops.where(is_forced, logits, processed)
     # Where all logits are minus infinity, their log-softmax is no number.
@@ -182,16 +181,16 @@ def log_probabilities(logits, processed, prefix, index, forbidden_ids):
     return ops.where(allowed, ops.log_softmax(processed, axis=-1), float("-inf"))
 
 
-def wanted_at(prefix, index, num_rows):
-    """Returns which token a prefix `[B or 1, P]` forces at a position, for each beam `[R, 1]`; padding for none."""
+def wanted_at(prefix, index, num_rows, free):
+    """Returns which token a prefix `[B or 1, P]` forces at a position, for each beam `[R, 1]`; `free` for none."""
     length = ops.shape(prefix)[1]
-    padded = ops.pad(prefix, [[0, 0], [0, 1]], constant_values=PADDING_ID)  # the last column forces nothing
+    padded = ops.pad(prefix, [[0, 0], [0, 1]], constant_values=free)  # the last column forces nothing
     last = ops.convert_to_tensor(length, "int32")
     wanted = ops.take(padded, ops.minimum(index, last), axis=1)[:, None]  # [B or 1, 1]
     return ops.repeat(wanted, num_rows // ops.shape(wanted)[0], axis=0)
 
 
-def source_mask(strategy, source):
+def source_mask(strategy, source, special_ids):
     """Returns which source positions are real, `[B, S]`, where a strategy has to know."""
     if not strategy.reads_attention:
         return None
@@ -199,7 +198,7 @@ def source_mask(strategy, source):
         raise ValueError(
             f"A coverage penalty wants a `source` of ids, [B, S]. Received: source.shape={static_shape(source)}."
         )
-    return ops.not_equal(source, PADDING_ID)
+    return special_ids.is_real(source)
 
 
 def map_beams(function, state):

@@ -9,7 +9,6 @@ from keras import ops
 from keras_attn.attention.cache import Cache
 from keras_attn.backend import is_concrete
 from keras_attn.base.checks import check_positive, check_slot, integers, is_array, is_ragged, static_shape
-from keras_attn.base.special_ids import PADDING_ID
 from keras_attn.decoding.processors import Processor
 from keras_attn.decoding.strategies import Greedy, Strategy
 
@@ -24,6 +23,7 @@ class Request:
     end_id: int
     processors: tuple = ()
     cache: object = None
+    padding_id: int | None = 0
 
     def __post_init__(self):
         for name in ("strategy", "max_length", "start_id", "end_id", "cache"):
@@ -45,7 +45,17 @@ class Request:
     @property
     def forbidden_ids(self):
         """The ids that are never chosen: padding and the start id, unless one of them ends a text."""
-        return {PADDING_ID, self.start_id} - {self.end_id}
+        return {self.padding_id, self.start_id} - {self.end_id, None}
+
+    @property
+    def filler(self):
+        """What stands behind the end of a text: padding, 0 where there is none."""
+        return 0 if self.padding_id is None else self.padding_id
+
+    @property
+    def free(self):
+        """What stands in a prefix where no token is forced: padding, -1 where there is none."""
+        return -1 if self.padding_id is None else self.padding_id
 
     def prefix(self, prefix_ids, num_rows):
         """Returns the prefix of `num_rows` rows (None if not known) as int32 `[B or 1, P]`, or None."""
@@ -88,6 +98,7 @@ def config_of(facts, strategy, max_length, start_id=None, end_id=None, processor
         facts.special_ids.end if end_id is None else end_id,
         tuple(processors),
         cache,
+        facts.special_ids.padding,
     )
 
 
@@ -101,7 +112,7 @@ def check_rectangular(name, value):
             ragged = True
     if ragged:
         raise ValueError(
-            f"`{name}` must have rows of one length: pad the shorter ones with {PADDING_ID} behind, for instance by "
+            f"`{name}` must have rows of one length: pad the shorter ones behind, for instance by "
             f"`keras.utils.pad_sequences({name}, padding='post')`, or by `.to_tensor()` if it is ragged. "
             f"Received: {name} of type {value.__class__.__name__} with rows of different lengths."
         )

@@ -11,7 +11,6 @@ from keras import ops
 from keras_attn.backend import block_uniform, fresh_seed
 from keras_attn.base.checks import check_positive
 from keras_attn.base.slot import Slot, register
-from keras_attn.base.special_ids import PADDING_ID
 
 NOTHING = float("-inf")  # the log probability of what must not come
 
@@ -20,7 +19,7 @@ class Generated(NamedTuple):
     """What generation returns, the N texts of each row best first.
 
     Attributes:
-        tokens: Ids `[B, N, L]`: the start id is not among them, the end id is, and 0 follows it.
+        tokens: Ids `[B, N, L]`: the start id is not among them, the end id is, and padding follows it.
         lengths: `[B, N]`, the end id counted.
         scores: `[B, N]`, sums of log probabilities, divided by the length penalty where there is one.
     """
@@ -43,6 +42,7 @@ class Problem:
         temperature: What the rows' draws have instead of the strategy's own, float32 `[B]`, or None.
         seed: Integers `[2]`, or None for a strategy that draws nothing.
         source_mask: Boolean `[B, S]`, True for real source positions, or None where it is not known.
+        padding_id: What stands behind the end of a text.
     """
 
     batch_size: Any
@@ -52,6 +52,7 @@ class Problem:
     temperature: Any = None
     seed: Any = None
     source_mask: Any = None
+    padding_id: int = 0
 
     def is_full(self, length):
         """Returns which rows have reached their greatest length, `[B]`, after so many tokens."""
@@ -123,7 +124,7 @@ class Picking(Strategy):
     def start(self, problem):
         rows = problem.batch_size
         return {
-            "tokens": ops.zeros((rows, problem.max_length), "int32"),
+            "tokens": ops.full((rows, problem.max_length), problem.padding_id, "int32"),
             "lengths": ops.zeros((rows,), "int32"),
             "scores": ops.zeros((rows,), "float32"),
             "done": ops.zeros((rows,), "bool"),
@@ -136,7 +137,7 @@ class Picking(Strategy):
         picked = ops.where(gain(log_probs, picked) > NOTHING, picked, likeliest)
         gained = gain(log_probs, picked)
         picked = ops.where(gained > NOTHING, picked, problem.end_id)
-        picked = ops.where(done, PADDING_ID, picked)
+        picked = ops.where(done, problem.padding_id, picked)
         search = {
             "tokens": put(search["tokens"], picked, index),
             "lengths": search["lengths"] + ops.cast(ops.logical_not(done), "int32"),

@@ -6,7 +6,6 @@ from keras import ops
 
 from keras_attn.backend import is_concrete
 from keras_attn.base.checks import integers, is_array
-from keras_attn.base.special_ids import PADDING_ID
 from keras_attn.decoding.request import check_rectangular
 
 INPUT_AXES = {
@@ -99,18 +98,13 @@ def whole_numbers(name, value):
     return integers(name, value) if seen else ops.cast(value, "int32")
 
 
-def padding_mask(ids):
-    """Returns `[B, T]` booleans, True where an id is not padding."""
-    return ops.not_equal(ids, PADDING_ID)
-
-
 def id_inputs(*names):
     """Returns a dictionary of symbolic inputs `[B, None]` of ids."""
     return {name: keras.Input((None,), dtype="int32", name=name) for name in names}
 
 
-def at_least_one(ids):
+def at_least_one(ids, padding_id=0):
     """Returns ids `[B, S]` with a column of padding for S = 0: a row without ids is one of padding."""
     missing = 1 - ops.shape(ids)[1]
     missing = max(missing, 0) if isinstance(missing, int) else ops.maximum(missing, 0)
-    return ops.pad(ids, [[0, 0], [0, missing]], constant_values=PADDING_ID)
+    return ops.pad(ids, [[0, 0], [0, missing]], constant_values=padding_id)

@@ -7,7 +7,7 @@ from keras import ops
 from keras_attn.backend import is_concrete
 from keras_attn.base.checks import check_axes, is_array
 from keras_attn.base.slot import register
-from keras_attn.base.special_ids import PADDING_ID, SpecialIds
+from keras_attn.base.special_ids import SpecialIds, special_ids_or_default
 from keras_attn.decoding.loop import search
 from keras_attn.decoding.protocol import facts_of
 from keras_attn.decoding.request import check_rectangular, config_of
@@ -45,6 +45,18 @@ class SequenceModel(keras.Model):
     def source_vocabulary_size(self):
         """Number of ids that `generate` takes as source."""
         return self.get_layer(f"{self.source_vocabulary}_embedding").input_dim
+
+    def get_config(self):
+        return {**super().get_config(), "special_ids": keras.saving.serialize_keras_object(self.special_ids)}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Makes the model again; a config of an older version has no `special_ids`."""
+        config = dict(config)
+        special_ids = special_ids_or_default(config.pop("special_ids", None))
+        model = super().from_config(config, custom_objects=custom_objects)
+        model.special_ids = special_ids
+        return model
 
     def __call__(self, inputs, *args, **kwargs):
         return super().__call__(named_inputs(inputs, self.sides), *args, **kwargs)
@@ -154,7 +166,7 @@ class SequenceModel(keras.Model):
             found = search(self, source, prefix, seed, request)
         if not return_attention_scores:
             return found
-        return found, self._attention_of(source, found.tokens, request.start_id)
+        return found, self._attention_of(source, found, request.start_id)
 
     def _searches(self):
         """Returns the compiled searches, kept past Keras, which would track them."""
@@ -162,13 +174,14 @@ class SequenceModel(keras.Model):
             object.__setattr__(self, "_compiled_searches", CompiledSearches())
         return self.__dict__["_compiled_searches"]
 
-    def _attention_of(self, source, tokens, start_id):
-        """Returns the attention of generated tokens `[B, N, L]` over the source, as in training."""
-        rows, number, length = ops.shape(tokens)
-        texts = ops.reshape(tokens, (rows * number, length))
+    def _attention_of(self, source, found, start_id):
+        """Returns the attention of `Generated` tokens `[B, N, L]` over the source, as in training."""
+        rows, number, length = ops.shape(found.tokens)
+        texts = ops.reshape(found.tokens, (rows * number, length))
         read = ops.concatenate([ops.full((rows * number, 1), start_id, "int32"), texts[:, :-1]], axis=1)
         scores = self.attention_scores(ops.repeat(source, number, axis=0), read)
-        written = ops.reshape(ops.not_equal(texts, PADDING_ID), (-1, *(1,) * (len(scores.shape) - 3), length, 1))
+        written = ops.arange(length, dtype="int32") < ops.reshape(found.lengths, (-1, 1))
+        written = ops.reshape(written, (-1, *(1,) * (len(scores.shape) - 3), length, 1))
         return ops.reshape(ops.where(written, scores, 0), (rows, number, *ops.shape(scores)[1:]))
 
     def read_ids(self, name, ids, axes, vocabulary):
@@ -181,7 +194,8 @@ class SequenceModel(keras.Model):
 
     def read_source(self, source):
         """Returns source ids as a tensor `[B, S]` with S of at least 1, checked."""
-        return at_least_one(self.read_ids("source", source, "BS", self.source_vocabulary))
+        source = self.read_ids("source", source, "BS", self.source_vocabulary)
+        return at_least_one(source, self.special_ids.filler)
 
     def check_ids(self, name, ids, vocabulary):
         """Raises a `ValueError` if `ids` are no integers, or concrete ones outside of the vocabulary."""

@@ -1,12 +1,12 @@
 """What a model with steps answers: its best text, N best ones, how probable a text is, what the encoder made."""
 
+import dataclasses
+
 import tensorflow as tf
 
-from keras_attn.base.special_ids import PADDING_ID, START_ID
 from keras_attn.decoding import Generated, Greedy
 from keras_attn.decoding.loop import search
 from keras_attn.decoding.protocol import facts_of
-from keras_attn.decoding.request import Request
 from keras_attn.models.sequence_model import Seq2SeqModel
 from keras_attn.serving.endpoints import (
     Endpoint,
@@ -37,6 +37,7 @@ class GenerationEndpoints(Endpoints):
         self.source_text, self.target_text = source_text, target_text
         self.compiled_twin = compiled_twin
         self.facts = facts_of(model)
+        self.special_ids = self.facts.special_ids
         self.facts.check_max_length(request.max_length)
         self.source_limit = shortest(source_text, self.facts.longest_source(request.max_length))
         self.target_limit = shortest(target_text, self.facts.max_length)
@@ -95,16 +96,16 @@ class GenerationEndpoints(Endpoints):
     def score(self, source, target):
         """How probable the model holds each target, and where it looked for it."""
         source, target = self.read(source), self.read_target(target)
-        real = tf.not_equal(target, PADDING_ID)
+        real = self.special_ids.is_real(target)
         lengths = tf.reduce_sum(tf.cast(real, "int32"), axis=-1)
         outputs = {
-            "source_length": tf.reduce_sum(tf.cast(tf.not_equal(source, PADDING_ID), "int32"), axis=-1),
+            "source_length": tf.reduce_sum(tf.cast(self.special_ids.is_real(source), "int32"), axis=-1),
             "target_length": lengths,
         }
         if not isinstance(self.model, Seq2SeqModel):
             return outputs | {"log_probability": self.score_by_steps(source, target, lengths)}
-        inputs = {"source": source, "target": tf.concat([tf.ones_like(target[:, :1]) * START_ID, target[:, :-1]], 1)}
-        logits, attention = self.model.logits_and_scores(**inputs)
+        starts = tf.ones_like(target[:, :1]) * self.request.start_id
+        logits, attention = self.model.logits_and_scores(source, tf.concat([starts, target[:, :-1]], axis=1))
         log_probs = tf.nn.log_softmax(logits)
         of_target = tf.gather(log_probs, target, batch_dims=2)  # [B, T]
         return outputs | {
@@ -114,7 +115,7 @@ class GenerationEndpoints(Endpoints):
 
     def score_by_steps(self, source, target, lengths):
         """Returns the log probabilities `[B]` of targets `[B, T]`, as far as the search goes: a search forced along."""
-        forced = Request(Greedy(), self.request.max_length, self.request.start_id, self.request.end_id)
+        forced = dataclasses.replace(self.request, strategy=Greedy(), processors=())
         found = search(self.model, source, target[:, : forced.max_length], None, forced, limits=lengths)
         return tf.where(lengths > 0, found.scores[:, 0], 0.0)
 
@@ -133,18 +134,20 @@ class GenerationEndpoints(Endpoints):
         if self.source_text is None:
             return self.clean(source)
         ids = self.source_text.prompt(source) if self.facts.reads_prompts else self.source_text.tokenize(source)
-        return at_least_one(ids[:, : self.source_limit])
+        return at_least_one(ids[:, : self.source_limit], self.special_ids)
 
     def clean(self, source):
         """Returns source ids `[B, S]` that the model can read; inside a prompt texts may end."""
-        source = without_filler(source, ends=not self.facts.reads_prompts)
-        return at_least_one(known(source, self.facts.source_vocabulary_size)[:, : self.source_limit])
+        source = without_filler(source, self.special_ids, ends=not self.facts.reads_prompts)
+        source = known(source, self.facts.source_vocabulary_size, self.special_ids)
+        return at_least_one(source[:, : self.source_limit], self.special_ids)
 
     def read_target(self, target):
         """Strings `[B]`, or ids `[B, T]`, -> ids `[B, T]` that the model can read."""
         if self.target_text is not None:
             target = self.target_text.tokenize(target)
-        return at_least_one(known(without_filler(target), self.facts.vocabulary_size)[:, : self.target_limit])
+        target = known(without_filler(target, self.special_ids), self.facts.vocabulary_size, self.special_ids)
+        return at_least_one(target[:, : self.target_limit], self.special_ids)
 
     def all_of(self, found):
         """Returns all of `Generated`, and the texts if there is a tokenizer."""

@@ -42,7 +42,7 @@ def warmup_requests(endpoints, examples):
     rows = [row_of(example, inputs) for example in examples]
     requests = [Request("serving_default", {name: value[None] for name, value in row.items()}) for row in rows]
     if isinstance(endpoints, GenerationEndpoints):
-        first = stacked([row["source"] for row in rows[:BATCH_SIZE]])
+        first = stacked([row["source"] for row in rows[:BATCH_SIZE]], endpoints.special_ids.filler)
         requests += [
             Request(each.name, {"source": first}) for each in endpoints.all() if not each.name.endswith("_xla")
         ]
@@ -79,11 +79,11 @@ def checked(value, spec):
     return array.astype(dtype)
 
 
-def stacked(values):
-    """Returns strings, or rows of ids of any length, as one batch; zeros behind the shorter rows."""
+def stacked(values, filler):
+    """Returns strings, or rows of ids of any length, as one batch; `filler` behind the shorter rows."""
     if not values[0].shape:
         return np.array([value.item() for value in values], object)
-    batch = np.zeros((len(values), max(map(len, values))), values[0].dtype)
+    batch = np.full((len(values), max(map(len, values))), filler, values[0].dtype)
     for row, value in zip(batch, values, strict=True):
         row[: len(value)] = value
     return batch
