@@ -5,7 +5,7 @@ from keras_attn.decoding.beam import Beam
 from keras_attn.decoding.loop import generate
 from keras_attn.decoding.processors import BannedTokens, MinLength, Processor, RepetitionPenalty
 from keras_attn.decoding.protocol import DecodingModel, ModelFacts, facts_of
-from keras_attn.decoding.strategies import Generated, Greedy, Picking, Problem, Sample, Strategy
+from keras_attn.decoding.strategies import Generated, Greedy, Sample, SearchContext, Strategy, TokenStrategy
 
 __all__ = [
     "BannedTokens",
@@ -15,12 +15,12 @@ __all__ = [
     "Greedy",
     "MinLength",
     "ModelFacts",
-    "Picking",
-    "Problem",
     "Processor",
     "RepetitionPenalty",
     "Sample",
+    "SearchContext",
     "Strategy",
+    "TokenStrategy",
     "facts_of",
     "generate",
     "generate_batches",

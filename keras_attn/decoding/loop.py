@@ -8,7 +8,7 @@ from keras_attn.backend import fresh, no_gradient, while_loop
 from keras_attn.base.checks import as_tensor, static_shape
 from keras_attn.decoding.protocol import check_decodes, check_takes, facts_of
 from keras_attn.decoding.request import check_rectangular, config_of
-from keras_attn.decoding.strategies import Problem
+from keras_attn.decoding.strategies import SearchContext
 
 
 def generate(
@@ -65,77 +65,77 @@ def generate(
     """
     check_decodes(model)
     facts = facts_of(model)
-    request = config_of(facts, strategy, max_length, start_id, end_id, processors, cache)
+    config = config_of(facts, strategy, max_length, start_id, end_id, processors, cache)
     check_rectangular("source", source)
     source = as_tensor(source)
     facts.check_lengths(source, max_length)
-    prefix, seed = request.prefix(prefix_ids, source.shape[0]), request.strategy.draw_seed()
+    prefix, seed = config.prefix(prefix_ids, source.shape[0]), config.strategy.draw_seed()
     if facts.vocabulary_size is not None:
-        request.check_vocabulary(facts.vocabulary_size, prefix)
-    return search(model, source, prefix, seed, request)
+        config.check_vocabulary(facts.vocabulary_size, prefix)
+    return search(model, source, prefix, seed, config)
 
 
-def search(model, source, prefix, seed, request, limits=None, temperature=None):
+def search(model, source, prefix, seed, config, limits=None, temperature=None):
     """Runs the loop; arguments as `generate`'s, checked and as tensors.
 
     Args:
-        model, source, prefix, seed, request: As `generate` and `Request` have them.
+        model, source, prefix, seed, config: As `generate` and `GenerationConfig` have them.
         limits: Number of tokens that each row may have, int32 `[B]`, or one for all `[]`; less than
-            1 is taken for 1, more than `request.max_length` for that.
+            1 is taken for 1, more than `config.max_length` for that.
         temperature: What a strategy that draws uses for each row instead of its own, float32
             `[B]`; 0 takes the most probable token.
     """
-    strategy, width = request.strategy, request.strategy.num_beams
+    strategy, width = config.strategy, config.strategy.num_beams
     rows = ops.shape(source)[0]
-    limits = ops.ones((rows,), "int32") * ops.cast(request.max_length if limits is None else limits, "int32")
-    limits = ops.clip(limits, 1, request.max_length)
+    limits = ops.ones((rows,), "int32") * ops.cast(config.max_length if limits is None else limits, "int32")
+    limits = ops.clip(limits, 1, config.max_length)
     facts = facts_of(model)
     mask = source_mask(strategy, source, facts.special_ids)
-    problem = Problem(rows, request.max_length, request.end_id, limits, temperature, seed, mask, request.filler)
-    named = {} if request.cache is None else {"cache": request.cache}
-    if request.cache is not None:
+    context = SearchContext(rows, config.max_length, config.end_id, limits, temperature, seed, mask, config.filler)
+    named = {} if config.cache is None else {"cache": config.cache}
+    if config.cache is not None:
         check_takes(model.init_state, "cache", "`cache` wants a model with caches")
     if strategy.reads_attention:
         check_takes(model.step, "return_attention_scores", "A coverage penalty wants a model that attends to a source")
     with in_place(), no_gradient():
-        state = model.init_state(source, request.max_length, **named)
+        state = model.init_state(source, config.max_length, **named)
         # Fresh tensors either way: what the caller keeps of its state is not written.
         state = map_beams(fresh if width == 1 else lambda tensor: ops.repeat(tensor, width, axis=0), state)
         if facts.reads_prompts:
-            tokens = model.first_tokens(source, request.start_id)
+            tokens = model.first_tokens(source, config.start_id)
         else:
-            tokens = ops.ones((rows,), "int32") * request.start_id
+            tokens = ops.ones((rows,), "int32") * config.start_id
         carry = {
             "index": ops.zeros((), "int32"),
             "tokens": ops.repeat(tokens, width, axis=0),
             "state": state,
-            "search": strategy.start(problem),
+            "search": strategy.start(context),
         }
 
         def body(carry):
             index, known = carry["index"], carry["search"]
             outputs, state = step(model, carry["tokens"], carry["state"], index, strategy.reads_attention)
             logits, attention = outputs if strategy.reads_attention else (outputs, None)
-            request.check_vocabulary(logits.shape[-1], prefix)
+            config.check_vocabulary(logits.shape[-1], prefix)
             logits = ops.cast(logits, "float32")
-            processed, texts = logits, ops.reshape(known["tokens"], (-1, request.max_length))
-            for processor in request.processors:
-                processed = processor(processed, texts, index, request.end_id)
-            log_probs = log_probabilities(logits, processed, prefix, index, request)
-            tokens, parents, known = strategy.advance(log_probs, known, index, problem, attention)
+            processed, texts = logits, ops.reshape(known["tokens"], (-1, config.max_length))
+            for processor in config.processors:
+                processed = processor(processed, texts, index, config.end_id)
+            log_probs = log_probabilities(logits, processed, prefix, index, config)
+            tokens, parents, known = strategy.advance(log_probs, known, index, context, attention)
             if parents is not None:
                 state = map_beams(lambda tensor: ops.take(tensor, parents, axis=0), state)
             return {"index": index + 1, "tokens": ops.cast(tokens, "int32"), "state": state, "search": known}
 
-        for limit in stages(request.max_length):
+        for limit in stages(config.max_length):
 
             def goes_on(carry, limit=limit):
                 unfinished = ops.logical_not(ops.all(carry["search"]["done"]))
                 return ops.logical_and(carry["index"] < limit, unfinished)
 
-            with written_up_to(limit, request.max_length):
+            with written_up_to(limit, config.max_length):
                 carry = while_loop(goes_on, body, carry)
-        return strategy.finish(carry["search"], problem)
+        return strategy.finish(carry["search"], context)
 
 
 def stages(max_length):
@@ -157,7 +157,7 @@ def step(model, tokens, state, index, return_attention_scores):
     return model.step(tokens, state, index, return_attention_scores=True)
 
 
-def log_probabilities(logits, processed, prefix, index, request):
+def log_probabilities(logits, processed, prefix, index, config):
     """Returns the log probabilities `[R, V]` of the next tokens: minus infinity for those that must not come.
 
     Args:
@@ -166,14 +166,14 @@ def log_probabilities(logits, processed, prefix, index, request):
         prefix: int32 `[B or 1, P]`, or None. Where it forces a token, that one has its log
             probability by the model and all others have minus infinity: processors do not undo a prefix.
         index: The position, an int32 scalar.
-        request: The `Request`. Its `forbidden_ids` are not chosen unless the prefix forces them. The
+        config: The `GenerationConfig`. Its `forbidden_ids` are not chosen unless the prefix forces them. The
             other tokens keep their log probabilities: nothing is renormalised.
     """
     tokens = ops.arange(logits.shape[-1], dtype="int32")
-    allowed = as_tensor(np.isin(np.arange(logits.shape[-1]), [*request.forbidden_ids], invert=True)[None])
+    allowed = as_tensor(np.isin(np.arange(logits.shape[-1]), [*config.forbidden_ids], invert=True)[None])
     if prefix is not None:
-        wanted = wanted_at(prefix, index, ops.shape(logits)[0], request.free)  # [R, 1]
-        is_forced = ops.not_equal(wanted, request.free)
+        wanted = wanted_at(prefix, index, ops.shape(logits)[0], config.free)  # [R, 1]
+        is_forced = ops.not_equal(wanted, config.free)
         allowed = ops.where(is_forced, ops.equal(tokens, wanted), allowed)
         processed = ops.where(is_forced, logits, processed)
     # Where all logits are minus infinity, their log-softmax is no number.

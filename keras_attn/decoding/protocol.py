@@ -93,25 +93,33 @@ class ModelFacts:
 
     def check_lengths(self, source, max_length):
         """Raises a `ValueError` if the positions end before a source `[B, S]` and `max_length` tokens do."""
+        if self.source_max_length is None and self.max_length is None:
+            return
+        if self.reads_prompts:
+            self._check_prompts(source, max_length)
+            return
+        if self.source_max_length is not None:
+            check_axes({"source": "BS"}, {"source": source})
+            if (source.shape[1] or 0) > self.source_max_length:
+                raise ValueError(
+                    f"`source` must have at most the {self.source_max_length} positions of the model. "
+                    f"Received: source.shape={tuple(source.shape)}."
+                )
         self.check_max_length(max_length)
-        bound = self.longest_source(max_length)
-        if bound is None:
-            return
+
+    def _check_prompts(self, source, max_length):
+        """As `check_lengths`, for prompts `[B, P]`; how long they are is seen in eager calls only."""
         check_axes({"source": "BS"}, {"source": source})
-        width = source.shape[1] or 0
-        if width > (width if self.source_max_length is None else self.source_max_length):
-            raise ValueError(
-                f"`source` must have at most the {self.source_max_length} positions of the model. "
-                f"Received: source.shape={tuple(source.shape)}."
-            )
-        if not self.reads_prompts or not is_concrete(source):
-            return
         real = ops.cast(self.special_ids.is_read(source), "int32")
-        longest = int(ops.max(ops.cast(ops.sum(real, axis=-1), "int32"), initial=1))
-        if longest > bound:
+        lengths = ops.cast(ops.sum(real, axis=-1), "int32")
+        longest = int(ops.max(lengths, initial=1)) if is_concrete(source) else 1
+        width, bound = source.shape[1] or 0, self.longest_source(max_length)
+        widest = width if self.source_max_length is None else self.source_max_length
+        if width > widest or longest > (longest if bound is None else bound):
+            most = "any number" if self.max_length is None else max(self.max_length - longest + 1, 0)
             raise ValueError(
-                f"`max_length` must be at most {max(self.max_length - longest + 1, 0)} for prompts of up to {longest} "
-                f"ids: the model has {self.max_length} positions. "
+                f"`max_length` must be at most {most} and `source` at most {widest} ids wide: the model has "
+                f"{self.max_length} positions, and the longest prompt has {longest} ids. "
                 f"Received: max_length={max_length}, source.shape={tuple(source.shape)}."
             )
 

@@ -14,7 +14,7 @@ from keras_attn.decoding.strategies import Greedy, Strategy
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
+class GenerationConfig:
     """What does not change between the batches of one kind of generation; see `generate`."""
 
     strategy: Strategy
@@ -90,8 +90,8 @@ class Request:
 
 
 def config_of(facts, strategy, max_length, start_id=None, end_id=None, processors=(), cache=None):
-    """Returns the `Request` of `generate`'s arguments; `facts` of the model stand for the ids that are not given."""
-    return Request(
+    """Returns `generate`'s arguments as a `GenerationConfig`; the `facts` of the model give the ids that are None."""
+    return GenerationConfig(
         Greedy() if strategy is None else strategy,
         max_length,
         facts.special_ids.start if start_id is None else start_id,

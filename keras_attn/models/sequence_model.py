@@ -156,17 +156,17 @@ class SequenceModel(keras.Model):
             raise ValueError("`return_attention_scores` is for models with a source beside the target.")
         source = self.read_ids("source", source, "BS", self.source_vocabulary)
         facts = facts_of(self)
-        request = config_of(facts, strategy, max_length, start_id, end_id, processors, cache)
+        config = config_of(facts, strategy, max_length, start_id, end_id, processors, cache)
         facts.check_lengths(source, max_length)
-        prefix, seed = request.prefix(prefix_ids, source.shape[0]), request.strategy.draw_seed()
-        request.check_vocabulary(facts.vocabulary_size, prefix)
+        prefix, seed = config.prefix(prefix_ids, source.shape[0]), config.strategy.draw_seed()
+        config.check_vocabulary(facts.vocabulary_size, prefix)
         if is_concrete(source):
-            found = self._searches().run(self, request, source, prefix, seed, jit_compile, facts.max_length)
+            found = self._searches().run(self, config, source, prefix, seed, jit_compile, facts.max_length)
         else:
-            found = search(self, source, prefix, seed, request)
+            found = search(self, source, prefix, seed, config)
         if not return_attention_scores:
             return found
-        return found, self._attention_of(source, found, request.start_id)
+        return found, self._attention_of(source, found, config.start_id)
 
     def _searches(self):
         """Returns the compiled searches, kept past Keras, which would track them."""

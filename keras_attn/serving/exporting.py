@@ -105,8 +105,8 @@ a source `attention_scores` |
         check_slot(name, tokenizer, Tokenizer)
     if isinstance(warmup, (str, bytes, dict)):
         raise ValueError(f"`warmup` must be a list of examples. Received: {reprlib.repr(warmup)}.")
-    request = config_of(facts_of(model), strategy, max_length, processors=processors)
-    endpoints = endpoints_of(model, request, source_text, target_text, generate_xla)
+    config = config_of(facts_of(model), strategy, max_length, processors=processors)
+    endpoints = endpoints_of(model, config, source_text, target_text, generate_xla)
     requests = warmup_requests(endpoints, list(warmup))
     directory = pathlib.Path(directory)
     check_version(version, directory)
@@ -151,7 +151,7 @@ def trackable(part):
     return holder
 
 
-def endpoints_of(model, request, source_text, target_text, generate_xla):
+def endpoints_of(model, config, source_text, target_text, generate_xla):
     """Returns the endpoints that fit a model: those of generation if it has steps.
 
     Raises:
@@ -163,7 +163,7 @@ def endpoints_of(model, request, source_text, target_text, generate_xla):
             target_text = source_text  # of one language
         check_vocabularies(facts, source_text, target_text)
         check_special_ids(facts, source_text, target_text)
-        return GenerationEndpoints(model, request, source_text, target_text, generate_xla)
+        return GenerationEndpoints(model, config, source_text, target_text, generate_xla)
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise ValueError(
             "`model` must have `init_state` and `step`, as the recipes have, or be a functional keras.Model. "

@@ -27,19 +27,19 @@ class GenerationEndpoints(Endpoints):
 
     Args:
         model: With `init_state` and `step`, see `keras_attn.decoding.generate`.
-        request: The `Request` of the exported search.
+        config: The `GenerationConfig` of the exported search.
         source_text, target_text: The tokenizers of both sides, each None for ids.
         compiled_twin: Whether to add `generate_xla`.
     """
 
-    def __init__(self, model, request, source_text=None, target_text=None, compiled_twin=False):
-        self.model, self.request = model, request
+    def __init__(self, model, config, source_text=None, target_text=None, compiled_twin=False):
+        self.model, self.config = model, config
         self.source_text, self.target_text = source_text, target_text
         self.compiled_twin = compiled_twin
         self.facts = facts_of(model)
         self.special_ids = self.facts.special_ids
-        self.facts.check_max_length(request.max_length)
-        self.source_limit = shortest(source_text, self.facts.longest_source(request.max_length))
+        self.facts.check_max_length(config.max_length)
+        self.source_limit = shortest(source_text, self.facts.longest_source(config.max_length))
         self.target_limit = shortest(target_text, self.facts.max_length)
         # Traced once, and called by several signatures.
         self.search = tf.function(self.run_search, autograph=False)
@@ -54,7 +54,7 @@ class GenerationEndpoints(Endpoints):
     @property
     def draws(self):
         """Whether the same request may get another answer."""
-        return self.request.strategy.draws
+        return self.config.strategy.draws
 
     def all(self):
         """Returns the endpoints."""
@@ -76,8 +76,8 @@ class GenerationEndpoints(Endpoints):
         """The best text of each row and its score."""
         source = self.read(source)
         rows = tf.shape(source)[0]
-        temperature = self.request.strategy.temperature
-        limits = tf.fill((rows,), self.request.max_length)
+        temperature = self.config.strategy.temperature
+        limits = tf.fill((rows,), self.config.max_length)
         found = Generated(*self.search(source, limits, tf.fill((rows,), float(temperature))))
         best = found.tokens[:, 0]
         return {
@@ -104,7 +104,7 @@ class GenerationEndpoints(Endpoints):
         }
         if not isinstance(self.model, Seq2SeqModel):
             return outputs | {"log_probability": self.score_by_steps(source, target, lengths)}
-        starts = tf.ones_like(target[:, :1]) * self.request.start_id
+        starts = tf.ones_like(target[:, :1]) * self.config.start_id
         logits, attention = self.model.logits_and_scores(source, tf.concat([starts, target[:, :-1]], axis=1))
         log_probs = tf.nn.log_softmax(logits)
         of_target = tf.gather(log_probs, target, batch_dims=2)  # [B, T]
@@ -115,7 +115,7 @@ class GenerationEndpoints(Endpoints):
 
     def score_by_steps(self, source, target, lengths):
         """Returns the log probabilities `[B]` of targets `[B, T]`, as far as the search goes: a search forced along."""
-        forced = dataclasses.replace(self.request, strategy=Greedy(), processors=())
+        forced = dataclasses.replace(self.config, strategy=Greedy(), processors=())
         found = search(self.model, source, target[:, : forced.max_length], None, forced, limits=lengths)
         return tf.where(lengths > 0, found.scores[:, 0], 0.0)
 
@@ -126,8 +126,8 @@ class GenerationEndpoints(Endpoints):
 
     def run_search(self, source, limits, temperature):
         """Runs the exported search; a plain tuple, which a graph function can return."""
-        seed = self.request.strategy.draw_seed()
-        return tuple(search(self.model, source, None, seed, self.request, limits, temperature))
+        seed = self.config.strategy.draw_seed()
+        return tuple(search(self.model, source, None, seed, self.config, limits, temperature))
 
     def read(self, source):
         """Strings `[B]`, or ids `[B, S]`, -> ids `[B, S]` that the model can read."""

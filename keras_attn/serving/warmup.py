@@ -122,7 +122,7 @@ def completed(request, endpoints, functions):
     if signature == "generate":
         source = endpoints.read(tf.constant(inputs["source"])).numpy()
         rows = len(source)
-        limits, temperature = np.full(rows, endpoints.request.max_length, "int32"), np.zeros(rows, "float32")
+        limits, temperature = np.full(rows, endpoints.config.max_length, "int32"), np.zeros(rows, "float32")
         return Request(signature, {"source": source, "max_length": limits, "temperature": temperature})
     return request
 
