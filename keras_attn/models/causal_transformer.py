@@ -78,7 +78,8 @@ class CausalTransformerModel(SequenceModel):
     def check_ids(self, name, ids, vocabulary):
         super().check_ids(name, ids, vocabulary)
         if name == "source" and (isinstance(ids, np.ndarray) or is_concrete(ids)):
-            real = ops.convert_to_numpy(self.special_ids.is_read(ids))
+            real = ops.convert_to_numpy(ids) != self.special_ids.padding
+            real[:, :1] |= self.special_ids.start == self.special_ids.padding
             if np.any(real[:, 1:] & ~real[:, :-1]):
                 raise ValueError("`source` must hold prompts with padding behind them, not before or inside.")
 

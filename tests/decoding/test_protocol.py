@@ -122,15 +122,14 @@ def test_declared_sizes_are_held():
     model = Continuing()
     assert tokens_of(model, [[2, 0, 0]], max_length=5) == [[3, 4, 5, 6, 0]]
     assert tokens_of(model, [[1, 2, 3]], max_length=3) == [[4, 5, 6]]
-    message = (
-        "`max_length` must be at most 3 for prompts of up to 3 ids: the model has 5 positions. Received: max_length=4"
-    )
-    with pytest.raises(ValueError, match=message):
-        tokens_of(model, [[1, 2, 3]], max_length=4)
-    with pytest.raises(ValueError, match="`max_length` must be at most the 5 positions of the model"):
-        tokens_of(model, [[1]], max_length=6)
-    with pytest.raises(ValueError, match=r"`source` must have at most the 5 positions .*source.shape=\(1, 6\)"):
-        tokens_of(model, [[1, 0, 0, 0, 0, 0]], max_length=1)
+    for source, length, most in (([[1, 2, 3]], 4, 3), ([[1]], 6, 5), ([[1, 0, 0, 0, 0, 0]], 1, 5)):
+        message = f"`max_length` must be at most {most} and `source` at most . ids wide: the model has 5 positions"
+        with pytest.raises(ValueError, match=message):
+            tokens_of(model, source, max_length=length)
+    with pytest.raises(ValueError, match="`max_length` must be at most the 3 positions .* Received: max_length=4"):
+        tokens_of(with_facts(max_length=3), [[1]], max_length=4)
+    with pytest.raises(ValueError, match=r"`source` must have at most the 2 positions .*source.shape=\(1, 3\)"):
+        tokens_of(with_facts(source_max_length=2), [[1, 2, 3]], max_length=1)
     with pytest.raises(ValueError, match="`end_id` must be less than the 7 ids of the model"):
         tokens_of(model, [[1]], max_length=1, end_id=7)
 
