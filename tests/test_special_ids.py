@@ -266,6 +266,7 @@ def test_word_dropout_leaves_special_ids():
         training.WordDropout(0.2, special_ids=SpecialIds(unknown=None))
 
 
+@pytest.mark.trains
 def test_a_training_step():
     model = MAKERS["transformer"](OWN)
     model.compile(
