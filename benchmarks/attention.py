@@ -106,6 +106,8 @@ def measure(who, length, work="both", causal=True, mode=None, window=None, free=
     """Returns the least seconds of a few calls and the peak memory they took beyond what stood before."""
     if who == "roof":
         return {"rate": product_rate(length)}
+    if who == "device":
+        return {"kind": device_kind()}
     if who == "torch":
         call = torch_call(length, work, causal)
     else:
@@ -113,6 +115,13 @@ def measure(who, length, work="both", causal=True, mode=None, window=None, free=
     before = peak_megabytes()
     seconds = best_of(call, repeats, seconds=1)
     return {"seconds": seconds, "megabytes": peak_megabytes() - before}
+
+
+def device_kind():
+    """Returns the kind of device that the backend runs on: the figures are its own."""
+    from keras_attn.backend import device_kind
+
+    return device_kind()
 
 
 def keras_layer(who, length, causal, window):
@@ -209,21 +218,37 @@ def tune():
     sys.path.insert(0, str(MEASURED.parent))
     import measured
 
-    for mode, kind in itertools.product(MODES, CAUSAL):
+    device = run(__file__, who="device", length=0)["kind"]
+    for mode, far in itertools.product(MODES, CAUSAL):
         name = BACKEND + ("-xla" if mode == "xla" else "")
-        case = {"mode": mode, "causal": CAUSAL[kind]}
+        case = {"mode": mode, "causal": CAUSAL[far]}
         # From 4,096 positions on dense scores are too large to be worth a few percent.
         length = shortest("blockwise", (256, 512, 768, 1024, 1536, 2048, 3072), case) or 4096
-        measured.BLOCKWISE_FROM[name][kind] = length**2
+        row(measured.BLOCKWISE_FROM, device, name)[far] = length**2
         length = None if BACKEND == "tensorflow" else shortest("fused", (128, 512, 2048), case)
-        measured.FUSED_FROM[name][kind] = length**2 if length else measured.NEVER
-    text = MEASURED.read_text(encoding="utf-8")
+        row(measured.FUSED_FROM, device, name)[far] = length**2 if length else measured.NEVER
+    write_tables(MEASURED, measured)
+    print(f"wrote {MEASURED.name}")
+
+
+def row(table, device, mode):
+    """Returns the row of a table, new if this kind of device or mode had none."""
+    return table.setdefault(device, {}).setdefault(mode, {})
+
+
+def write_tables(path, measured):
+    """Writes the tables back, behind what stands before them in the file."""
+    text = path.read_text(encoding="utf-8")
     text = text[: text.index("BLOCKWISE_FROM")]
     for name in ("BLOCKWISE_FROM", "FUSED_FROM"):
-        rows = (f"    {json.dumps(mode)}: {as_source(row)},\n" for mode, row in getattr(measured, name).items())
-        text += f"{name} = {{\n{''.join(rows)}}}\n"
-    MEASURED.write_text(text, encoding="utf-8")
-    print(f"wrote {MEASURED.name}")
+        devices = (
+            f"    {json.dumps(device)}: {{\n"
+            + "".join(f"        {json.dumps(mode)}: {as_source(cells)},\n" for mode, cells in rows.items())
+            + "    },\n"
+            for device, rows in getattr(measured, name).items()
+        )
+        text += f"{name} = {{\n{''.join(devices)}}}\n"
+    path.write_text(text, encoding="utf-8")
 
 
 def shortest(who, lengths, case):

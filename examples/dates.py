@@ -175,9 +175,7 @@ def show(out):
 def draw_attention(reader, out):
     """Draws for a few dates which written characters each character of the reading came from."""
     for number, (text, reading) in enumerate(zip(DRAWN, reader.read(DRAWN), strict=True), start=1):
-        inputs, _ = data.teacher_forcing(reader.characters.tokenize([text]), reader.digits.tokenize([reading]))
-        scores = reader.model.attention_scores(**inputs)[0]  # [T, S]
-        figure = plot.heat_map(scores, [*text, "end"], [*reading, "end"], f"{text}: {reading}")
+        figure = plot.text_attention(reader.model, text, reading, reader.characters, reader.digits)
         figure.savefig(out / f"attention-{number}.png", dpi=120)
     print(f"where the decoder looked: {out / 'attention-*.png'}")
 

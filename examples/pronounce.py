@@ -258,17 +258,13 @@ def show(out):
     for (word, known), reading in zip(samples.items(), readings, strict=True):
         wanted = " or ".join(known)
         print(f"{word:>20}  ->  {reading}" + ("" if reading in known else f"  (should be {wanted})"))
-    draw_attention(model, pronounce, out)
+    draw_attention(pronounce, out)
 
 
-def draw_attention(model, pronounce, out):
+def draw_attention(pronounce, out):
     """Draws for a few words which letters each phoneme came from: in the last block, the mean of its heads."""
     for word, reading in zip(DRAWN, pronounce(DRAWN), strict=True):
-        source, target = pronounce.letters.tokenize([word]), pronounce.phonemes.tokenize([reading])
-        inputs, _ = data.teacher_forcing(source, target)
-        scores = model.attention_scores(**inputs)[0]  # [L, H, T, S], of an RNN [T, S]
-        scores = scores if scores.ndim == 2 else keras.ops.mean(scores[-1], axis=0)
-        figure = plot.heat_map(scores, [*word, "end"], [*reading.split(), "end"], f"{word}: {reading}")
+        figure = plot.text_attention(pronounce.model, word, reading, pronounce.letters, pronounce.phonemes)
         figure.savefig(out / f"attention-{word}.png", dpi=120)
     print(f"where the decoder looked: {out / 'attention-*.png'}")
 

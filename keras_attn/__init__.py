@@ -7,7 +7,7 @@ they are first asked for: the layers run without it, on JAX and PyTorch.
 import importlib
 
 from keras_attn import config, convert, decoding, kernels, masks, models, training
-from keras_attn.attention import DotProduct, EncoderDecoderAttention, MultiHeadSelfAttention, cache
+from keras_attn.attention import DotProduct, EncoderDecoderAttention, MultiHeadSelfAttention, attention_maps, cache
 from keras_attn.base.norms import LayerNorm, RMSNorm
 from keras_attn.base.special_ids import SpecialIds
 from keras_attn.masks import Causal, Window
@@ -73,6 +73,7 @@ __all__ = [
     "SpecialIds",
     "Window",
     "YarnScaling",
+    "attention_maps",
     "cache",
     "config",
     "convert",

@@ -52,8 +52,8 @@ def test_decoder_block_is_its_equations(residual, x, memory):
 
 def test_a_user_written_wiring(x):
     class Plain(ka.PostNorm):
-        def __call__(self, x, sublayer, norm):
-            return x + sublayer(x)
+        def after(self, x, y, norm):
+            return x + y
 
     block = ka.EncoderBlock(H, HIDDEN, residual=Plain())
     outputs = block(x)
@@ -61,9 +61,20 @@ def test_a_user_written_wiring(x):
     np.testing.assert_allclose(outputs, hidden + block.feed_forward(hidden), atol=1e-5)
 
 
+def test_a_wiring_that_is_a_function_is_refused():
+    class Called(ka.PostNorm):
+        def __call__(self, x, sublayer, norm):
+            return x + sublayer(x)
+
+    with pytest.raises(ValueError, match="`residual` must define `before` and `after`. Received: Called"):
+        ka.EncoderBlock(H, HIDDEN, residual=Called())
+
+
 def test_slots_are_used_and_saved(x, tmp_path):
     attention = ka.MultiHeadSelfAttention(H, num_kv_heads=1, mask=ka.Window(2), name="attention")
-    block = ka.EncoderBlock(H, HIDDEN, attention=attention, feed_forward=ka.GatedFeedForward(5), residual=ka.PreNorm())
+    block = ka.EncoderBlock(
+        H, HIDDEN, attention=attention, feed_forward=ka.GatedFeedForward(HIDDEN), residual=ka.PreNorm()
+    )
     inputs = keras.Input((None, D))
     model = keras.Model(inputs, block(inputs))
     model.save(tmp_path / "model.keras")
@@ -119,6 +130,19 @@ def test_dropout_acts_in_training_only(x, memory):
 def test_bad_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         ka.EncoderBlock(**{"num_heads": H, "hidden_size": HIDDEN, **arguments})
+
+
+@pytest.mark.parametrize("block", [ka.EncoderBlock, ka.DecoderBlock])
+@pytest.mark.parametrize("feed_forward", [ka.FeedForward, ka.GatedFeedForward])
+def test_a_hidden_size_beside_a_feed_forward_layer_of_another_is_refused(block, feed_forward):
+    message = rf"`hidden_size` must be .* Received: hidden_size={HIDDEN}, feed_forward.hidden_size={HIDDEN + 2}\."
+    with pytest.raises(ValueError, match=message):
+        block(H, HIDDEN, feed_forward=feed_forward(HIDDEN + 2))
+    assert block(H, HIDDEN, feed_forward=feed_forward(HIDDEN)).feed_forward.hidden_size == HIDDEN
+    block(H, HIDDEN, feed_forward=keras.layers.Dense(D))  # a layer without such a size
+    config = block(H, HIDDEN, feed_forward=feed_forward(HIDDEN)).get_config()
+    older = block.from_config({**config, "hidden_size": HIDDEN + 2})  # as files of older versions may be
+    assert older.hidden_size == older.feed_forward.hidden_size == HIDDEN
 
 
 def test_a_decoder_block_does_not_lose_its_causal_mask_to_a_slot():

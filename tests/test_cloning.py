@@ -48,8 +48,8 @@ def ones(shape, dtype=None):
 
 
 BLOCKS = {
-    "activation": lambda: {"feed_forward": ka.FeedForward(5, activation=lambda x: x * x)},
-    "gated": lambda: {"feed_forward": ka.GatedFeedForward(5, activation=lambda x: x * x)},
+    "activation": lambda: {"feed_forward": ka.FeedForward(11, activation=lambda x: x * x)},
+    "gated": lambda: {"feed_forward": ka.GatedFeedForward(11, activation=lambda x: x * x)},
     "mask": lambda: {"mask": masks.Where(lambda query, key: key <= query)},
     "joined": lambda: {"mask": masks.Where(lambda query, key: key <= query) & masks.Window(2)},
     "initializer": lambda: {
@@ -87,7 +87,7 @@ def test_a_stack_clones_what_cannot_be_saved(name, listed, rng):
 @pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="saved once is enough")
 def test_what_cannot_be_loaded_is_kerass_own_error(tmp_path):
     inputs = keras.Input((None, D))
-    stack = ka.Encoder(2, ka.EncoderBlock(H, 11, feed_forward=ka.FeedForward(5, activation=square)))
+    stack = ka.Encoder(2, ka.EncoderBlock(H, 11, feed_forward=ka.FeedForward(11, activation=square)))
     model = keras.Model(inputs, stack(inputs))
     with pytest.warns(UserWarning, match="includes a `lambda`"):
         model.save(tmp_path / "model.keras")

@@ -35,6 +35,24 @@ def test_a_pinned_kernel_runs_in_every_layer_but_not_over_a_layers_own_pin(kerne
     assert kernels_run == ["dense", "blockwise", "dense", "dense"]
 
 
+def test_a_kernel_is_pinned_for_a_while(kernels_run, rng):
+    x, layer = rng.normal(size=(2, 5, 12)).astype("float32"), ka.MultiHeadSelfAttention(2)
+    config.set_kernel("dense")  # a plain setter still
+    with config.set_kernel("blockwise"):
+        layer(x)
+        with config.set_kernel("auto"):
+            assert config.kernel() == "auto"
+        layer(x)
+    layer(x)
+    assert kernels_run == ["blockwise", "blockwise", "dense"]
+    with pytest.raises(RuntimeError, match="inside"), config.set_kernel("blockwise"):
+        raise RuntimeError("inside")
+    assert config.kernel() == "dense"
+    with pytest.raises(ValueError, match="`kernel` must be one of"), config.set_kernel("flash"):
+        pass
+    assert config.kernel() == "dense"
+
+
 def test_unknown_kernels_are_named():
     for make in (config.set_kernel, lambda kernel: ka.MultiHeadSelfAttention(2, kernel=kernel)):
         with pytest.raises(ValueError, match="`kernel` must be one of .* Received: kernel='flash'"):

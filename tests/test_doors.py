@@ -7,7 +7,7 @@ from keras import ops
 
 import keras_attn as ka
 from keras_attn import masks
-from keras_attn.base import checks
+from keras_attn.base import tensors
 
 B, T, S, D, M, H = 2, 3, 5, 8, 7, 2
 LAYERS = {
@@ -93,12 +93,14 @@ def test_ragged_tensors_are_named(name, built):
     layer, tensors = built[name]
     ragged = tf.ragged.constant([[1, 2, 1], [1]])
     for argument in arguments_of(layer):
-        with pytest.raises(ValueError, match=rf"`{argument}` must not be ragged: .*`.to_tensor\(\)`.*padding mask"):
+        with pytest.raises(
+            ValueError, match=rf"`{argument}` must have rows of one length: .*`.to_tensor\(\)`.*padding mask"
+        ):
             layer(*tensors, **{argument: ragged})
     first = next(iter(layer.axes))
-    with pytest.raises(ValueError, match=f"`{first}` must not be ragged"):
+    with pytest.raises(ValueError, match=f"`{first}` must have rows of one length"):
         layer(tf.RaggedTensor.from_tensor(tensors[0]), *tensors[1:])
-    with pytest.raises(ValueError, match=f"`{first}` must not be ragged"):
+    with pytest.raises(ValueError, match=f"`{first}` must have rows of one length"):
         LAYERS[name]()(keras.KerasTensor((None, None, D), ragged=True), *tensors[1:])
 
 
@@ -286,8 +288,9 @@ def test_models_are_cloned_under_another_policy():
 def test_attention_units_beside_a_score_are_refused():
     with pytest.raises(ValueError, match="`attention_units` is the size of the default score and must be None"):
         ka.AdditiveRNNAttention(4, attention_units=3, score=ka.MultiplicativeScore())
-    with pytest.raises(ValueError, match="attention_units=3, score=<AdditiveScore"):
+    with pytest.raises(ValueError, match="attention_units=3, score=<AdditiveScore.* with units=5"):
         ka.AdditiveRNNAttention(4, attention_units=3, score=ka.AdditiveScore(5))
+    assert ka.AdditiveRNNAttention(4, attention_units=5, score=ka.AdditiveScore(5)).attention_units == 5
     layer = ka.AdditiveRNNAttention(4, attention_units=3)
     assert ka.AdditiveRNNAttention.from_config(layer.get_config()).attention_units == 3
 
@@ -342,11 +345,11 @@ def test_messages_are_short_and_print_no_arrays(name):
 
 
 def test_descriptions_give_dtype_and_shape():
-    assert checks.short_repr(BIG) == "<ndarray of dtype float64 and shape (100, 1000)>"
-    assert "dtype int32 and shape (2, 3)" in checks.short_repr(keras.KerasTensor((2, 3), "int32"))
-    assert checks.short_repr(masks.Padding(BIG, None)) == (
+    assert tensors.short_repr(BIG) == "<ndarray of dtype float64 and shape (100, 1000)>"
+    assert "dtype int32 and shape (2, 3)" in tensors.short_repr(keras.KerasTensor((2, 3), "int32"))
+    assert tensors.short_repr(masks.Padding(BIG, None)) == (
         "Padding(query_mask=<ndarray of dtype float64 and shape (100, 1000)>, key_mask=None)"
     )
-    assert checks.short_repr(ka.Causal() & ka.Window(3)) == "And(first=Causal(), second=Window(left=3, right=None))"
-    assert len(checks.short_repr([list(range(1000))] * 1000)) < 300
-    assert len(checks.short_repr("x" * 10_000)) < 300
+    assert tensors.short_repr(ka.Causal() & ka.Window(3)) == "And(first=Causal(), second=Window(left=3, right=None))"
+    assert len(tensors.short_repr([list(range(1000))] * 1000)) < 300
+    assert len(tensors.short_repr("x" * 10_000)) < 300

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_attn import models, plot
+from keras_attn import models, plot, text
 from keras_attn.plot import fonts
 
 pytest.importorskip("matplotlib")
@@ -249,6 +249,25 @@ def test_attention_maps_while_training(make, names, tmp_path):
     np.testing.assert_array_equal(found[names[-1], 3], wanted)
 
 
+@pytest.mark.parametrize("kind", ["rnn", "transformer"])
+def test_texts_are_drawn_with_their_tokens(kind):
+    letters, words = text.Characters("abcde"), text.Words(["one", "two"])
+    sizes = letters.vocabulary_size, words.vocabulary_size
+    if kind == "rnn":
+        model = models.RNNSeq2Seq(*sizes, size=5)
+    else:
+        model = models.Transformer(*sizes, num_layers=2, size=6, num_heads=3, hidden_size=7)
+    (panel,) = panels(figure := plot.text_attention(model, "dab?", "two one", letters, words))
+    source, target = np.array([[7, 4, 5, 3, 2]]), np.array([[1, 5, 4]])
+    scores = ops.convert_to_numpy(model.attention_scores(source, target))[0]
+    wanted = scores if kind == "rnn" else scores[1].mean(axis=0)
+    np.testing.assert_allclose(panel.images[0].get_array(), wanted, atol=1e-6)
+    assert labels(panel.xaxis) == ["d", "a", "b", "\ufffd", "end"] and labels(panel.yaxis) == ["two", "one", "end"]
+    assert figure.get_suptitle() == "dab?: two one"
+    with pytest.raises(ValueError, match=r"`model` must have `attention_scores\(source, target\)`. Received: a Seq"):
+        plot.text_attention(keras.Sequential(), "a", "one", letters, words)
+
+
 def test_what_a_callback_refuses():
     for arguments, message in [
         ((SOURCE[0], TARGET), r"`source` must have 2 axes, \[B, S\]"),
@@ -263,7 +282,7 @@ def test_what_a_callback_refuses():
         ),
         (([[5, 2], [0, 0]], TARGET), "`source` must hold integer ids, in each row one that is not padding"),
         ((SOURCE, TARGET + 0.5), "`target` must hold integer ids.* Received: target.dtype=float64"),
-        (([[5, 2], [5]], TARGET), r"`source` must have rows of one length. Received: rows of \[2, 1\]"),
+        (([[5, 2], [5]], TARGET), "`source` must have rows of one length: .* Received: source of type list"),
     ]:
         with pytest.raises(ValueError, match=message):
             plot.AttentionMaps("logs", *arguments)

@@ -8,10 +8,6 @@ import keras_attn as ka
 from keras_attn.transformer.residual import Residual
 
 
-def double(x):
-    return 2 * x
-
-
 def halve(x):
     return x / 2
 
@@ -19,7 +15,8 @@ def halve(x):
 @pytest.mark.parametrize(("residual", "wanted"), [(ka.PostNorm, 3.0), (ka.PreNorm, 4.0), (ka.InnerNorm, 4.0)])
 def test_by_hand(residual, wanted):
     """With f(x) = 2x and a "norm" that halves, at x = 2: (2+4)/2, 2+2*1, 2+4/2."""
-    assert residual()(2.0, double, halve) == wanted
+    wiring = residual()
+    assert wiring.after(2.0, 2 * wiring.before(2.0, halve), halve) == wanted
 
 
 def test_which_stacks_end_in_a_norm():
@@ -46,5 +43,6 @@ def test_norms_compute_what_they_say(rng):
 def test_bad_norms_and_abstract_wirings():
     with pytest.raises(ValueError, match="`norm` must be a Norm of keras_attn or None. Received: norm='rms'"):
         ka.PreNorm("rms")
+    assert Residual().before(1.0, halve) == 1.0
     with pytest.raises(NotImplementedError, match="`Residual` must define"):
-        Residual()(1.0, double, halve)
+        Residual().after(1.0, 2.0, halve)

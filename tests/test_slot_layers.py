@@ -6,6 +6,7 @@ import pytest
 from keras import layers, ops
 
 import keras_attn as ka
+from keras_attn.recurrent import Score
 
 B, T, S, D, M, H = 2, 3, 5, 8, 8, 2
 
@@ -246,7 +247,7 @@ def test_a_mask_beside_a_layer_that_would_ignore_it_is_refused():
 def test_an_attention_without_prefill_is_named(x):
     block = ka.EncoderBlock(H, 11, attention=Mean())
     block(x)
-    with pytest.raises(ValueError, match="`attention` must have `prefill` to decode step by step. Received: <Mean"):
+    with pytest.raises(ValueError, match="`attention` must have `init_state` and `step` .* Received: <Mean"):
         block.prefill(x, [1, 2], T)
     with pytest.raises(ValueError, match="`attention` must have `init_state` and `step`"):
         block.init_state(B, T)
@@ -266,7 +267,7 @@ class PlainCell(layers.Layer):
         return outputs, [outputs]
 
 
-class DotScore(ka.scores.Score):
+class DotScore(Score):
     """A score without weights and without a `build`."""
 
     def keys(self, memory):

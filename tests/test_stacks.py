@@ -3,8 +3,11 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 import keras_attn as ka
+from keras_attn import masks
+from keras_attn.transformer.block import is_plain
 
 B, T, S, D, H, HIDDEN = 3, 5, 7, 12, 2, 17
 
@@ -138,3 +141,56 @@ def test_shapes_that_do_not_fit_are_named(x):
         ka.Decoder(2, ka.DecoderBlock(H, HIDDEN))(x, x[:2])
     with pytest.raises(ValueError, match="`attention_mask` must broadcast"):
         ka.Encoder(2, ka.EncoderBlock(H, HIDDEN))(x, attention_mask=np.ones((T, S), bool))
+
+
+@pytest.mark.parametrize(("side", "wanted"), [("encoder", 1), ("decoder", 2)])
+def test_padding_is_hidden_once_per_stack(side, wanted, monkeypatch):
+    """Once per tensor that comes in, not once per block and sublayer."""
+    hidden, hide = [], masks.hide
+
+    def counting_hide(tensor, mask):
+        hidden.extend([] if mask is None else [tensor.shape])
+        return hide(tensor, mask)
+
+    x, memory = np.full((2, 5, 8), np.nan, "float32"), np.full((2, 7, 6), np.nan, "float32")
+    x[:, :3], memory[:, :4] = 1, 1
+    named = {"mask": np.arange(5) < np.array([[3], [3]])}
+    if side == "decoder":
+        named = {"inputs_mask": named["mask"], "memory_mask": np.arange(7) < np.array([[4], [4]])}
+    blocks = {"encoder": ka.EncoderBlock, "decoder": ka.DecoderBlock}
+    layer = {"encoder": ka.Encoder, "decoder": ka.Decoder}[side](3, blocks[side](2, 11))
+    tensors = [x] if side == "encoder" else [x, memory]
+    layer(*tensors, **named)
+    monkeypatch.setattr(masks, "hide", counting_hide)
+    assert np.isfinite(ops.convert_to_numpy(layer(*tensors, **named))).all()
+    assert len(hidden) == wanted
+
+
+def test_doors_of_subclasses_are_used_inside_blocks_and_stacks():
+    class Doubled(ka.MultiHeadSelfAttention):
+        def call(self, inputs, **named):
+            return 2 * super().call(inputs, **named)
+
+    class Blanked(ka.EncoderBlock):
+        def call(self, inputs, **named):
+            return 0 * super().call(inputs, **named)
+
+    class Adding(ka.PostNorm):
+        def after(self, x, y, norm):
+            return y
+
+    x = np.random.default_rng(3).normal(size=(2, 5, 8)).astype("float32")
+    block = ka.EncoderBlock(2, 11, attention=Doubled(2), residual=Adding())
+    outputs = block(x)
+    plain = ka.MultiHeadSelfAttention(2)
+    plain.build(x.shape)
+    plain.set_weights(block.attention.get_weights())
+    np.testing.assert_allclose(outputs, block.feed_forward(2 * plain(x)), atol=1e-5)
+    assert not np.any(ka.Encoder(2, Blanked(2, 11))(x))
+
+
+def test_a_layer_made_in_a_remat_scope_is_recomputed_inside_a_stack():
+    with keras.RematScope(mode="full"):
+        layer = ka.Encoder(2, ka.EncoderBlock(2, 11))
+    assert not any(is_plain(block, ka.EncoderBlock) for block in layer.blocks)
+    assert all(is_plain(block, ka.EncoderBlock) for block in ka.Encoder(2, ka.EncoderBlock(2, 11)).blocks)

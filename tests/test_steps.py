@@ -9,7 +9,8 @@ from keras import ops
 
 import keras_attn as ka
 from keras_attn import cache, masks
-from keras_attn.base.checks import is_array
+from keras_attn.base.state import map_rows
+from keras_attn.base.tensors import is_array
 
 B, T, S, D, M, H, HIDDEN = 3, 9, 7, 12, 13, 2, 17
 
@@ -188,14 +189,16 @@ def test_prefill_in_mixed_precision(name, x):
 def test_int8_cache_is_within_its_bound(rng):
     """A position's largest number is 127 steps: its own numbers move by half a step at most."""
     heads = rng.normal(size=(2, 3, 1, 5)).astype("float32")
-    kept = cache.new_cache(2, 3, 4, (5, 5), "float32", cache.Int8Cache())
-    assert {name: keras.backend.standardize_dtype(tensor.dtype) for name, tensor in kept.items()} == {
+    kind = cache.Int8Cache()
+    state = kind.empty(2, 3, 7, (5, 5), "float32")
+    assert {name: keras.backend.standardize_dtype(tensor.dtype) for name, tensor in state.kept.items()} == {
         "key": "int8",
         "key_scale": "float32",
         "value": "int8",
         "value_scale": "float32",
     }
-    key, value = cache.read(cache.write(kept, heads, 0 * heads, np.array([6])), "float32")
+    _, key, value, index = kind.append(state, heads, 0 * heads, np.array([[2]]))
+    assert index.shape[0] == 1
     largest = np.abs(heads).max(-1)
     assert np.all(np.abs(numpy(key)[:, :, 2] - heads[:, :, 0]) <= largest / 254 * 1.001)
     np.testing.assert_array_equal(numpy(value), 0)
@@ -206,7 +209,9 @@ def test_a_window_bounds_the_cache(x):
     layer = SELF["window"]()
     layer(x)
     state = layer.init_state(B)
-    assert [tuple(tensor.shape) for tensor in state.values()] == [(B, H, 3, D // H)] * 2
+    places = 3 + 1  # one to spare
+    assert [tuple(tensor.shape) for tensor in state.kept.values()] == [(B, H, places, D // H)] * 2
+    assert tuple(state.index.shape) == (B, places)
 
 
 def test_a_state_of_one_row_serves_any_number(x):
@@ -232,8 +237,7 @@ def test_beams_share_the_memory(name, x, memory):
     state = layer.init_state(memory, max_length=T)
     shared = [each["memory_attention"]["shared"] for each in (state if name == "decoder" else [state])]
     assert all(part["key"].shape[0] == B for part in shared)
-    repeat = lambda state: {**state, "attention": {n: ops.repeat(t, 2, axis=0) for n, t in state["attention"].items()}}  # noqa: E731
-    state = tuple(map(repeat, state)) if name == "decoder" else repeat(state)
+    state = map_rows(lambda tensor: ops.repeat(tensor, 2, axis=0), state)
     np.testing.assert_allclose(run(layer, state, np.repeat(x, 2, 0)), whole, atol=1e-5)
 
 

@@ -1,65 +1,196 @@
-"""The keys and values that an attention keeps from step to step: fixed in size, written in place.
+"""The keys and values that an attention keeps while it decodes: a slot with one verb, `append`.
 
-A cache is a dictionary of tensors. Position p stands in place `p % L`, so that a cache which
-is as long as a window reaches holds the window's last positions, and one as long as the whole
-sequence holds all. Keys and values are kept apart.
-
-An exact cache has `"key"` and `"value"`, `[B, H, L, K]`. An int8 cache has `"key_scale"` and
-`"value_scale"` `[B, H, L]` beside, one number per position and head.
+A cache has L places for the positions of each row. Where L is the greatest length, index i has place
+i. Where a mask reaches back over fewer positions, the cache rolls: index i has place `i % L`, and the
+state also holds which index stands in each place. One more place, the last one, takes what a row
+does not have in a chunk, and is never read.
 """
 
-import contextlib
-import contextvars
+import functools
+from typing import Any, NamedTuple
 
-from keras import ops
+import numpy as np
+from keras import ops, tree
 
-from keras_attn.backend import empty, write_rows
+from keras_attn.backend import fresh, is_concrete, write_rows
 from keras_attn.backend.precision import at_least_float32
-from keras_attn.base.checks import check_positive, integers, is_array
+from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.slot import Slot, register
+from keras_attn.base.tensors import is_array, static_shape
 
-_writes_in_place = contextvars.ContextVar("writes_in_place", default=False)
-_written = contextvars.ContextVar("written", default=None)
+FAR = 2**30  # behind every index
 
 
-@contextlib.contextmanager
-def in_place():
-    """Lets steps write into the very cache they are given, in loops that use each state once.
+class CacheState(NamedTuple):
+    """What a cache keeps. `state_type` makes the subclass that says of which cache it is.
 
-    Outside, a step leaves the state it was given as it was, at the price of a copy where the
-    backend cannot see that nobody needs it any more (TensorFlow without XLA, PyTorch).
+    Loops and compilers rebuild a named tuple by its type, so the type carries what is no tensor.
+
+    Attributes:
+        kept: Tensors `[B, H_kv, L + 1, ...]` by name.
+        index: The index that stands in each place, int32 `[B, L + 1]`, negative for none; None for
+            a cache that does not roll.
     """
-    token = _writes_in_place.set(True)
-    try:
-        yield
-    finally:
-        _writes_in_place.reset(token)
+
+    kept: dict[str, Any]
+    index: Any
+
+    # Of the type, not of the tuple:
+    cache = None  # the `Cache`
+    window = None  # how many positions a query reads, itself counted, where the cache rolls
+    in_place = False  # whether nobody else reads these tensors, so that they may be overwritten
+
+    @property
+    def num_places(self):
+        """Number L of places, the spare one not counted."""
+        return ops.shape(next(iter(self.kept.values())))[2] - 1
 
 
-@contextlib.contextmanager
-def written_up_to(limit, max_length):
-    """Tells steps that no more than `limit` of the `max_length` tokens are written, so that none reads beyond."""
-    token = _written.set((limit, max_length))
-    try:
-        yield
-    finally:
-        _written.reset(token)
+@functools.cache
+def state_type(cache, window=None, in_place=False):
+    """Returns the subclass of `CacheState` for a cache."""
+    attributes = {"cache": cache, "window": window, "in_place": in_place, "__slots__": ()}
+    return type(f"CacheState({cache!r}, window={window}, in_place={in_place})", (CacheState,), attributes)
 
 
 class Cache(Slot):
-    """How keys and values are kept."""
+    """How keys and values are kept. A subclass defines `encode` and `decode`.
 
-    def start(self, shape, dtype):
-        """Returns an empty cache of one tensor, `[B, H, L, K]`, as a dictionary from suffix to tensor."""
-        raise NotImplementedError(f"`{self.__class__.__name__}` must define `start(shape, dtype)`.")
+    Attributes:
+        rewind: How many positions before the last one a rolling cache can go back and read again.
+    """
+
+    rewind = 0
+
+    def encode(self, key, value):
+        """Returns what is kept of keys and values.
+
+        Args:
+            key: `[B, H_kv, T, K]`.
+            value: `[B, H_kv, T, V]`.
+
+        Returns:
+            Tensors `[B, H_kv, T, ...]` of rank 4 by name.
+        """
+        raise NotImplementedError(f"`{self.__class__.__name__}` must define `encode(key, value)`.")
+
+    def decode(self, kept, dtype):
+        """Returns keys and values `[B, H_kv, L, K]` in a dtype; undoes `encode`."""
+        raise NotImplementedError(f"`{self.__class__.__name__}` must define `decode(kept, dtype)`.")
+
+    def empty(self, batch_size, num_heads, length, sizes, dtype, window=None):
+        """Returns the state before the first position.
+
+        Args:
+            batch_size: Number of rows B, an integer or a scalar tensor.
+            num_heads: Number of key and value heads.
+            length: Greatest number of positions, an integer or a scalar tensor; None for no limit,
+                where there is a window.
+            sizes: Head sizes of key and value.
+            dtype: Of keys and values.
+            window: How many positions a query reads, itself counted; None for all.
+        """
+        if length is not None and not is_array(length):
+            check_positive("max_length", length)
+        places = length if window is None else window + self.rewind
+        rolls = window is not None and not (isinstance(length, int) and length <= places)
+        places = places if rolls or window is None else length
+        key, value = (ops.zeros((batch_size, num_heads, places + 1, size), dtype) for size in sizes)
+        index = ops.full((batch_size, places + 1), -1, dtype="int32") if rolls else None
+        return state_type(self, window if rolls else None)(self.encode(key, value), index)
+
+    def append(self, state, key, value, index):
+        """Reads a chunk of T positions behind what the state holds.
+
+        What the state holds at a row's first new index or behind it is dropped: going back is legal
+        (a rejected draft, a token that is read again). A cache that rolls and gets several positions
+        returns old and new ones side by side, because they may belong into the same place.
+
+        Args:
+            state: From `empty` or the `append` before.
+            key: `[B, H_kv, T, K]`.
+            value: `[B, H_kv, T, V]`.
+            index: Index of each position, int32 `[B or 1, T]`, rising; negative where a row has none.
+
+        Returns:
+            The new state; the keys and values to read, `[B, H_kv, S, K]`; their index, int32
+            `[B or 1, S]`, negative where there is nothing to read.
+
+        Raises:
+            ValueError: Where values can be seen: for a chunk longer than a cache that does not roll,
+                and for an index further back than a rolling cache holds.
+        """
+        batch_size, _, length, _ = ops.shape(key)
+        state, places, new = self._for_rows(state, key), state.num_places, self.encode(key, value)
+        check_chunk(state, new)
+        index = ops.broadcast_to(index, (batch_size, length))
+        if state.index is None:
+            state = state._replace(kept=self._write(state, new, ops.where(index < 0, places, index)))
+            return state, *self.decode(state.kept, key.dtype), ops.arange(places + 1, dtype="int32")[None]
+        first = ops.min(ops.where(index < 0, FAR, index), axis=1, keepdims=True)  # [B, 1]
+        check_rewind(state, first)
+        held = ops.where(state.index >= first, -1, state.index)
+        there = (index >= 0) & (index > ops.max(index, axis=1, keepdims=True) - places)
+        place = ops.where(there, index % places, places)  # [B, T]
+        written = write(held[:, None, :, None], ops.where(there, index, -1)[:, None, :, None], place)[:, 0, :, 0]
+        if key.shape[2] == 1:
+            state = state._replace(kept=self._write(state, new, place), index=written)
+            return state, *self.decode(state.kept, key.dtype), written
+        read = {name: ops.concatenate([tensor, new[name]], axis=2) for name, tensor in state.kept.items()}
+        state = state._replace(kept=self._write(state, new, place, in_place=False), index=written)
+        return state, *self.decode(read, key.dtype), ops.concatenate([held, index], axis=1)
+
+    def resize(self, state, added):
+        """Returns the state with places added behind, or taken away where `added` is negative.
+
+        Only a cache that does not roll changes its size. What stood in places that are taken away is lost.
+        """
+        if state.index is not None or added == 0:
+            return state
+        if added < 0:
+            return state._replace(kept={name: tensor[:, :, :added] for name, tensor in state.kept.items()})
+        widths = [[0, 0], [0, 0], [0, added], [0, 0]]
+        return state._replace(kept={name: ops.pad(tensor, widths) for name, tensor in state.kept.items()})
+
+    def own(self, state):
+        """Returns a copy for a loop that uses each state once: its tensors are overwritten in place."""
+        kept = {name: fresh(tensor) for name, tensor in state.kept.items()}
+        return state_type(self, state.window, in_place=True)(kept, state.index)
+
+    def _write(self, state, new, place, in_place=None):
+        in_place = state.in_place if in_place is None else in_place
+        return {name: write(tensor, new[name], place, in_place) for name, tensor in state.kept.items()}
+
+    def _for_rows(self, state, key):
+        """Returns the state for the rows of `key`: a state of one row serves any number at its first chunk."""
+        one = next(iter(state.kept.values())).shape[0] == 1
+        if not one or key.shape[0] == 1:
+            return state
+        return tree.map_structure(lambda x: x if x is None else ops.repeat(x, ops.shape(key)[0], axis=0), state)
 
 
 @register
 class ExactCache(Cache):
-    """Keys and values in the dtype they were computed in."""
+    """Keys and values in the dtype they were computed in.
 
-    def start(self, shape, dtype):
-        return {"": empty(shape, dtype, _writes_in_place.get())}
+    Args:
+        rewind: How many positions before the last one a rolling cache can go back and read again.
+
+    Example:
+    >>> from keras_attn import cache
+    >>> cache.ExactCache(rewind=4)
+    ExactCache(rewind=4)
+    """
+
+    def __init__(self, rewind=0):
+        check_number("rewind", rewind, int, at_least=0)
+        self.rewind = rewind
+
+    def encode(self, key, value):
+        return {"key": key, "value": value}
+
+    def decode(self, kept, dtype):
+        return ops.cast(kept["key"], dtype), ops.cast(kept["value"], dtype)
 
 
 @register
@@ -68,109 +199,21 @@ class Int8Cache(Cache):
 
     Scores and outputs differ from the exact ones by up to about one part in a hundred of the
     largest key or value of a position; memory is a quarter of float32's.
-    """
-
-    def start(self, shape, dtype):
-        in_place = _writes_in_place.get()
-        return {"": empty(shape, "int8", in_place), "_scale": empty(shape[:3], at_least_float32(dtype), in_place)}
-
-
-def new_cache(batch_size, num_heads, length, sizes, dtype, cache=None):
-    """Returns an empty cache.
 
     Args:
-        batch_size: B, an integer or a scalar tensor.
-        num_heads: Number of key and value heads.
-        length: Number L of positions it holds, an integer or a scalar tensor.
-        sizes: Head sizes of key and value.
-        dtype: Of the keys and values.
-        cache: `ExactCache()` by default, or `Int8Cache()`.
+        rewind: As for `ExactCache`.
     """
-    if not is_array(length):
-        check_positive("max_length", length)
-    kind = ExactCache() if cache is None else cache
-    return {
-        name + suffix: tensor
-        for name, size in zip(("key", "value"), sizes)
-        for suffix, tensor in kind.start((batch_size, num_heads, length, size), dtype).items()
-    }
 
+    def __init__(self, rewind=0):
+        check_number("rewind", rewind, int, at_least=0)
+        self.rewind = rewind
 
-def write(cache, key, value, index):
-    """Returns the cache with the key and value of one position.
+    def encode(self, key, value):
+        (key, key_scale), (value, value_scale) = quantize(key), quantize(value)
+        return {"key": key, "key_scale": key_scale, "value": value, "value_scale": value_scale}
 
-    Args:
-        cache: From `new_cache` or the write before.
-        key, value: `[B, H, 1, K]`.
-        index: The position, integers `[B or 1]`.
-    """
-    written, index = {}, integers("index", index)
-    for name, heads in (("key", key), ("value", value)):
-        heads = heads[:, :, 0]  # [B, H, K]
-        if f"{name}_scale" in cache:
-            heads, scale = quantize(heads)
-            written[f"{name}_scale"] = _write(cache[f"{name}_scale"][..., None], scale, index)[..., 0]
-        written[name] = _write(cache[name], heads, index)
-    return written
-
-
-def _write(places, heads, index):
-    """Writes `[B, H, K]` into one place per row of `[B, H, L, K]`."""
-    batch, num_heads, length, size = ops.shape(places)
-    row = ops.reshape(ops.arange(batch * num_heads, dtype="int32"), (batch, num_heads)) * length
-    rows = ops.reshape(row + ops.reshape(index % length, (-1, 1)), (-1,))
-    flat = ops.reshape(places, (batch * num_heads * length, size))
-    heads = ops.cast(ops.reshape(heads, (batch * num_heads, size)), flat.dtype)
-    return ops.reshape(write_rows(flat, rows, heads, _writes_in_place.get()), ops.shape(places))
-
-
-def fill(cache, key, value, lengths):
-    """Returns the cache with the first positions of whole sequences, of each row as many as it has.
-
-    Args:
-        cache: From `new_cache`; it holds L positions.
-        key, value: `[B, H, T, K]`.
-        lengths: int32 `[B]`, at most T.
-    """
-    held = positions(cache, lengths - 1)  # [B, L]
-    filled = {}
-    for name, heads in (("key", key), ("value", value)):
-        last = ops.convert_to_tensor(ops.shape(heads)[2] - 1, "int32")
-        source = ops.maximum(ops.minimum(held, last), ops.zeros((), "int32"))
-        if not heads.shape[2]:  # a sequence that is, or may be, empty has no position to take
-            heads = ops.pad(heads, [[0, 0], [0, 0], [0, 1], [0, 0]])
-        heads = ops.take_along_axis(heads, source[:, None, :, None], axis=2)  # [B, H, L, K]
-        if f"{name}_scale" in cache:
-            heads, filled[f"{name}_scale"] = quantize(heads)
-            filled[f"{name}_scale"] = filled[f"{name}_scale"][..., 0]
-        filled[name] = ops.cast(heads, cache[name].dtype)
-    return filled
-
-
-def read(cache, dtype):
-    """Returns keys and values `[B, H, L, K]` in a dtype."""
-    parts = []
-    for name in ("key", "value"):
-        heads = ops.cast(cache[name], dtype)
-        scale = cache.get(f"{name}_scale")
-        parts.append(heads if scale is None else heads * ops.cast(scale, dtype)[..., None])
-    return parts
-
-
-def in_use(cache):
-    """Returns a cache without a window cut to the places that may be in use, for reading alone."""
-    limit, max_length = _written.get() or (0, 0)
-    length = ops.shape(cache["key"])[2]
-    if limit == max_length or (isinstance(length, int) and length < max_length):
-        return cache
-    return {name: tensor[:, :, : length - (max_length - limit)] for name, tensor in cache.items()}
-
-
-def positions(cache, index):
-    """Returns which position stands in each place, `[B or 1, L]`, after that of `index` `[B or 1]`; negative: none."""
-    length = ops.shape(cache["key"])[2]
-    index = ops.reshape(index, (-1, 1))
-    return index - (index - ops.arange(length, dtype="int32")[None]) % length
+    def decode(self, kept, dtype):
+        return tuple(ops.cast(kept[name], dtype) * ops.cast(kept[f"{name}_scale"], dtype) for name in ("key", "value"))
 
 
 def quantize(heads):
@@ -178,3 +221,66 @@ def quantize(heads):
     heads = ops.cast(heads, at_least_float32(heads.dtype))
     scale = ops.max(ops.abs(heads), axis=-1, keepdims=True) / 127
     return ops.cast(ops.round(heads / ops.where(scale > 0, scale, 1)), "int8"), scale
+
+
+def write(table, heads, place, in_place=False):
+    """Returns the table `[B, H, L, X]` with heads `[B, H, T, X]` in the places `[B, T]` of each row."""
+    batch_size, num_heads, length, size = ops.shape(table)
+    row = ops.reshape(ops.arange(batch_size * num_heads, dtype="int32"), (batch_size, num_heads, 1)) * length
+    rows = ops.reshape(row + place[:, None], (-1,))  # [B H T]
+    flat = ops.reshape(table, (batch_size * num_heads * length, size))
+    heads = ops.reshape(ops.cast(heads, flat.dtype), (-1, size))
+    return ops.reshape(write_rows(flat, rows, heads, in_place), ops.shape(table))
+
+
+def map_caches(function, state):
+    """Applies a function to every `CacheState` in a state."""
+    return tree.traverse(lambda part: function(part) if isinstance(part, CacheState) else None, state)
+
+
+def check_chunk(state, new):
+    """Raises a `ValueError` for a state of another shape, or a chunk longer than a cache that does not roll.
+
+    Args:
+        state: The `CacheState`.
+        new: What the cache keeps of the chunk, by name.
+    """
+    kept, new = ({name: static_shape(tensor) for name, tensor in each.items()} for each in (state.kept, new))
+    for name in kept.keys() | new.keys():
+        ours, theirs = new.get(name, ()), kept.get(name, ())
+        same = len(ours) == len(theirs) == 4 and all(
+            None in (ours[axis], theirs[axis]) or ours[axis] == theirs[axis] for axis in (0, 1, 3)
+        )
+        if not same:
+            raise ValueError(
+                f"`state` must be one of this layer and of these rows: {name} of shape {ours}. "
+                f"Received: a cache with {name} of shape {theirs}."
+            )
+        length, places = ours[2], theirs[2]
+        if state.index is None and None not in (length, places) and length > places - 1:
+            raise ValueError(
+                f"`inputs` may have at most max_length={places - 1} positions, those of the cache. "
+                f"Received: a chunk of {length} positions."
+            )
+
+
+def check_rewind(state, first):
+    """Raises a `ValueError` if a query at a row's first new index would read a position that was overwritten.
+
+    Args:
+        state: The `CacheState` of a cache that rolls.
+        first: The first new index of each row, `[B, 1]`; `FAR` where a row has none.
+    """
+    if not (is_concrete(state.index) and is_concrete(first)):
+        return
+    held, first = ops.convert_to_numpy(state.index), ops.convert_to_numpy(first)
+    wanted = first - np.arange(1, state.window)  # [B, window - 1]
+    standing = np.take_along_axis(held, np.where(wanted < 0, 0, wanted) % (held.shape[1] - 1), axis=1)
+    lost = (wanted >= 0) & (first < FAR) & (standing > wanted)
+    if np.any(lost):
+        row = int(np.argmax(np.any(lost, axis=1)))
+        raise ValueError(
+            f"`index` must not go further back than the cache holds: its last position was {held[row].max()}, and it "
+            f"can be read again from {held[row].max() - state.cache.rewind} on (`rewind={state.cache.rewind}`). "
+            f"Received: index={int(first[row, 0])}."
+        )

@@ -1,10 +1,8 @@
 """How the heads of multi-head attention score a key: the slot for all that changes the dot product."""
 
-import numbers
-
 import keras
 
-from keras_attn.base.checks import check_slot, short_repr
+from keras_attn.base.checks import check_number, check_slot
 from keras_attn.base.norms import Norm
 from keras_attn.base.slot import Slot, register
 
@@ -31,8 +29,7 @@ class DotProduct(Slot):
     """
 
     def __init__(self, norm=None, softcap=None, sinks=None):
-        if softcap is not None and not (isinstance(softcap, numbers.Real) and softcap > 0):
-            raise ValueError(f"`softcap` must be a positive number or None. Received: softcap={short_repr(softcap)}.")
+        check_number("softcap", softcap, optional=True, must="be a positive number or None", above=0)
         self.norm = check_slot("norm", norm, Norm)
         self.softcap = softcap
         self.sinks = None if sinks is None else keras.initializers.get(sinks)

@@ -3,13 +3,16 @@
 from keras import ops
 
 from keras_attn import masks
+from keras_attn.attention.chunk import Chunk, Stepwise
 from keras_attn.attention.multi_head import MultiHead, split_heads
-from keras_attn.base.checks import as_array, as_boolean, check_axes, check_last_axis, check_together
+from keras_attn.base.checks import as_boolean, check_axes, check_last_axis, check_together
 from keras_attn.base.slot import register
+from keras_attn.base.state import SHARED
+from keras_attn.base.tensors import as_array
 
 
 @register
-class EncoderDecoderAttention(MultiHead):
+class EncoderDecoderAttention(Stepwise, MultiHead):
     """Every position of a decoder attends to the encoder's memory.
 
     The equations of `MultiHeadSelfAttention`, with keys and values linear in the memory.
@@ -80,6 +83,7 @@ class EncoderDecoderAttention(MultiHead):
     def build(self, query_shape, memory_shape):
         check_last_axis("memory", memory_shape)
         head_size, query_width, key_width = self._sizes("query", query_shape)
+        self.model_size = query_shape[-1]
         self.query_projection = self._projection("query_projection", query_width)
         self.memory_projection = self._projection("memory_projection", 2 * key_width)
         self.out_projection = self._projection("out_projection", query_shape[-1])
@@ -102,19 +106,84 @@ class EncoderDecoderAttention(MultiHead):
     ):
         query_mask = masks.real_positions(query_mask, query_segment_ids)
         memory_mask = masks.real_positions(memory_mask, memory_segment_ids)
-        query_heads = self._query_heads(masks.hide(query, query_mask))
-        key, value = self._memory_heads(masks.hide(memory, memory_mask))
+        named = {"query_mask": query_mask, "memory_mask": memory_mask, "attention_mask": attention_mask}
+        named |= {"query_segment_ids": query_segment_ids, "memory_segment_ids": memory_segment_ids}
+        named |= {"return_attention_scores": return_attention_scores, "training": training}
+        heads = self.memory_heads(masks.hide(memory, memory_mask))
+        outputs, scores = self.attend(masks.hide(query, query_mask), heads, **named)
+        return (outputs, scores) if return_attention_scores else outputs
+
+    def extend(self, query, state, index=None, lengths=None, return_attention_scores=False):
+        """Reads the memory for T new positions of each row.
+
+        Args:
+            query: `[B, T, D]`, or `[B W, T, D]` with the W beams of each row side by side.
+            state: From `init_state`; it stays as it is.
+            index: Not needed.
+            lengths: Integers `[B]` or `[B W]`: how many of the T positions each row has; None means all.
+            return_attention_scores: Whether to return the scores too, `[B W, H, T, S]`.
+
+        Returns:
+            The outputs `[B W, T, D]` (or them and the scores) and the state.
+        """
+        self._built_sizes()
+        query = as_array("query", query)
+        chunk = Chunk.of("query", query, None, 0, lengths, self.model_size)
+        query = chunk.hide(ops.cast(query, self.compute_dtype))
+        outputs, scores = self.attend_shared(query, state, chunk, return_attention_scores)
+        return ((outputs, scores) if return_attention_scores else outputs), state
+
+    def step(self, query, state, index=None, return_attention_scores=False):
+        """Reads the memory for one position: `extend` with T = 1; returns as `MultiHeadSelfAttention.step`."""
+        query = as_array("query", query)
+        check_axes({"query": "BD"}, {"query": query}, {"D": self.model_size})
+        return super().step(query, state, index, return_attention_scores)
+
+    def attend(
+        self,
+        query,
+        heads,
+        query_mask=None,
+        memory_mask=None,
+        attention_mask=None,
+        query_segment_ids=None,
+        memory_segment_ids=None,
+        return_attention_scores=False,
+        training=False,
+    ):
+        """The body of `call` and `extend`: returns outputs `[B, T, D]` and scores or None.
+
+        It trusts its inputs, as `MultiHeadSelfAttention.attend` does; `heads` are the memory's keys and
+        values, from `memory_heads`.
+        """
+        head_size, _, _ = self._sizes("query", query.shape)
+        query_heads = self._normed(split_heads(self.query_projection(query), head_size, query), self.query_norm)
         visible = masks.combine(
             masks.padding(query_mask, memory_mask),
             masks.segments(query_segment_ids, memory_segment_ids),
             masks.explicit(attention_mask),
         )
-        return self._attend(query_heads, key, value, visible, return_attention_scores, training)
+        return self._read(query_heads, *heads, visible, return_scores=return_attention_scores, training=training)
+
+    def attend_shared(self, query, state, chunk, return_attention_scores=False):
+        """Reads a memory that the W beams of each row share: `[B W, T, D]`; returns as `attend`."""
+        key, value, mask = (state[SHARED].get(name) for name in ("key", "value", "mask"))
+        (num_rows, _, source_length, _), (rows, length, size) = ops.shape(key), ops.shape(query)
+        beams = ops.reshape(query, (num_rows, -1, size))  # [B, W T, D]
+        present = None if chunk.present is None else ops.reshape(chunk.present, (num_rows, -1))
+        outputs, scores = self.attend(
+            beams, (key, value), present, mask, return_attention_scores=return_attention_scores
+        )
+        outputs = ops.reshape(outputs, (rows, length, size))
+        if scores is not None:  # [B, H, W T, S]
+            scores = ops.reshape(scores, (num_rows, self.num_heads, -1, length, source_length))
+            scores = ops.reshape(ops.swapaxes(scores, 1, 2), (rows, self.num_heads, length, source_length))
+        return outputs, scores
 
     def init_state(self, memory, memory_mask=None):
         """Returns what all steps read: keys, values and mask of the memory, made once.
 
-        They stand under `"shared"`: the beams of a row share them.
+        They stand under the key `SHARED`: the beams of a row share them.
 
         Args:
             memory, memory_mask: As for the call.
@@ -125,43 +194,13 @@ class EncoderDecoderAttention(MultiHead):
         self._built_sizes()
         memory, memory_mask = as_array("memory", memory), as_array("memory_mask", memory_mask)
         check_axes(self.axes, {"memory": memory, "memory_mask": memory_mask})
-        key, value = self._memory_heads(masks.hide(ops.cast(memory, self.compute_dtype), memory_mask))
+        key, value = self.memory_heads(masks.hide(ops.cast(memory, self.compute_dtype), memory_mask))
         shared = {"key": key, "value": value}
         if memory_mask is not None:
             shared["mask"] = as_boolean("memory_mask", memory_mask)
-        return {"shared": shared}
+        return {SHARED: shared}
 
-    def step(self, query, state, index=None, return_attention_scores=False):
-        """One position of the call.
-
-        Args:
-            query: `[B, D]`, or `[B W, D]` with the W beams of each row side by side.
-            state: From `init_state`; it stays as it is.
-            index: Not needed.
-            return_attention_scores: Whether to return the scores too, `[B W, H, S]`.
-
-        Returns:
-            The output `[B W, D]` (or that and the scores) and the state.
-        """
-        query, size = as_array("query", query), self.out_projection.units
-        check_axes({"query": "BD"}, {"query": query}, {"D": size})
-        key, value, mask = (state["shared"].get(name) for name in ("key", "value", "mask"))
-        num_rows, source_length = ops.shape(key)[0], ops.shape(key)[2]
-        beams = ops.reshape(ops.cast(query, self.compute_dtype), (num_rows, -1, size))  # [B, W, D]
-        visible = masks.padding(None, mask)
-        outputs = self._attend(self._query_heads(beams), key, value, visible, return_attention_scores, False)
-        if not return_attention_scores:
-            return ops.reshape(outputs, (-1, size)), state
-        outputs, scores = outputs  # [B, W, D], [B, H, W, S]
-        scores = ops.reshape(ops.transpose(scores, (0, 2, 1, 3)), (-1, self.num_heads, source_length))
-        return (ops.reshape(outputs, (-1, size)), scores), state
-
-    def _query_heads(self, query):
-        """`[B, T, D]` -> `[B, H, T, K]`."""
-        head_size, _, _ = self._sizes("query", query.shape)
-        return self._normed(split_heads(self.query_projection(query), head_size, query), self.query_norm)
-
-    def _memory_heads(self, memory):
+    def memory_heads(self, memory):
         """`[B, S, M]` -> keys and values `[B, H_kv, S, K]`."""
         projected = self.memory_projection(memory)  # [B, S, 2 H_kv K]
         head_size, _, _ = self._sizes("query", (None, self.out_projection.units))

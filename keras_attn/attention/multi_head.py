@@ -8,6 +8,7 @@ from keras_attn.attention.dot_product import DotProduct
 from keras_attn.base.checks import check_last_axis, check_positive, check_rate, check_slot
 from keras_attn.base.cloning import copied
 from keras_attn.base.layer import BaseLayer
+from keras_attn.base.recording import is_recording, record
 
 
 class MultiHead(BaseLayer):
@@ -18,8 +19,8 @@ class MultiHead(BaseLayer):
     ):
         super().__init__(**kwargs)
         check_positive("num_heads", num_heads)
-        check_positive("num_kv_heads", num_heads if num_kv_heads is None else num_kv_heads)
-        check_positive("head_size", 1 if head_size is None else head_size)
+        check_positive("num_kv_heads", num_kv_heads, optional=True)
+        check_positive("head_size", head_size, optional=True)
         check_rate("dropout", dropout)
         if num_kv_heads is not None and num_heads % num_kv_heads:
             raise ValueError(
@@ -79,8 +80,11 @@ class MultiHead(BaseLayer):
             raise ValueError(f"`{self.name}` must be built before it decodes: call it, or its model, once.")
         return self._sizes("inputs", (None, self.out_projection.units))
 
-    def _attend(self, query, key, value, mask, return_attention_scores, training, bias=None):
-        """`[B, H, T, K]`, `[B, H_kv, S, K]` twice -> `[B, T, D]`, and the scores where asked for."""
+    def _read(
+        self, query, key, value, mask, bias=None, query_index=None, key_index=None, return_scores=False, training=False
+    ):
+        """`[B, H, T, K]`, `[B, H_kv, S, K]` twice -> outputs `[B, T, D]`, and the scores or None."""
+        wanted = return_scores or is_recording()
         outputs = kernels.attention(
             query,
             key,
@@ -91,13 +95,14 @@ class MultiHead(BaseLayer):
             sinks=self.sinks,
             dropout=self.dropout if training else 0.0,
             seed=self.seed_generator,
-            return_scores=return_attention_scores,
-            kernel="auto" if return_attention_scores else self.kernel,
+            query_index=query_index,
+            key_index=key_index,
+            return_scores=wanted,
+            kernel="auto" if wanted else self.kernel,
         )
-        if not return_attention_scores:
-            return self.out_projection(merge_heads(outputs))
-        outputs, scores = outputs
-        return self.out_projection(merge_heads(outputs)), scores
+        outputs, scores = outputs if wanted else (outputs, None)
+        record(self, scores)
+        return self.out_projection(merge_heads(outputs)), scores if return_scores else None
 
     def _output_spec(self, query, source_length, return_attention_scores):
         outputs = keras.KerasTensor(query.shape, self.compute_dtype)

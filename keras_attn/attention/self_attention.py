@@ -4,16 +4,17 @@ import keras
 from keras import ops
 
 from keras_attn import masks
-from keras_attn.attention.cache import fill, in_use, new_cache, positions, read, write
+from keras_attn.attention.cache import Cache, ExactCache
+from keras_attn.attention.chunk import Chunk, Prefilled
 from keras_attn.attention.multi_head import MultiHead, split_heads
-from keras_attn.backend import is_concrete
-from keras_attn.base.checks import as_array, check_axes, check_slot, integers, short_repr
+from keras_attn.base.checks import check_slot
 from keras_attn.base.slot import register
+from keras_attn.base.tensors import as_array, short_repr
 from keras_attn.positions import HeadPosition, row_positions
 
 
 @register
-class MultiHeadSelfAttention(MultiHead):
+class MultiHeadSelfAttention(Prefilled, MultiHead):
     """Every position of a sequence attends to the sequence.
 
     `head_h = softmax(Q_h K_h^T / sqrt(K)) V_h`, `y = [head_1 ; ... ; head_H] W_o`, with
@@ -89,6 +90,7 @@ class MultiHeadSelfAttention(MultiHead):
 
     def build(self, inputs_shape):
         head_size, query_width, key_width = self._sizes("inputs", inputs_shape)
+        self.model_size = inputs_shape[-1]
         self.in_projection = self._projection("in_projection", query_width + 2 * key_width)
         self.out_projection = self._projection("out_projection", inputs_shape[-1])
         self.build_child(self.in_projection, inputs_shape)
@@ -109,15 +111,75 @@ class MultiHeadSelfAttention(MultiHead):
         training=None,
     ):
         padding = masks.real_positions(masks.first_given(mask, inputs_mask), segment_ids)
-        query, key, value = self._heads(masks.hide(inputs, padding), row_positions(inputs, positions))
+        named = {"mask": padding, "attention_mask": attention_mask, "segment_ids": segment_ids, "positions": positions}
+        named |= {"return_attention_scores": return_attention_scores, "training": training}
+        outputs, scores, _ = self.attend(masks.hide(inputs, padding), **named)
+        return (outputs, scores) if return_attention_scores else outputs
+
+    def extend(self, inputs, state, index, lengths=None, return_attention_scores=False):
+        """Reads T new positions of each row behind what the state holds.
+
+        Args:
+            inputs: `[B, T, D]`.
+            state: From `init_state`, `prefill`, or the `extend` or `step` before.
+            index: Index of the first new position, an integer scalar or `[B]`. It may go back: what the
+                state holds at it and behind it is then dropped.
+            lengths: Integers `[B]`: how many of the T positions each row has, none to all; later ones
+                are padding. None means all.
+            return_attention_scores: Whether to return the scores too, `[B, H, T, S]` over what was read
+                (the places of the cache, or the chunk).
+
+        Returns:
+            The outputs `[B, T, D]` (or them and the scores) and the new state. With an exact cache they
+            equal those of the call, position by position.
+
+        Raises:
+            ValueError: For shapes that do not fit, an index beyond the cache or further back than a
+                rolling cache holds (where it can be seen), or a chunk longer than the cache.
+        """
+        self._built_sizes()
+        inputs = as_array("inputs", inputs)
+        chunk = Chunk.of("inputs", inputs, state, index, lengths, self.model_size)
+        inputs = chunk.hide(ops.cast(inputs, self.compute_dtype))
+        outputs, scores, state = self.attend(inputs, state, chunk, return_attention_scores=return_attention_scores)
+        return ((outputs, scores) if return_attention_scores else outputs), state
+
+    def attend(
+        self,
+        inputs,
+        state=None,
+        chunk=None,
+        mask=None,
+        attention_mask=None,
+        segment_ids=None,
+        positions=None,
+        return_attention_scores=False,
+        training=False,
+    ):
+        """The body of `call` and `extend`: returns outputs, scores or None, and the new state.
+
+        It trusts its inputs: checks are made, and NaN is stopped, at the doors. A call has neither state
+        nor chunk, an extension has no masks of its own.
+        """
+        index = None if chunk is None else chunk.index
+        standing = positions if chunk is None else chunk.positions
+        query, key, value = self._heads(inputs, row_positions(inputs, standing))
+        key_index = index
+        if state is not None:
+            state, *held = state.cache.append(state, key, value, index)
+            if not chunk.is_first:
+                key, value, key_index = held
         visible = masks.combine(
             self.mask,
-            masks.padding(padding, padding),
+            masks.padding(mask, mask),
             masks.segments(segment_ids, segment_ids),
             masks.explicit(attention_mask),
         )
-        bias = self._bias(positions, positions)
-        return self._attend(query, key, value, visible, return_attention_scores, training, bias)
+        bias = None if self.position is None else self.position.bias(self.num_heads, positions, positions)
+        outputs, scores = self._read(
+            query, key, value, visible, bias, index, key_index, return_attention_scores, training
+        )
+        return outputs, scores, state
 
     def init_state(self, batch_size=1, max_length=None, cache=None):
         """Returns the state before the first step: an empty cache of keys and values.
@@ -137,73 +199,9 @@ class MultiHeadSelfAttention(MultiHead):
             raise ValueError(
                 f"`max_length` must be given: `mask` may look back without end. Received: {short_repr(self.mask)}."
             )
-        length = max_length if self.mask.reach is None else self.mask.reach
-        if isinstance(max_length, int):
-            length = min(max_length, length)
+        kind = check_slot("cache", cache, Cache) or ExactCache()
         sizes = head_size, head_size
-        return new_cache(batch_size, key_width // head_size, length, sizes, self.compute_dtype, cache)
-
-    def step(self, inputs, state, index, return_attention_scores=False):
-        """One position of the call.
-
-        Args:
-            inputs: `[B, D]`.
-            state: From `init_state`, `prefill` or the step before.
-            index: The position, an integer scalar or `[B]`; each row's goes up by 1 from step to step.
-            return_attention_scores: Whether to return the scores too, `[B, H, L]` over the
-                places of the cache.
-
-        Returns:
-            The output `[B, D]` (or that and the scores) and the new state.
-
-        Raises:
-            ValueError: For shapes that do not fit, or an index beyond the cache (where it can be read).
-        """
-        inputs, index = as_array("inputs", inputs), self._checked_index(index, state)
-        sizes = {"D": self.out_projection.units, "B": None if state["key"].shape[0] == 1 else state["key"].shape[0]}
-        arguments = {"inputs": inputs} if index.shape[0] == 1 else {"inputs": inputs, "index": index}
-        sizes = {letter: size for letter, size in sizes.items() if size is not None}
-        check_axes({"inputs": "BD", "index": "B"}, arguments, sizes)
-        here = index[:, None]  # [B or 1, 1]
-        query, key, value = self._heads(ops.cast(inputs, self.compute_dtype)[:, None], here)
-        state = write(of_rows(state, query), key, value, index)
-        written = in_use(state) if self.mask.reach is None else state
-        held = positions(written, index)  # [B or 1, L]
-        places = held[:, None, None]
-        visible = self.mask(here[:, None, None], places) & (places >= 0)
-        key, value = read(written, self.compute_dtype)
-        visible, bias = masks.Explicit(visible), self._bias(here, held)
-        outputs = self._attend(query, key, value, visible, return_attention_scores, False, bias)
-        if not return_attention_scores:
-            return outputs[:, 0], state
-        return (outputs[0][:, 0], outputs[1][:, :, 0]), state
-
-    def prefill(self, inputs, lengths, max_length, cache=None):
-        """The call for the first positions of each row, and the state to go on from.
-
-        Args:
-            inputs: `[B, T, D]`.
-            lengths: Integers `[B]`: how many positions each row has; later ones are padding.
-            max_length, cache: As for `init_state`.
-
-        Returns:
-            `[B, T, D]` and the state.
-        """
-        self._built_sizes()
-        inputs, lengths = as_array("inputs", inputs), integers("lengths", lengths)
-        check_axes({"inputs": "BTD", "lengths": "B"}, {"inputs": inputs, "lengths": lengths})
-        masks.check_hides_the_future(self.mask)
-        if self.mask.reach is None and isinstance(max_length, int) and (inputs.shape[1] or 0) > max_length:
-            raise ValueError(
-                f"`inputs` may have at most max_length={max_length} positions. "
-                f"Received: inputs.shape={tuple(inputs.shape)}."
-            )
-        inputs = ops.cast(inputs, self.compute_dtype)
-        padding = ops.arange(ops.shape(inputs)[1], dtype="int32")[None] < lengths[:, None]
-        query, key, value = self._heads(masks.hide(inputs, padding), row_positions(inputs, None))
-        visible = masks.combine(self.mask, masks.padding(padding, padding))
-        outputs = self._attend(query, key, value, visible, False, False, self._bias(None, None))
-        return outputs, fill(self.init_state(ops.shape(inputs)[0], max_length, cache), key, value, lengths)
+        return kind.empty(batch_size, key_width // head_size, max_length, sizes, self.compute_dtype, self.mask.reach)
 
     def _heads(self, inputs, positions):
         """`[B, T, D]`, `[B or 1, T]` -> queries `[B, H, T, K]`, keys and values `[B, H_kv, T, K]`."""
@@ -216,31 +214,8 @@ class MultiHeadSelfAttention(MultiHead):
             return query, key, value
         return self.position.turn(query, positions), self.position.turn(key, positions), value
 
-    def _bias(self, query_positions, key_positions):
-        return None if self.position is None else self.position.bias(self.num_heads, query_positions, key_positions)
-
-    def _checked_index(self, index, state):
-        """Returns `index` as int32 `[B or 1]`."""
-        index, length = ops.reshape(integers("index", index), (-1,)), state["key"].shape[2]
-        window = self.mask.reach is not None and length is not None and length >= self.mask.reach
-        if is_concrete(index) and 0 not in index.shape:
-            lowest, highest = int(ops.min(index)), int(ops.max(index))
-            if lowest < 0 or (length is not None and not window and highest >= length):
-                raise ValueError(
-                    f"`index` must be less than max_length={length}, and not negative. "
-                    f"Received: index up to {highest}, from {lowest}."
-                )
-        return index
-
     def compute_output_shape(self, inputs_shape):
         return tuple(inputs_shape)
 
     def compute_output_spec(self, inputs, *args, return_attention_scores=False, **kwargs):
         return self._output_spec(inputs, inputs.shape[1], return_attention_scores)
-
-
-def of_rows(state, heads):
-    """Returns the state for as many rows as `heads` `[B, ...]` has, if it is one of a single row."""
-    if state["key"].shape[0] != 1 or heads.shape[0] == 1:
-        return state
-    return {name: ops.repeat(tensor, ops.shape(heads)[0], axis=0) for name, tensor in state.items()}

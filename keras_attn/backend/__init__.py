@@ -7,6 +7,8 @@
 - `recompute(function, *tensors)`: a call whose gradient computes it again.
 - `product(left, right, transpose_left, transpose_right)`: matrix products summed in float32 or wider.
 - `fused(query, key, value, visible, bias, scale, is_causal)`: the backend's own attention, if it `has_fused`.
+- `fused_is_linear(query, masked, biased)`: whether its memory is linear in length.
+- `device_kind(tensor)`: what it runs on, `"cpu"`, `"gpu"`, `"tpu"`, or another name.
 - `in_xla()`: whether XLA compiles what runs now.
 - `value_of(tensor)`: the tensor, or what a variable holds.
 - `empty(shape, dtype, in_place)`, `write_rows(table, rows, values, in_place)`: a table that is written by rows.
@@ -29,11 +31,13 @@ adapter = importlib.import_module(f"keras_attn.backend.{keras.config.backend()}"
 add_to_block = adapter.add_to_block
 block_uniform = adapter.block_uniform
 compiled = adapter.compiled
+device_kind = adapter.device_kind
 empty = adapter.empty
 fori = adapter.fori
 fresh = adapter.fresh
 fresh_seed = adapter.fresh_seed
 fused = adapter.fused
+fused_is_linear = adapter.fused_is_linear
 has_fused = adapter.has_fused
 in_xla = adapter.in_xla
 is_concrete = adapter.is_concrete

@@ -73,8 +73,7 @@ def fused(query, key, value, visible, bias, scale, is_causal=False):
         scale: Factor of the scores.
         is_causal: Whether query i sees the keys up to i, for T = S.
     """
-    narrow = query.dtype.itemsize == 2 and query.shape[-1] % 8 == 0 and query.shape[-1] <= 128
-    cudnn = jax.default_backend() == "gpu" and narrow and visible is None and bias is None
+    cudnn = fused_is_linear(query, masked=visible is not None, biased=bias is not None)
     outputs = jax.nn.dot_product_attention(
         *(heads.swapaxes(1, 2) for heads in (query, key, value)),
         bias=bias,
@@ -84,6 +83,33 @@ def fused(query, key, value, visible, bias, scale, is_causal=False):
         implementation="cudnn" if cudnn else "xla",
     )
     return outputs.swapaxes(1, 2)
+
+
+def fused_is_linear(query, masked, biased):
+    """Returns whether `fused` needs memory linear in length: where cuDNN's kernel takes the case.
+
+    Args:
+        query: `[B, H, T, K]`.
+        masked: Whether there is a mask beside `is_causal`.
+        biased: Whether there is a bias.
+    """
+    narrow = query.dtype.itemsize == 2 and query.shape[-1] % 8 == 0 and query.shape[-1] <= 128
+    if masked or biased or not narrow or jax.default_backend() != "gpu":
+        return False
+    capability = jax.local_devices(backend="gpu")[0].compute_capability  # "9.0"; "gfx90a" of a GPU that has no cuDNN
+    return capability.replace(".", "").isdigit() and float(capability) >= 8
+
+
+def device_kind(tensor=None):
+    """As the TensorFlow adapter's `device_kind`; tracers run on the default device."""
+    default = jax.config.jax_default_device
+    if is_concrete(tensor):
+        platform = next(iter(tensor.devices())).platform
+    elif default is None:
+        platform = jax.default_backend()
+    else:
+        platform = default if isinstance(default, str) else default.platform
+    return {"cuda": "gpu", "rocm": "gpu"}.get(platform, platform)
 
 
 def recompute(function, *tensors):

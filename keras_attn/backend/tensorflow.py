@@ -144,6 +144,29 @@ def fused(query, key, value, visible, bias, scale, is_causal=False):
     raise NotImplementedError("TensorFlow has no fused attention.")
 
 
+def fused_is_linear(query, masked, biased):
+    """As the JAX adapter's `fused_is_linear`."""
+    del query, masked, biased
+    return False
+
+
+def device_kind(tensor=None):
+    """Returns the kind of device that computes a tensor, as far as a scope or eager mode says, else the default.
+
+    Args:
+        tensor: A tensor, or None for the default: a TPU or a GPU where there is one.
+
+    Returns:
+        `"cpu"`, `"gpu"`, `"tpu"`, or the lower-case name of another kind.
+    """
+    name = tensor.device if tf.is_tensor(tensor) else None
+    kind = tf.DeviceSpec.from_string(name).device_type if name else None
+    if kind is None:
+        kinds = {device.device_type for device in tf.config.list_logical_devices()}
+        kind = next((each for each in ("TPU", "GPU") if each in kinds), "CPU")
+    return "tpu" if kind.startswith("TPU") else kind.lower()  # inside a replica: TPU_REPLICATED_CORE
+
+
 def recompute(function, *tensors):
     """Returns `function(*tensors)`; its gradient computes what is inside again and keeps the tensors alone.
 

@@ -92,6 +92,18 @@ def fused(query, key, value, visible, bias, scale, is_causal=False):
     )
 
 
+def fused_is_linear(query, masked, biased):
+    """As the JAX adapter's `fused_is_linear`: a mask is shared by the heads, a bias is as large as the scores."""
+    del query, masked
+    return not biased
+
+
+def device_kind(tensor=None):
+    """As the TensorFlow adapter's `device_kind`; shapes alone, without a device, count as the CPU's."""
+    kind = (tensor if torch.is_tensor(tensor) else ops.zeros((), "float32")).device.type
+    return {"cuda": "gpu", "meta": "cpu"}.get(kind, kind)
+
+
 def recompute(function, *tensors):
     """As the TensorFlow adapter's `recompute`."""
     return torch.utils.checkpoint.checkpoint(function, *tensors, use_reentrant=False)

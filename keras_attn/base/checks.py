@@ -1,73 +1,15 @@
-"""Checks at the door: named axes that must agree between arguments, sizes, counts and rates.
+"""Checks at the door: named axes that must agree between arguments, numbers and their bounds, slots, masks.
 
 Axes have one letter each, the same everywhere: B batch, T target, S source, D model size,
 H heads, K head size, M memory size, U attention units.
 """
 
+import math
 import numbers
-import reprlib
 
-import keras
-import numpy as np
 from keras import ops
 
-
-def is_array(value):
-    """Whether an argument of a call is a tensor or array, symbolic or not."""
-    return isinstance(value, (np.ndarray, keras.KerasTensor)) or ops.is_tensor(value)
-
-
-def as_array(name, value):
-    """Returns the argument `name` as a tensor or array: nested lists of numbers become arrays, None stays None.
-
-    Raises:
-        ValueError: For ragged tensors, lists of rows of different lengths, and what is no tensor.
-    """
-    if is_ragged(value):
-        raise ValueError(
-            f"`{name}` must not be ragged: pad its rows to one length, for instance by `.to_tensor()`, and pass a "
-            f"padding mask beside it. Received: {name} of type {value.__class__.__name__}."
-        )
-    if value is None or is_array(value) or getattr(value, "shape", None) is not None:
-        return value
-    if isinstance(value, (list, tuple)) and value and all(map(is_array, value)):
-        return ops.stack(value)
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(
-            f"`{name}` must have rows of one length: pad them and pass a padding mask. "
-            f"Received: {name}={short_repr(value)}."
-        ) from error
-    if array.dtype.kind not in "biuf":
-        raise ValueError(f"`{name}` must be a tensor, an array or a list of numbers. Received: {short_repr(value)}.")
-    return array
-
-
-def is_ragged(value):
-    """Whether rows differ in length: a ragged tensor of TensorFlow, a nested one of PyTorch, or a symbolic one."""
-    named = value.__class__.__name__ == "RaggedTensor"
-    return named or getattr(value, "ragged", False) is True or getattr(value, "is_nested", False) is True
-
-
-class _Description(reprlib.Repr):
-    """A short `repr` that gives dtype and shape of tensors and arrays, never their numbers."""
-
-    def __init__(self):
-        super().__init__()
-        self.maxstring = self.maxother = 200
-        self.maxlevel = 3
-
-    def repr1(self, value, level):
-        if is_array(value):
-            dtype = keras.backend.standardize_dtype(value.dtype)
-            return f"<{value.__class__.__name__} of dtype {dtype} and shape {static_shape(value)}>"
-        return super().repr1(value, level)
-
-
-def short_repr(value):
-    """Returns what an error message says of an argument: its `repr`, cut short; of tensors dtype and shape."""
-    return _Description().repr(value)
+from keras_attn.base.tensors import as_array, dtype_of, is_float, short_repr, static_shape
 
 
 def check_axes(axes, arguments, sizes=None):
@@ -121,48 +63,10 @@ def check_broadcast(name, tensor, letters, sizes):
         )
 
 
-def static_shape(tensor):
-    """Returns the shape as a tuple of integers, None where it is not static.
-
-    Symbolic sizes, which JAX and PyTorch have while they export, count as not static.
-    """
-    return tuple(static_size(size) for size in tensor.shape)
-
-
-def static_size(size):
-    """Returns an element of a shape as an integer, or None where it is not static."""
-    known = isinstance(size, numbers.Integral) or ops.is_tensor(size)  # PyTorch traces sizes as tensors
-    return int(size) if known else None
-
-
 def check_together(first, second, arguments):
     """Raises a `ValueError` if the second argument is given without the first."""
     if arguments.get(second) is not None and arguments.get(first) is None:
         raise ValueError(f"`{first}` must be given where `{second}` is. Received: {first}=None.")
-
-
-def integers(name, value):
-    """Returns positions, ids, lengths or indices as an int32 tensor, whatever integers they are given as.
-
-    Raises:
-        ValueError: For floating point.
-    """
-    value = value if isinstance(value, keras.Variable) else as_array(name, value)
-    dtype = keras.backend.standardize_dtype(value.dtype)
-    if keras.backend.is_float_dtype(dtype) and 0 not in value.shape:  # an empty list has no dtype of its own
-        wanted = "integers" if len(value.shape) else "an integer"
-        raise ValueError(f"`{name}` must be {wanted}. Received: {name}.dtype={dtype}.")
-    return ops.cast(value, "int32")
-
-
-def as_tensor(value):
-    """Returns a tensor of the dtype that an array has.
-
-    Keras makes floats of integers and booleans on JAX where `floatx` is bfloat16 and no dtype is given.
-    """
-    if isinstance(value, np.ndarray):
-        return ops.convert_to_tensor(value, keras.backend.standardize_dtype(value.dtype))
-    return ops.convert_to_tensor(value)
 
 
 def check_last_axis(name, shape):
@@ -171,16 +75,64 @@ def check_last_axis(name, shape):
         raise ValueError(f"`{name}` must have a static last axis. Received: {name}.shape={tuple(shape)}.")
 
 
-def check_positive(name, value):
-    """Raises a `ValueError` unless `value` is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"`{name}` must be an integer of at least 1. Received: {name}={short_repr(value)}.")
+def check_number(name, value, kind=float, optional=False, must=None, **bounds):
+    """Raises a `ValueError` unless `value` is a number within bounds, for instance `above=0, at_most=1`.
+
+    Args:
+        name: Name of the argument, for messages.
+        value: The number.
+        kind, **bounds: As for `is_number`.
+        optional: Whether None is allowed too.
+        must: What the message says behind "must", in place of words made of `kind` and bounds.
+    """
+    if not (optional and value is None) and not is_number(value, kind, **bounds):
+        must = must or f"be {_described(kind, **bounds)}{' or None' if optional else ''}"
+        raise ValueError(f"`{name}` must {must}. Received: {name}={short_repr(value)}.")
+
+
+def is_number(value, kind=float, above=None, at_least=None, below=None, at_most=None):
+    """Whether `value` is a number within bounds. Booleans are no numbers, nor is NaN.
+
+    Args:
+        value: Anything.
+        kind: `int` for integers, `float` for real numbers.
+        above, at_least, below, at_most: Bounds, or None. Infinity is refused unless it is itself a bound,
+            as `at_most=math.inf` is.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral if kind is int else numbers.Real):
+        return False
+    return (
+        (isinstance(value, numbers.Integral) or math.isfinite(value) or value in (at_least, at_most))
+        and (above is None or value > above)
+        and (at_least is None or value >= at_least)
+        and (below is None or value < below)
+        and (at_most is None or value <= at_most)
+    )
+
+
+def _described(kind, above=None, at_least=None, below=None, at_most=None):
+    """Returns what a number must be, in words."""
+    noun = "an integer" if kind is int else "a number"
+    low, high = (at_least if above is None else above), (at_most if below is None else below)
+    if low is None and high is None:
+        return noun
+    if high is None:
+        return f"{noun} of at least {low}" if above is None else f"{noun} above {low}"
+    if low is None:
+        return f"{noun} of at most {high}" if below is None else f"{noun} below {high}"
+    if kind is int and above is None and below is None:
+        return f"{noun} from {low} to {high}"
+    return f"{noun} in {'[' if above is None else '('}{low}, {high}{']' if below is None else ')'}"
+
+
+def check_positive(name, value, optional=False):
+    """Raises a `ValueError` unless `value` is an integer of at least 1, or None where that is allowed."""
+    check_number(name, value, int, optional, at_least=1)
 
 
 def check_rate(name, value):
     """Raises a `ValueError` unless `value` is a number in [0, 1)."""
-    if not isinstance(value, numbers.Real) or not 0 <= value < 1:
-        raise ValueError(f"`{name}` must be a number in [0, 1). Received: {name}={short_repr(value)}.")
+    check_number(name, value, at_least=0, below=1)
 
 
 def check_slot(name, value, kind):
@@ -205,7 +157,7 @@ def check_padding_mask(name, mask):
     if is_float(mask):
         raise ValueError(
             f"`{name}` must be a padding mask of booleans or integers, True for positions that are real. "
-            f"Received: {name}.dtype={mask.dtype}."
+            f"Received: {name}.dtype={dtype_of(mask)}."
         )
 
 
@@ -219,11 +171,6 @@ def check_boolean(name, mask):
     """Raises a `ValueError` for masks of floating point, which would be additive elsewhere."""
     if is_float(mask):
         raise ValueError(
-            f"`{name}` must be boolean, True where a query may attend. Received: {name}.dtype={mask.dtype}. "
+            f"`{name}` must be boolean, True where a query may attend. Received: {name}.dtype={dtype_of(mask)}. "
             "Scores to be added go into `bias`."
         )
-
-
-def is_float(tensor):
-    """Whether a tensor or array is of floating point."""
-    return keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))

@@ -5,8 +5,8 @@ import warnings
 
 import keras
 
-from keras_attn.base.checks import short_repr
 from keras_attn.base.layer import BaseLayer, constructor_arguments, deserialize
+from keras_attn.base.tensors import short_repr
 
 
 def clone(layer, name=None):

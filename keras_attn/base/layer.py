@@ -3,19 +3,11 @@
 import inspect
 
 import keras
-import numpy as np
 
-from keras_attn.base.checks import (
-    as_array,
-    as_tensor,
-    check_attention_mask,
-    check_axes,
-    check_padding_mask,
-    is_array,
-    short_repr,
-)
+from keras_attn.base.checks import check_attention_mask, check_axes, check_padding_mask
 from keras_attn.base.policies import DTypePolicyMap, with_policy
 from keras_attn.base.slot_layers import build_by_call
+from keras_attn.base.tensors import is_array, short_repr, to_tensor
 
 
 class BaseLayer(keras.layers.Layer):
@@ -56,12 +48,10 @@ class BaseLayer(keras.layers.Layer):
         return super().symbolic_call(*args, **kwargs)
 
     def _as_tensor(self, name, value):
-        """Returns a tensor argument as a tensor or array, and others as they are."""
+        """Returns a tensor argument as a tensor, and others as they are."""
         if name not in self.axes and name not in self.score_masks:
             return value
-        value = as_array(name, value)
-        if isinstance(value, np.ndarray) and value.dtype.kind in "bui":  # Keras may make floats of them
-            value = as_tensor(value)
+        value = to_tensor(name, value)
         return value[None] if name in self.row_free and value is not None and len(value.shape) == 1 else value
 
     def check_arguments(self, arguments):

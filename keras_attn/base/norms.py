@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_attn.base.checks import check_number
 from keras_attn.base.slot import Slot, register
 
 
@@ -22,6 +23,7 @@ class LayerNorm(Norm):
     """
 
     def __init__(self, epsilon=1e-5):
+        check_number("epsilon", epsilon, at_least=0)
         self.epsilon = epsilon
 
     def make(self, name, dtype):
@@ -37,6 +39,7 @@ class RMSNorm(Norm):
     """
 
     def __init__(self, epsilon=1e-6):
+        check_number("epsilon", epsilon, at_least=0)
         self.epsilon = epsilon
 
     def make(self, name, dtype):

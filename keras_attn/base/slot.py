@@ -9,7 +9,7 @@ import numbers
 
 import keras
 
-from keras_attn.base.checks import is_array, short_repr
+from keras_attn.base.tensors import is_array, short_repr
 
 register = keras.saving.register_keras_serializable("keras_attn")
 

@@ -5,7 +5,7 @@ import inspect
 import keras
 from keras import ops
 
-from keras_attn.base.checks import short_repr
+from keras_attn.base.tensors import short_repr
 
 PADDING = {name: " (there is padding, which it would attend to)" for name in ("mask", "memory_mask")}
 

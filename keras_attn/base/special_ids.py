@@ -6,8 +6,9 @@ import numbers
 import keras
 from keras import ops
 
-from keras_attn.base.checks import check_slot, short_repr
+from keras_attn.base.checks import check_slot
 from keras_attn.base.slot import Slot, register
+from keras_attn.base.tensors import short_repr
 
 
 @register

@@ -9,7 +9,7 @@ from keras_attn import masks
 from keras_attn.attention.dot_product import DotProduct
 from keras_attn.attention.encoder_decoder_attention import EncoderDecoderAttention
 from keras_attn.attention.self_attention import MultiHeadSelfAttention
-from keras_attn.base.checks import short_repr
+from keras_attn.base.tensors import short_repr
 from keras_attn.transformer.feed_forward import FeedForward
 from keras_attn.transformer.residual import PostNorm, PreNorm
 from keras_attn.transformer.stacks import Decoder, Encoder

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_attn.attention.self_attention import MultiHeadSelfAttention
-from keras_attn.base.checks import short_repr
+from keras_attn.base.tensors import short_repr
 from keras_attn.convert.source_checks import (
     ATTENTIONS,
     check_keras_options,

@@ -2,12 +2,12 @@
 
 import copy
 import itertools
-import numbers
 
 import numpy as np
 import tensorflow as tf
 
-from keras_attn.base.checks import check_positive, short_repr
+from keras_attn.base.checks import check_number, check_positive
+from keras_attn.base.tensors import short_repr
 from keras_attn.data.layouts import Layout
 from keras_attn.data.order import Order
 from keras_attn.data.pairs import Pairs
@@ -67,7 +67,7 @@ class Batches:
             raise ValueError(
                 f"`pairs` must have a padding id, to fill rows. Received: pairs.special_ids={pairs.special_ids}."
             )
-        check_count("seed", seed)
+        check_number("seed", seed, int, at_least=0)
         self.pairs = pairs
         self.layout = layout
         self.seed = seed
@@ -104,7 +104,7 @@ class Batches:
 
     def epoch(self, number):
         """Returns the batches of one epoch, counted from 0, a `tf.data.Dataset`."""
-        check_count("number", number)
+        check_number("number", number, int, at_least=0)
         return self.as_dataset(lambda: self.arrays(number)).apply(tf.data.experimental.assert_cardinality(len(self)))
 
     def epochs(self, first=0):
@@ -112,7 +112,7 @@ class Batches:
 
         Keras needs `steps_per_epoch=len(batches)` with it.
         """
-        check_count("first", first)
+        check_number("first", first, int, at_least=0)
         return self.as_dataset(lambda: itertools.chain.from_iterable(map(self.arrays, itertools.count(first))))
 
     def shard(self, num_shards, index):
@@ -130,7 +130,7 @@ class Batches:
             ValueError: If the batches cannot be shared so.
         """
         check_positive("num_shards", num_shards)
-        check_count("index", index)
+        check_number("index", index, int, at_least=0)
         if index >= num_shards:
             raise ValueError(f"`index` must be in 0 ... {num_shards - 1}. Received: index={short_repr(index)}.")
         sizes = [shape.num_rows for shape in self.shapes]
@@ -178,12 +178,6 @@ class Batches:
         options.experimental_distribute.auto_shard_policy = policies.OFF if self.num_shards > 1 else policies.DATA
         dataset = tf.data.Dataset.from_generator(arrays, output_signature=(inputs, labels))
         return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
-
-
-def check_count(name, value):
-    """Raises a `ValueError` unless `value` is an integer of at least 0."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
-        raise ValueError(f"`{name}` must be an integer of at least 0. Received: {name}={short_repr(value)}.")
 
 
 def only(sizes):

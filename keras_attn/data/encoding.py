@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_attn.base.checks import short_repr
 from keras_attn.base.special_ids import check_same_special_ids
+from keras_attn.base.tensors import short_repr
 from keras_attn.data.limits import DropLonger, Limit
 from keras_attn.data.pairs import Pairs, Ragged, ranges
 from keras_attn.data.readers import SIDES, Ids, numbered_chunks

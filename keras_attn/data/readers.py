@@ -1,12 +1,12 @@
 """Where pairs come from: TSV files, Python iterables, `tf.data` datasets; all become numbered pairs of one dataset."""
 
-import numbers
 import pathlib
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 import tensorflow as tf
 
+from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.slot import Slot, register
 from keras_attn.base.special_ids import special_ids_or_default
 from keras_attn.text.tokenizer import Tokenizer
@@ -43,10 +43,8 @@ class Ids(Slot):
     def __init__(self, vocabulary_size, special_ids=None):
         special_ids = special_ids_or_default(special_ids)
         highest = max(value for value in special_ids.get_config().values() if value is not None)
-        if not isinstance(vocabulary_size, numbers.Integral) or not highest < vocabulary_size <= 2**31:
-            raise ValueError(
-                f"`vocabulary_size` must be an integer above {highest}, at most 2**31. Received: {vocabulary_size=!r}."
-            )
+        must = f"be an integer above {highest}, at most 2**31"
+        check_number("vocabulary_size", vocabulary_size, int, must=must, above=highest, at_most=2**31)
         self.vocabulary_size = vocabulary_size
         self.special_ids = special_ids
 
@@ -84,9 +82,9 @@ class Tsv:
     unit = "line"
 
     def __init__(self, path, source_column=0, target_column=1, num_columns=2):
+        check_positive("num_columns", num_columns)
         for name, column in (("source_column", source_column), ("target_column", target_column)):
-            if not isinstance(column, numbers.Integral) or not 0 <= column < num_columns:
-                raise ValueError(f"`{name}` must be in 0 ... {num_columns - 1}. Received: {name}={column!r}.")
+            check_number(name, column, int, must=f"be in 0 ... {num_columns - 1}", at_least=0, below=num_columns)
         if source_column == target_column:
             raise ValueError(f"`target_column` must be another than `source_column`. Received: {target_column} twice.")
         self.path = pathlib.Path(path)

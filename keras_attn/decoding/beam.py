@@ -1,11 +1,10 @@
 """Beam search: the W most probable texts of a row side by side, the finished ones frozen."""
 
 import math
-import numbers
 
 from keras import ops
 
-from keras_attn.base.checks import check_positive
+from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.slot import register
 from keras_attn.decoding.strategies import NOTHING, Generated, Strategy, put
 
@@ -52,12 +51,9 @@ class Beam(Strategy):
                 f"Received: num_return_sequences={num_return_sequences}, width={width}."
             )
         for name, value in (("length_penalty", length_penalty), ("coverage_penalty", coverage_penalty)):
-            if not isinstance(value, numbers.Real) or not math.isfinite(value):
-                raise ValueError(f"`{name}` must be a number. Received: {name}={value!r}.")
-        if coverage_penalty < 0:
-            raise ValueError(f"`coverage_penalty` must not be negative. Received: {coverage_penalty!r}.")
-        if patience is not None and not isinstance(patience, numbers.Real):
-            raise ValueError(f"`patience` must be a number or None. Received: patience={patience!r}.")
+            check_number(name, value)
+        check_number("coverage_penalty", coverage_penalty, must="not be negative", at_least=0)
+        check_number("patience", patience, optional=True)
         if patience is not None and not patience * width >= num_return_sequences:
             raise ValueError(
                 "`patience` times `width` must be at least `num_return_sequences`. "

@@ -3,11 +3,12 @@
 import numpy as np
 from keras import ops
 
-from keras_attn.attention.cache import in_place, written_up_to
-from keras_attn.backend import fresh, no_gradient, while_loop
-from keras_attn.base.checks import as_tensor, static_shape
+from keras_attn.attention.cache import map_caches
+from keras_attn.backend import no_gradient, while_loop
+from keras_attn.base.state import map_rows
+from keras_attn.base.tensors import static_shape, to_tensor
 from keras_attn.decoding.protocol import check_decodes, check_takes, facts_of
-from keras_attn.decoding.request import check_rectangular, config_of
+from keras_attn.decoding.request import config_of
 from keras_attn.decoding.strategies import SearchContext
 
 
@@ -66,8 +67,7 @@ def generate(
     check_decodes(model)
     facts = facts_of(model)
     config = config_of(facts, strategy, max_length, start_id, end_id, processors, cache)
-    check_rectangular("source", source)
-    source = as_tensor(source)
+    source = to_tensor("source", source)
     facts.check_lengths(source, max_length)
     prefix, seed = config.prefix(prefix_ids, source.shape[0]), config.strategy.draw_seed()
     if facts.vocabulary_size is not None:
@@ -97,10 +97,12 @@ def search(model, source, prefix, seed, config, limits=None, temperature=None):
         check_takes(model.init_state, "cache", "`cache` wants a model with caches")
     if strategy.reads_attention:
         check_takes(model.step, "return_attention_scores", "A coverage penalty wants a model that attends to a source")
-    with in_place(), no_gradient():
+    with no_gradient():
         state = model.init_state(source, config.max_length, **named)
-        # Fresh tensors either way: what the caller keeps of its state is not written.
-        state = map_beams(fresh if width == 1 else lambda tensor: ops.repeat(tensor, width, axis=0), state)
+        written, *later = stages(config.max_length)
+        state = resize_caches(state, written - config.max_length)
+        state = state if width == 1 else map_rows(lambda tensor: ops.repeat(tensor, width, axis=0), state)
+        state = map_caches(lambda each: each.cache.own(each), state)
         if facts.reads_prompts:
             tokens = model.first_tokens(source, config.start_id)
         else:
@@ -124,25 +126,28 @@ def search(model, source, prefix, seed, config, limits=None, temperature=None):
             log_probs = log_probabilities(logits, processed, prefix, index, config)
             tokens, parents, known = strategy.advance(log_probs, known, index, context, attention)
             if parents is not None:
-                state = map_beams(lambda tensor: ops.take(tensor, parents, axis=0), state)
+                state = map_rows(lambda tensor: ops.take(tensor, parents, axis=0), state)
             return {"index": index + 1, "tokens": ops.cast(tokens, "int32"), "state": state, "search": known}
 
-        for limit in stages(config.max_length):
-
-            def goes_on(carry, limit=limit):
+        def unfinished_before(limit):
+            def goes_on(carry):
                 unfinished = ops.logical_not(ops.all(carry["search"]["done"]))
                 return ops.logical_and(carry["index"] < limit, unfinished)
 
-            with written_up_to(limit, config.max_length):
-                carry = while_loop(goes_on, body, carry)
+            return goes_on
+
+        carry = while_loop(unfinished_before(written), body, carry)
+        for limit in later:
+            carry["state"] = resize_caches(carry["state"], limit - written)
+            carry, written = while_loop(unfinished_before(limit), body, carry), limit
         return strategy.finish(carry["search"], context)
 
 
 def stages(max_length):
     """Returns up to which lengths a loop of its own runs, so that the cost of a step follows what is written.
 
-    A step reads its caches as far as its stage goes, whatever their size. Each stage is traced
-    and compiled anew, so there are few: 64, 256, 1,024, ...
+    Between stages the caches grow. Each stage is traced and compiled anew, so there are few:
+    64, 256, 1,024, ...
     """
     limits = [64]
     while limits[-1] < max_length:
@@ -170,7 +175,8 @@ def log_probabilities(logits, processed, prefix, index, config):
             other tokens keep their log probabilities: nothing is renormalised.
     """
     tokens = ops.arange(logits.shape[-1], dtype="int32")
-    allowed = as_tensor(np.isin(np.arange(logits.shape[-1]), [*config.forbidden_ids], invert=True)[None])
+    allowed = np.isin(np.arange(logits.shape[-1]), [*config.forbidden_ids], invert=True)[None]
+    allowed = ops.convert_to_tensor(allowed, "bool")
     if prefix is not None:
         wanted = wanted_at(prefix, index, ops.shape(logits)[0], config.free)  # [R, 1]
         is_forced = ops.not_equal(wanted, config.free)
@@ -201,11 +207,6 @@ def source_mask(strategy, source, special_ids):
     return special_ids.is_real(source)
 
 
-def map_beams(function, state):
-    """Applies a function to the tensors of a state that belong to beams: to none under the key `"shared"`."""
-    if isinstance(state, dict):
-        return {name: part if name == "shared" else map_beams(function, part) for name, part in state.items()}
-    if isinstance(state, (list, tuple)):
-        parts = [map_beams(function, part) for part in state]
-        return state._make(parts) if isinstance(state, tuple) and "_make" in dir(state) else state.__class__(parts)
-    return function(state) if state is not None and len(state.shape) else state
+def resize_caches(state, added):
+    """Returns a state whose caches have so many more places, or fewer where the number is negative."""
+    return map_caches(lambda each: each.cache.resize(each, added), state)

@@ -1,11 +1,10 @@
 """What changes the model's logits before a token is chosen; any number of them, one after the other."""
 
-import numbers
-
 from keras import ops
 
-from keras_attn.base.checks import check_positive
+from keras_attn.base.checks import check_number, check_positive, is_number
 from keras_attn.base.slot import Slot, register
+from keras_attn.base.tensors import short_repr
 
 
 class Processor(Slot):
@@ -35,8 +34,8 @@ class BannedTokens(Processor):
     """
 
     def __init__(self, ids):
-        if not isinstance(ids, (list, tuple)) or not all(isinstance(i, numbers.Integral) and i >= 0 for i in ids):
-            raise ValueError(f"`ids` must be a list of ids. Received: ids={ids!r}.")
+        if not isinstance(ids, (list, tuple)) or not all(is_number(i, int, at_least=0) for i in ids):
+            raise ValueError(f"`ids` must be a list of ids. Received: ids={short_repr(ids)}.")
         self.ids = list(ids)
 
     def __call__(self, logits, tokens, index, end_id):
@@ -75,8 +74,7 @@ class RepetitionPenalty(Processor):
     """
 
     def __init__(self, penalty):
-        if not isinstance(penalty, numbers.Real) or not penalty >= 1:
-            raise ValueError(f"`penalty` must be a number of at least 1. Received: penalty={penalty!r}.")
+        check_number("penalty", penalty, at_least=1)
         self.penalty = penalty
 
     def __call__(self, logits, tokens, index, end_id):

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 from keras import ops
 
 from keras_attn.backend import is_concrete
-from keras_attn.base.checks import check_axes, check_positive, short_repr
+from keras_attn.base.checks import check_axes, check_positive
 from keras_attn.base.special_ids import SpecialIds
+from keras_attn.base.tensors import short_repr
 
 SIZES = ("vocabulary_size", "source_vocabulary_size", "max_length", "source_max_length")
 

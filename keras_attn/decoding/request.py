@@ -1,14 +1,13 @@
 """What generation is asked for: arguments checked, and as tensors."""
 
 import dataclasses
-import numbers
 
-import numpy as np
 from keras import ops
 
 from keras_attn.attention.cache import Cache
 from keras_attn.backend import is_concrete
-from keras_attn.base.checks import check_positive, check_slot, integers, is_array, is_ragged, static_shape
+from keras_attn.base.checks import check_number, check_positive, check_slot
+from keras_attn.base.tensors import is_array, static_shape, to_tensor
 from keras_attn.decoding.processors import Processor
 from keras_attn.decoding.strategies import Greedy, Strategy
 
@@ -38,9 +37,7 @@ class GenerationConfig:
             received = [processor.__class__.__name__ for processor in self.processors]
             raise ValueError(f"`processors` must be Processors of keras_attn. Received objects of types {received}.")
         for name in ("start_id", "end_id"):
-            value = getattr(self, name)
-            if not isinstance(value, numbers.Integral) or value < 0:
-                raise ValueError(f"`{name}` must be an id, and must not be negative. Received: {name}={value!r}.")
+            check_number(name, getattr(self, name), int, must="be an id, and must not be negative", at_least=0)
 
     @property
     def forbidden_ids(self):
@@ -61,8 +58,7 @@ class GenerationConfig:
         """Returns the prefix of `num_rows` rows (None if not known) as int32 `[B or 1, P]`, or None."""
         if prefix_ids is None:
             return None
-        check_rectangular("prefix_ids", prefix_ids)
-        prefix = integers("prefix_ids", prefix_ids)
+        prefix = to_tensor("prefix_ids", prefix_ids, "int32")
         prefix = prefix[None] if len(prefix.shape) == 1 else prefix
         fits = len(prefix.shape) == 2 and (prefix.shape[1] or 0) <= self.max_length
         if not fits or (prefix.shape[0] not in (1, None, num_rows) and num_rows is not None):
@@ -100,19 +96,3 @@ def config_of(facts, strategy, max_length, start_id=None, end_id=None, processor
         cache,
         facts.special_ids.padding,
     )
-
-
-def check_rectangular(name, value):
-    """Raises a `ValueError` for a ragged tensor, or a list whose rows have different lengths."""
-    ragged = is_ragged(value) or (isinstance(value, np.ndarray) and value.dtype == object)
-    if isinstance(value, (list, tuple)) and all(isinstance(row, np.ndarray) or not is_array(row) for row in value):
-        try:
-            ragged = np.asarray(value).dtype == object
-        except ValueError:  # NumPy's own words for rows of different lengths
-            ragged = True
-    if ragged:
-        raise ValueError(
-            f"`{name}` must have rows of one length: pad the shorter ones behind, for instance by "
-            f"`keras.utils.pad_sequences({name}, padding='post')`, or by `.to_tensor()` if it is ragged. "
-            f"Received: {name} of type {value.__class__.__name__} with rows of different lengths."
-        )

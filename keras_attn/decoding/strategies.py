@@ -3,13 +3,12 @@
 import copy
 import dataclasses
 import math
-import numbers
 from typing import Any, NamedTuple
 
 from keras import ops
 
 from keras_attn.backend import block_uniform, fresh_seed
-from keras_attn.base.checks import check_positive
+from keras_attn.base.checks import check_number
 from keras_attn.base.slot import Slot, register
 
 NOTHING = float("-inf")  # the log probability of what must not come
@@ -189,15 +188,11 @@ class Sample(TokenStrategy):
     """
 
     def __init__(self, temperature=1.0, top_k=None, top_p=1.0, min_p=0.0, seed=None):
-        if not isinstance(temperature, numbers.Real) or not temperature > 0:
-            raise ValueError(f"`temperature` must be a number above 0. Received: temperature={temperature!r}.")
-        check_positive("top_k", 1 if top_k is None else top_k)
-        if not isinstance(top_p, numbers.Real) or not 0 < top_p <= 1:
-            raise ValueError(f"`top_p` must be in (0, 1]. Received: top_p={top_p!r}.")
-        if not isinstance(min_p, numbers.Real) or not 0 <= min_p <= 1:
-            raise ValueError(f"`min_p` must be in [0, 1]. Received: min_p={min_p!r}.")
-        if seed is not None and not isinstance(seed, numbers.Integral):
-            raise ValueError(f"`seed` must be an integer or None. Received: seed={seed!r}.")
+        check_number("temperature", temperature, above=0)
+        check_number("top_k", top_k, int, optional=True, at_least=1)
+        check_number("top_p", top_p, must="be in (0, 1]", above=0, at_most=1)
+        check_number("min_p", min_p, must="be in [0, 1]", at_least=0, at_most=1)
+        check_number("seed", seed, int, optional=True)
         self.temperature = temperature
         self.top_k = top_k
         self.top_p = top_p

@@ -4,9 +4,10 @@ from keras import ops
 
 from keras_attn import masks
 from keras_attn.backend import recompute, value_of
-from keras_attn.base.checks import as_tensor, check_attention_mask, check_axes
+from keras_attn.base.checks import check_attention_mask, check_axes
+from keras_attn.base.tensors import to_tensor
 from keras_attn.kernels.blockwise import Blockwise, blockwise_attention
-from keras_attn.kernels.dispatch import whole_grid
+from keras_attn.kernels.indices import whole_grid
 from keras_attn.kernels.softmax import masked_softmax
 from keras_attn.kernels.tile_scores import AdditiveTile
 from keras_attn.kernels.tiling import Tiling
@@ -71,7 +72,7 @@ def additive_attention(query, keys, v, memory, mask=None, return_scores=False):
     query, keys, v, memory = (value_of(ops.convert_to_tensor(tensor)) for tensor in (query, keys, v, memory))
     sizes = check_axes(axes, {"query": query, "keys": keys, "v": v, "memory": memory})
     if mask is not None and not isinstance(mask, masks.Mask):
-        mask = as_tensor(mask)
+        mask = to_tensor("mask", mask)
         check_attention_mask("mask", mask, "BTS", sizes)
         mask = masks.Explicit(mask)
     value = memory

@@ -12,7 +12,7 @@ from keras import ops
 from keras_attn import masks
 from keras_attn.backend import add_to_block, stack_blocks, zero_blocks
 from keras_attn.backend.precision import at_least_float32
-from keras_attn.base.checks import integers
+from keras_attn.base.tensors import to_tensor
 
 
 class Bias:
@@ -108,7 +108,7 @@ class DistanceBias(Bias):
         """Returns key position minus query position, int32 `[B or 1, 1, t, s]`."""
         if self.query_positions is None:
             return grid.key_index - grid.query_index
-        queries, keys = (integers("positions", part) for part in (self.query_positions, self.key_positions))
+        queries, keys = (to_tensor("positions", part, "int32") for part in (self.query_positions, self.key_positions))
         return grid.keys(keys) - grid.queries(queries)
 
 
@@ -141,7 +141,7 @@ class BucketBias(DistanceBias):
     buckets: Any = ()
 
     def cells(self, tensor, grid):
-        buckets = integers("buckets", self.buckets)
+        buckets = to_tensor("buckets", self.buckets, "int32")
         by_distance = ops.take(ops.cast(tensor, at_least_float32(tensor.dtype)), buckets, axis=0)  # [2 M + 1, H]
         return ops.transpose(ops.take(by_distance, self._places(grid), axis=0), (0, 3, 1, 2))  # [B or 1, H, t, s]
 
@@ -156,7 +156,7 @@ class BucketBias(DistanceBias):
         return carry + ops.segment_sum(ops.cast(rows, carry.dtype), ops.reshape(places, (-1,)), len(self.buckets))
 
     def finish(self, carry, tensor, tiling):
-        return ops.segment_sum(carry, integers("buckets", self.buckets), tensor.shape[0])
+        return ops.segment_sum(carry, to_tensor("buckets", self.buckets, "int32"), tensor.shape[0])
 
     def _places(self, grid):
         """Returns where in `buckets` the grid's distances stand, int32 `[B or 1, t, s]`."""

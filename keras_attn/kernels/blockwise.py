@@ -24,10 +24,11 @@ from keras_attn.backend import (
 )
 from keras_attn.backend.precision import at_least_float32
 from keras_attn.kernels.biases import Bias
+from keras_attn.kernels.blocks import from_blocks, to_blocks
 from keras_attn.kernels.dropout import kept
 from keras_attn.kernels.softmax import LOWEST
 from keras_attn.kernels.tile_scores import DotTile
-from keras_attn.kernels.tiling import Tiling, bounds, from_blocks, to_blocks
+from keras_attn.kernels.tiling import Tiling, bounds
 
 FLOOR = LOWEST / 2  # where maxima start: a score below it counts as hidden
 

@@ -5,12 +5,14 @@ from keras import ops
 
 from keras_attn import masks
 from keras_attn.backend import fresh_seed, value_of
-from keras_attn.base.checks import as_tensor, check_attention_mask, check_axes, check_broadcast, integers
+from keras_attn.base.checks import check_attention_mask, check_axes, check_broadcast
+from keras_attn.base.tensors import short_repr, to_tensor
 from keras_attn.kernels.biases import Bias, TensorBias
 from keras_attn.kernels.blockwise import Blockwise, blockwise_attention
 from keras_attn.kernels.choice import choose_kernel
 from keras_attn.kernels.dense import dense_attention
-from keras_attn.kernels.fused import fused_attention, fused_supports
+from keras_attn.kernels.fused import fused_attention, fused_memory_is_linear, fused_supports
+from keras_attn.kernels.indices import check_indices, whole_grid
 from keras_attn.kernels.tiling import Tiling
 
 
@@ -27,6 +29,8 @@ def attention(
     seed=None,
     query_offset=None,
     key_length=None,
+    query_index=None,
+    key_index=None,
     return_scores=False,
     kernel="auto",
 ):
@@ -54,19 +58,30 @@ def attention(
         query_offset: Index of the first query among the keys, integer scalar or `[B]`. By
             default the last query stands at the last key (bottom-right alignment).
         key_length: Number of keys in use of each row, `[B]`; later ones are hidden.
+        query_index: Index of each query, integers `[B or 1, T]`, instead of `query_offset`. A negative
+            one is no query: it yields zeros, and so do its scores and gradients.
+        key_index: Index of each key, integers `[B or 1, S]`, in any order, or `[B or 1, 1 or T, S]` for the
+            keys of each query; by default 0 ... S-1. A negative one is no key: it is hidden from all queries,
+            whatever the mask. It takes the place of `key_length`.
         return_scores: Whether to return the scores too.
         kernel: `"dense"` builds the scores. `"blockwise"` never does, in memory linear in T and
             S. `"fused"` is the backend's own (PyTorch, JAX) where it does all that was asked,
-            and else `"auto"`, which takes what was measured to be faster, and the dense one
-            where a length is free, the scores are asked for, or the model is being exported to a
-            format that cannot hold another one.
+            and else `"auto"`. That takes what was measured to be faster on a CPU, and a cautious default
+            on other devices, which were not measured: the fused kernel, or blockwise from 2,048 x 2,048
+            scores on. It takes the dense one where a length is free, the scores are asked for, or the
+            model is being exported to a format that cannot hold another one.
+
+    Patterns, and biases by distance without positions, are evaluated at the indices; tensors, such as
+    padding masks or a bias, go by place. Where indices are given, `"auto"` chooses as for a mask that hides
+    no far keys, unless `key_index` is the same tensor object as `query_index`: a sequence that attends to
+    itself, whose indices should rise. `"blockwise"` skips the tiles that are hidden in any case.
 
     Returns:
         `[B, H, T, V]`, or that and the scores `[B, H, T, S]` (before dropout).
 
     Raises:
-        ValueError: For shapes that do not fit, an unknown kernel, or scores asked of a kernel
-            that does not build them.
+        ValueError: For shapes that do not fit, an index beside the argument that it takes the place of, an
+            unknown kernel, or scores asked of a kernel that does not build them.
 
     Example:
     >>> import numpy as np
@@ -80,8 +95,38 @@ def attention(
     """
     query, key, value = (ops.convert_to_tensor(tensor) for tensor in (query, key, value))
     sizes = _check_shapes(query, key, value)
+    mask, bias = _mask_and_bias(mask, bias, query, key, sizes)
+    aligned = query_index is None and key_index is None
+    rising = aligned or query_index is key_index
+    query_offset, key_length = _offset_and_length(query_offset, key_length, query_index, key_index, query)
+    query_index, key_index = check_indices(query, key, query_index, key_index)
+    grid = whole_grid(query, key, query_offset, key_length, query_index, key_index)
+    if key_length is not None:
+        mask = masks.combine(mask, masks.KeyLength(key_length))
+    if sinks is not None:
+        sinks = value_of(ops.convert_to_tensor(sinks))
+        check_axes({"sinks": "H"}, {"sinks": sinks}, {"H": query.shape[1]})
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    supported = fused_supports(query, value, softcap, sinks, dropout)
+    aligned = aligned and query_offset is None
+    linear = supported and fused_memory_is_linear(query, key, mask, bias, grid, aligned)
+    chosen = choose_kernel(kernel, query, key, mask, return_scores, supported, linear, rising)
+    if chosen == "fused":
+        return fused_attention(query, key, value, mask, bias, scale, grid, aligned)
+    seed = draw_seed(seed) if dropout else None
+    if chosen == "blockwise":
+        tiling = Tiling.of(mask, grid, query, key)
+        options = Blockwise(tiling, query.shape[1], bias=bias, softcap=softcap, dropout=dropout, seed=seed)
+        return blockwise_attention(query, key, value, scale, options, sinks)
+    visible = grid.visible(mask)
+    added = None if bias is None else bias.cells(bias.tensor, grid)
+    return dense_attention(query, key, value, visible, added, sinks, scale, softcap, dropout, seed, return_scores)
+
+
+def _mask_and_bias(mask, bias, query, key, sizes):
+    """Returns a mask object and a `Bias` for the tensors among the arguments; None stays None."""
     if mask is not None and not isinstance(mask, masks.Mask):
-        mask = as_tensor(mask)
+        mask = to_tensor("mask", mask)
         check_attention_mask("mask", mask, "BHTS", sizes)
         mask = masks.Explicit(mask)
     if bias is not None and not isinstance(bias, Bias):
@@ -89,48 +134,30 @@ def attention(
         check_broadcast("bias", bias, "BHTS", sizes)
         bias = TensorBias(_four_axes(bias, query, key))
         mask = masks.combine(mask, bias.mask())
+    return mask, bias
+
+
+def _offset_and_length(query_offset, key_length, query_index, key_index, query):
+    """Returns both as int32; None stays None."""
+    pairs = (
+        ("query_offset", query_offset, "query_index", query_index),
+        ("key_length", key_length, "key_index", key_index),
+    )
+    for short, value, name, index in pairs:
+        if value is not None and index is not None:
+            raise ValueError(
+                f"`{short}` must be None where `{name}` is given, which says the same of each position. "
+                f"Received: {short}={short_repr(value)}, {name}={short_repr(index)}."
+            )
+    sizes = {"B": query.shape[0]}
     if key_length is not None:
-        key_length = integers("key_length", key_length)
-        check_axes({"key_length": "B"}, {"key_length": key_length}, {"B": query.shape[0]})
-        mask = masks.combine(mask, masks.KeyLength(key_length))
+        key_length = to_tensor("key_length", key_length, "int32")
+        check_axes({"key_length": "B"}, {"key_length": key_length}, sizes)
     if query_offset is not None:
-        query_offset = integers("query_offset", query_offset)
+        query_offset = to_tensor("query_offset", query_offset, "int32")
         if len(query_offset.shape):
-            check_axes({"query_offset": "B"}, {"query_offset": query_offset}, {"B": query.shape[0]})
-    if sinks is not None:
-        sinks = value_of(ops.convert_to_tensor(sinks))
-        check_axes({"sinks": "H"}, {"sinks": sinks}, {"H": query.shape[1]})
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
-    grid = whole_grid(query, key, query_offset, key_length)
-    chosen = choose_kernel(
-        kernel, query, key, mask, return_scores, fused_supports(query, value, softcap, sinks, dropout)
-    )
-    if chosen == "fused":
-        return fused_attention(query, key, value, mask, bias, scale, grid, aligned=query_offset is None)
-    seed = draw_seed(seed) if dropout else None
-    if chosen == "blockwise":
-        tiling = Tiling.of(mask, grid, query, key)
-        options = Blockwise(tiling, query.shape[1], bias=bias, softcap=softcap, dropout=dropout, seed=seed)
-        return blockwise_attention(query, key, value, scale, options, sinks)
-    visible = None if mask is None else mask.visible(grid)
-    added = None if bias is None else bias.cells(bias.tensor, grid)
-    return dense_attention(query, key, value, visible, added, sinks, scale, softcap, dropout, seed, return_scores)
-
-
-def whole_grid(query, key, query_offset=None, key_length=None):
-    """Returns the `Grid` of all queries against all keys.
-
-    The first query stands at `query_offset`; by default the last one stands at the last key
-    in use.
-    """
-    target_length, source_length = ops.shape(query)[2], ops.shape(key)[2]
-    if query_offset is None:
-        query_offset = (source_length if key_length is None else key_length) - target_length
-    offset = ops.reshape(ops.cast(query_offset, "int32"), (-1, 1, 1, 1))
-    return masks.Grid(
-        query_index=offset + ops.reshape(ops.arange(target_length, dtype="int32"), (1, 1, -1, 1)),
-        key_index=ops.reshape(ops.arange(source_length, dtype="int32"), (1, 1, 1, -1)),
-    )
+            check_axes({"query_offset": "B"}, {"query_offset": query_offset}, sizes)
+    return query_offset, key_length
 
 
 def _check_shapes(query, key, value):

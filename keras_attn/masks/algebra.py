@@ -12,8 +12,9 @@ from typing import Any
 
 from keras import ops
 
-from keras_attn.base.checks import check_slot, short_repr
+from keras_attn.base.checks import check_slot
 from keras_attn.base.slot import Slot, register
+from keras_attn.base.tensors import short_repr
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,11 +23,26 @@ class Grid:
 
     Attributes:
         query_index: Index of each query among the keys, `[B or 1, 1, T, 1]`.
-        key_index: Index of each key, `[1, 1, 1, S]`.
+        key_index: Index of each key, `[B or 1, 1, 1, S]`, or `[B or 1, 1, T, S]` where each query has keys
+            of its own.
+        query_present, key_present: Booleans laid as the indices, False where there is no query or no key,
+            whatever the mask says; None where all are present.
     """
 
     query_index: Any
     key_index: Any
+    query_present: Any = None
+    key_present: Any = None
+
+    def visible(self, mask):
+        """Returns booleans that broadcast to `[B, H, T, S]`: the present cells that `mask` shows; None for all.
+
+        Args:
+            mask: A mask object, or None.
+        """
+        parts = [part for part in (self.query_present, self.key_present) if part is not None]
+        parts += [] if mask is None else [mask.visible(self)]
+        return functools.reduce(operator.and_, parts) if parts else None
 
     def queries(self, tensor):
         """Lays a tensor `[B, T]` along the grid's queries: `[B, 1, T, 1]`."""

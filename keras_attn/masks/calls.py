@@ -5,7 +5,8 @@ import operator
 
 from keras import ops
 
-from keras_attn.base.checks import as_boolean, check_boolean, integers
+from keras_attn.base.checks import as_boolean, check_boolean
+from keras_attn.base.tensors import to_tensor
 from keras_attn.masks.algebra import Mask
 
 
@@ -43,8 +44,8 @@ class Segments(Mask):
         self.key_ids = key_ids
 
     def visible(self, grid):
-        query_ids = grid.queries(integers("segment_ids", self.query_ids))
-        key_ids = grid.keys(integers("segment_ids", self.key_ids))
+        query_ids = grid.queries(to_tensor("segment_ids", self.query_ids, "int32"))
+        key_ids = grid.keys(to_tensor("segment_ids", self.key_ids, "int32"))
         return ops.equal(query_ids, key_ids) & ops.not_equal(query_ids, 0)
 
 
@@ -75,10 +76,10 @@ class KeyLength(Mask):
         self.lengths = lengths
 
     def visible(self, grid):
-        return grid.key_index < ops.reshape(integers("lengths", self.lengths), (-1, 1, 1, 1))
+        return grid.key_index < ops.reshape(to_tensor("lengths", self.lengths, "int32"), (-1, 1, 1, 1))
 
     def spans(self, span):
-        lengths = integers("lengths", self.lengths)
+        lengths = to_tensor("lengths", self.lengths, "int32")
         shortest, longest = ops.min(lengths), ops.max(lengths)
         return span.key_low < longest, span.key_high < shortest
 
@@ -107,7 +108,7 @@ def real_positions(mask, segment_ids):
     """Returns the padding mask `[B, T]` that segment 0 and `mask` give together, or None."""
     if segment_ids is None:
         return mask
-    real = ops.not_equal(integers("segment_ids", segment_ids), 0)
+    real = ops.not_equal(to_tensor("segment_ids", segment_ids, "int32"), 0)
     return real if mask is None else ops.logical_and(as_boolean("mask", mask), real)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_attn.base.checks import short_repr
+from keras_attn.base.tensors import short_repr
 
 NEAR = 1024
 QUERIES = np.array([*range(64), 97, 127, 128, 211, 255, 256, 509, 1000, 1023, 4096, 65_537, 1_000_003])

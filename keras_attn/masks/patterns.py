@@ -1,7 +1,8 @@
 """Static patterns: masks that are functions of the query's and the key's index, and are saved with a layer."""
 
-from keras_attn.base.checks import check_positive, short_repr
+from keras_attn.base.checks import check_positive
 from keras_attn.base.slot import register
+from keras_attn.base.tensors import short_repr
 from keras_attn.masks.algebra import Pattern
 
 
@@ -43,7 +44,7 @@ class Window(Pattern):
 
     def __init__(self, left, right=None):
         check_positive("left", left)
-        check_positive("right", left if right is None else right)
+        check_positive("right", right, optional=True)
         self.left = left
         self.right = right
 

@@ -4,19 +4,19 @@ import numpy as np
 from keras import ops
 
 from keras_attn.backend import is_concrete
-from keras_attn.base.checks import check_positive, integers
+from keras_attn.base.checks import check_positive
 from keras_attn.base.slot import register
 from keras_attn.base.special_ids import special_ids_or_default
+from keras_attn.base.tensors import to_tensor
 from keras_attn.masks import Causal
 from keras_attn.models.embedding import (
     check_heads,
     embed,
-    embed_one,
+    embed_chunk,
     embedding_layers,
     logit_layers,
     num_positions,
     project,
-    project_one,
     split_position,
 )
 from keras_attn.models.inputs import id_inputs
@@ -64,8 +64,8 @@ class CausalTransformerModel(SequenceModel):
         """
         source = self.read_source(source)
         lengths = prompt_lengths(source, self.special_ids)
-        length = ops.shape(source)[1] + max_length
-        _, blocks = self.get_layer("blocks").prefill(embed(self.get_layer, "target", source), lengths, length, cache)
+        length, embedded = ops.shape(source)[1] + max_length, embed(self.get_layer, "target", source)
+        _, blocks = self.get_layer("blocks").prefill(embedded, lengths, length, cache)
         return {"blocks": blocks, "offset": ops.maximum(lengths - 1, ops.zeros((), "int32"))}
 
     def first_tokens(self, source, start_id=None):
@@ -83,22 +83,24 @@ class CausalTransformerModel(SequenceModel):
             if np.any(real[:, 1:] & ~real[:, :-1]):
                 raise ValueError("`source` must hold prompts with padding behind them, not before or inside.")
 
-    def step(self, tokens, state, index):
-        """Reads one token per row.
+    def extend(self, tokens, state, index, lengths=None):
+        """Reads T new tokens per row behind what the state holds.
 
         Args:
-            tokens: Ids `[B]`.
-            state: From `init_state` or the step before.
-            index: Number of the step, an integer scalar or `[B]`; prompts are counted besides.
+            tokens: Ids `[B, T]`.
+            state: From `init_state`, or the `extend` or `step` before.
+            index: Number of the step that reads the first of them, an integer scalar or `[B]`; prompts are
+                counted besides. It may go back.
+            lengths: Integers `[B]`: how many of the T tokens each row has, none to all; None means all.
 
         Returns:
-            Logits `[B, V]` of the next token, and the new state.
+            Logits `[B, T, V]` of the tokens behind each, and the new state.
         """
-        tokens = self.read_ids("tokens", tokens, "B", "target")
-        index = state["offset"] + integers("index", index)
-        x = embed_one(self.get_layer, "target", tokens, index)
-        outputs, blocks = self.get_layer("blocks").step(x, state["blocks"], index)
-        return project_one(self.get_layer, outputs), {**state, "blocks": blocks}
+        tokens = self.read_ids("tokens", tokens, "BT", "target")
+        index = state["offset"] + to_tensor("index", index, "int32")
+        x = embed_chunk(self.get_layer, "target", tokens, index, lengths)
+        outputs, blocks = self.get_layer("blocks").extend(x, state["blocks"], index, lengths)
+        return project(self.get_layer, outputs), {**state, "blocks": blocks}
 
 
 def CausalTransformer(  # noqa: N802 - a recipe is named as what it makes

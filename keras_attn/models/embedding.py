@@ -7,8 +7,9 @@ its model, of the model afterwards.
 import keras
 from keras import ops
 
-from keras_attn.base.checks import check_positive, integers, short_repr
+from keras_attn.base.checks import check_positive
 from keras_attn.base.cloning import clone
+from keras_attn.base.tensors import short_repr, to_tensor
 from keras_attn.positions import HeadPosition, Learned, NoPosition, Sinusoidal
 
 
@@ -31,15 +32,17 @@ def embed(layer, side, ids, positions=None):
     return layer(f"{side}_dropout")(layer(f"{side}_position")(embedded, positions=positions))
 
 
-def embed_one(layer, side, tokens, index):
-    """Embeds one id per row, `[B]` -> `[B, D]`, at its position; nothing is dropped."""
+def embed_chunk(layer, side, tokens, index, lengths=None):
+    """Embeds ids `[B, T]` of which the first of each row stands at `index`, `[]` or `[B]`; nothing is dropped."""
     embedding, position = layer(f"{side}_embedding"), layer(f"{side}_position")
-    embedded = embedding(tokens[:, None]) * embedding.output_dim**0.5  # [B, 1, D]
-    index = integers("index", index)
+    embedded = embedding(tokens) * embedding.output_dim**0.5  # [B, T, D]
+    steps = ops.arange(ops.shape(tokens)[1], dtype="int32")[None]
+    positions = ops.reshape(to_tensor("index", index, "int32"), (-1, 1)) + steps  # [B or 1, T]
+    if lengths is not None:
+        positions = ops.where(steps < to_tensor("lengths", lengths, "int32")[:, None], positions, 0)
     if isinstance(position, Learned):
-        position.check_positions("index", index)
-    positions = ops.broadcast_to(ops.reshape(index, (-1, 1)), (ops.shape(tokens)[0], 1))
-    return position(embedded, positions=positions)[:, 0]
+        position.check_positions("index", positions)
+    return position(embedded, positions=ops.broadcast_to(positions, ops.shape(tokens)))
 
 
 def logit_layers(vocabulary_size):
@@ -53,11 +56,6 @@ def logit_layers(vocabulary_size):
 def project(layer, outputs):
     """Returns the logits `[B, T, V]` of a decoder's outputs `[B, T, D]`."""
     return layer("logits")(layer("projection")(outputs))
-
-
-def project_one(layer, outputs):
-    """Returns the logits `[B, V]` of a decoder's outputs at one position, `[B, D]`."""
-    return project(layer, outputs[:, None])[:, 0]
 
 
 def num_positions(position):

@@ -5,8 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_attn.backend import is_concrete
-from keras_attn.base.checks import integers, is_array
-from keras_attn.decoding.request import check_rectangular
+from keras_attn.base.tensors import as_array, is_array, to_tensor
 
 INPUT_AXES = {
     f"{side}{part}": axes
@@ -41,9 +40,7 @@ def named_inputs(inputs, sides):
     given = [name for name in packing if name in inputs]
     if given and len(given) < len(packing):
         raise ValueError(f"Packed inputs must have all of {packing}. Received: {sorted(inputs)}.")
-    for name, value in inputs.items():
-        check_rectangular(name, value)
-    return {name: np.asarray(value) if isinstance(value, (list, tuple)) else value for name, value in inputs.items()}
+    return {name: as_array(name, value) for name, value in inputs.items()}
 
 
 def in_order(inputs, sides):
@@ -95,7 +92,7 @@ def whole_numbers(name, value):
     Under tf.distribute, Keras traces a model once for the mean of the replicas' inputs, in a graph.
     """
     seen = isinstance(value, (np.ndarray, keras.KerasTensor)) or is_concrete(value)
-    return integers(name, value) if seen else ops.cast(value, "int32")
+    return to_tensor(name, value, "int32") if seen else ops.cast(value, "int32")
 
 
 def id_inputs(*names):

@@ -7,7 +7,7 @@ import keras
 from keras_attn.base.checks import check_positive
 from keras_attn.base.slot import register
 from keras_attn.base.special_ids import special_ids_or_default
-from keras_attn.models.embedding import logit_layers, project, project_one
+from keras_attn.models.embedding import logit_layers, project
 from keras_attn.models.inputs import id_inputs
 from keras_attn.models.sequence_model import Seq2SeqModel
 from keras_attn.recurrent.cells import recurrent_initializer
@@ -45,23 +45,33 @@ class RNNSeq2SeqModel(Seq2SeqModel):
         memory, memory_mask, first_state = self.encode(source)
         return self.get_layer("decoder").init_state(memory, memory_mask, initial_state=first_state)
 
-    def step(self, tokens, state, index=None, return_attention_scores=False):
-        """Reads one target token per row.
+    def extend(self, tokens, state, index=None, lengths=None, return_attention_scores=False):
+        """Reads T new target tokens per row behind what the state holds.
 
         Args:
-            tokens: Ids `[B]`, at first the start id.
-            state: From `init_state` or the step before.
-            index: Position of the step; not needed by a recurrent decoder.
-            return_attention_scores: Whether to return the attention over the source too, `[B, S]`.
+            tokens: Ids `[B, T]`, at first the start id; or `[B W, T]`, the W beams of each row side by side.
+            state: From `init_state`, or the `extend` or `step` before.
+            index: Not needed by a recurrent decoder.
+            lengths: Integers `[B]`: how many of the T tokens each row has, none to all; None means all.
+            return_attention_scores: Whether to return the attention over the source too, `[B, T, S]`.
 
         Returns:
-            Logits `[B, V]` of the next token (or them and the scores), and the new state.
+            Logits `[B, T, V]` of the tokens behind each (or them and the scores), and the new state.
         """
+        tokens = self.read_ids("tokens", tokens, "BT", "target")
+        x = self.get_layer("target_embedding")(tokens)
+        outputs, state = self.get_layer("decoder").extend(x, state, index, lengths, return_attention_scores)
+        outputs, scores = with_scores(outputs)
+        logits = project(self.get_layer, outputs)
+        return ((logits, scores) if return_attention_scores else logits), state
+
+    def step(self, tokens, state, index=None, return_attention_scores=False):
+        """Reads one target token per row: `extend` with T = 1, without its loop."""
         tokens = self.read_ids("tokens", tokens, "B", "target")
         x = self.get_layer("target_embedding")(tokens[:, None])[:, 0]
         outputs, state = self.get_layer("decoder").step(x, state, index, return_attention_scores)
         outputs, scores = with_scores(outputs)
-        logits = project_one(self.get_layer, outputs)
+        logits = project(self.get_layer, outputs[:, None])[:, 0]
         return ((logits, scores) if return_attention_scores else logits), state
 
     def logits_and_scores(self, source, target):

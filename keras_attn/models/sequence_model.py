@@ -5,12 +5,13 @@ import numpy as np
 from keras import ops
 
 from keras_attn.backend import is_concrete
-from keras_attn.base.checks import check_axes, is_array
+from keras_attn.base.checks import check_axes
 from keras_attn.base.slot import register
 from keras_attn.base.special_ids import SpecialIds, special_ids_or_default
+from keras_attn.base.tensors import as_array
 from keras_attn.decoding.loop import search
 from keras_attn.decoding.protocol import facts_of
-from keras_attn.decoding.request import check_rectangular, config_of
+from keras_attn.decoding.request import config_of
 from keras_attn.models.inputs import INPUT_AXES, at_least_one, check_data, named_inputs, split_inputs, whole_numbers
 from keras_attn.models.searches import CompiledSearches
 
@@ -174,6 +175,20 @@ class SequenceModel(keras.Model):
             object.__setattr__(self, "_compiled_searches", CompiledSearches())
         return self.__dict__["_compiled_searches"]
 
+    def step(self, tokens, state, index):
+        """Reads one token per row: `extend` with T = 1.
+
+        Args:
+            tokens: Ids `[B]`.
+            state: From `init_state`, or the `extend` or `step` before.
+            index: Number of the step, an integer scalar or `[B]`; a prompt is counted besides.
+
+        Returns:
+            Logits `[B, V]` of the next token, and the new state.
+        """
+        logits, state = self.extend(one_each(tokens), state, index)
+        return logits[:, 0], state
+
     def _attention_of(self, source, found, start_id):
         """Returns the attention of `Generated` tokens `[B, N, L]` over the source, as in training."""
         rows, number, length = ops.shape(found.tokens)
@@ -186,8 +201,7 @@ class SequenceModel(keras.Model):
 
     def read_ids(self, name, ids, axes, vocabulary):
         """Returns ids as a tensor, after checking their axes and values."""
-        check_rectangular(name, ids)
-        ids = ids if is_array(ids) else np.asarray(ids)
+        ids = as_array(name, ids)
         check_axes({name: axes}, {name: ids})
         self.check_ids(name, ids, vocabulary)
         return ids if isinstance(ids, keras.KerasTensor) else ops.convert_to_tensor(ids, dtype="int32")
@@ -218,6 +232,23 @@ class SequenceModel(keras.Model):
 class Seq2SeqModel(SequenceModel):
     """A functional model from `{"source": [B, S], "target": [B, T]}` to logits `[B, T, V]`, made by the recipes."""
 
+    def step(self, tokens, state, index, return_attention_scores=False):
+        """Reads one target token per row: `extend` with T = 1.
+
+        Args:
+            tokens: Ids `[B]`, at first the start id; or `[B W]`, the W beams of each row side by side.
+            state: From `init_state`, or the `extend` or `step` before.
+            index: Position of the step, an integer scalar or `[B]`.
+            return_attention_scores: Whether to return the attention over the source too, `[B, S]`.
+
+        Returns:
+            Logits `[B, V]` of the next token (or them and the scores), and the new state.
+        """
+        if not return_attention_scores:
+            return super().step(tokens, state, index)
+        (logits, scores), state = self.extend(one_each(tokens), state, index, return_attention_scores=True)
+        return (logits[:, 0], scores[:, 0]), state
+
     def attention_scores(self, source, target):
         """Returns the attention of each target position over the source, for ids.
 
@@ -233,6 +264,13 @@ class Seq2SeqModel(SequenceModel):
     def logits_and_scores(self, source, target):
         """Returns the logits `[B, T, V]` and the attention scores in one pass; arguments as `attention_scores`."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `logits_and_scores(source, target)`.")
+
+
+def one_each(tokens):
+    """Returns ids `[B]` as a chunk `[B, 1]`."""
+    tokens = as_array("tokens", tokens)
+    check_axes({"tokens": "B"}, {"tokens": tokens})
+    return tokens[:, None]
 
 
 def check_no_class_weight(class_weight):

@@ -7,12 +7,11 @@ from keras_attn.base.special_ids import special_ids_or_default
 from keras_attn.models.embedding import (
     check_heads,
     embed,
-    embed_one,
+    embed_chunk,
     embedding_layers,
     logit_layers,
     num_positions,
     project,
-    project_one,
     split_position,
 )
 from keras_attn.models.inputs import id_inputs
@@ -73,24 +72,25 @@ class TransformerModel(Seq2SeqModel):
         memory, memory_mask = self.encode(source)
         return self.get_layer("decoder").init_state(memory, memory_mask, max_length=max_length, cache=cache)
 
-    def step(self, tokens, state, index, return_attention_scores=False):
-        """Reads one target token per row.
+    def extend(self, tokens, state, index, lengths=None, return_attention_scores=False):
+        """Reads T new target tokens per row behind what the state holds.
 
         Args:
-            tokens: Ids `[B]`, at first the start id; or `[B W]`, the W beams of each row side by side.
-            state: From `init_state` or the step before.
-            index: Position of the step, an integer scalar or `[B]`.
+            tokens: Ids `[B, T]`, at first the start id; or `[B W, T]`, the W beams of each row side by side.
+            state: From `init_state`, or the `extend` or `step` before.
+            index: Position of the first of them, an integer scalar or `[B]`. It may go back.
+            lengths: Integers `[B]`: how many of the T tokens each row has, none to all; None means all.
             return_attention_scores: Whether to return the attention over the source too, the
-                mean over blocks and heads, `[B, S]`.
+                mean over blocks and heads, `[B, T, S]`.
 
         Returns:
-            Logits `[B, V]` of the next token (or them and the scores), and the new state.
+            Logits `[B, T, V]` of the tokens behind each (or them and the scores), and the new state.
         """
-        tokens = self.read_ids("tokens", tokens, "B", "target")
-        x = embed_one(self.get_layer, "target", tokens, index)
-        outputs, state = self.get_layer("decoder").step(x, state, index, return_attention_scores)
+        tokens = self.read_ids("tokens", tokens, "BT", "target")
+        x = embed_chunk(self.get_layer, "target", tokens, index, lengths)
+        outputs, state = self.get_layer("decoder").extend(x, state, index, lengths, return_attention_scores)
         outputs, scores = with_scores(outputs)
-        logits = project_one(self.get_layer, outputs)
+        logits = project(self.get_layer, outputs)
         return ((logits, ops.mean(scores, axis=(1, 2))) if return_attention_scores else logits), state
 
     def logits_and_scores(self, source, target):

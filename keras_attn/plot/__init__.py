@@ -1,6 +1,7 @@
-"""Pictures of attention: heat maps, alignments, and a callback that draws them while a model trains."""
+"""Pictures of attention: heat maps, alignments, those of texts, and a callback that draws while a model trains."""
 
 from keras_attn.plot.attention_maps import AttentionMaps
 from keras_attn.plot.figures import alignment, heat_map
+from keras_attn.plot.texts import text_attention
 
-__all__ = ["AttentionMaps", "alignment", "heat_map"]
+__all__ = ["AttentionMaps", "alignment", "heat_map", "text_attention"]

@@ -8,7 +8,9 @@ import numpy as np
 
 from keras_attn.base.checks import check_axes, check_positive
 from keras_attn.base.special_ids import special_ids_or_default
+from keras_attn.base.tensors import as_array
 from keras_attn.plot.figures import heat_map
+from keras_attn.plot.texts import check_attends
 
 
 class AttentionMaps(keras.callbacks.Callback):
@@ -58,10 +60,7 @@ class AttentionMaps(keras.callbacks.Callback):
 
     def set_model(self, model):
         super().set_model(model)
-        if getattr(model, "attention_scores", None) is None:
-            raise ValueError(
-                f"`model` must have `attention_scores(source, target)`. Received: a {model.__class__.__name__}."
-            )
+        check_attends(model)
 
     def on_train_begin(self, logs=None):
         import tensorflow as tf
@@ -107,10 +106,7 @@ class AttentionMaps(keras.callbacks.Callback):
 
 def checked_ids(name, ids):
     """Returns ids as an array, after checking that they are integers."""
-    try:
-        ids = np.asarray(ids)
-    except ValueError:
-        raise ValueError(f"`{name}` must have rows of one length. Received: rows of {list(map(len, ids))}.") from None
+    ids = np.asarray(as_array(name, ids))
     if ids.dtype.kind not in "iu":
         raise ValueError(
             f"`{name}` must hold integer ids. Received: {name}.dtype={ids.dtype}, {name}.shape={ids.shape}."

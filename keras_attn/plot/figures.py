@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from keras_attn.base.checks import check_axes
+from keras_attn.base.optional import optional_module
 from keras_attn.plot.fonts import Script
 
 CELL = 0.3  # inches of a score
@@ -137,11 +138,8 @@ def checked(scores, letters, source_tokens, target_tokens):
 
 def new_figure(width, height):
     """Returns an empty figure of so many inches that pyplot does not know of."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('`keras_attn.plot` needs matplotlib: pip install "keras-attn[plot]".') from error
-    return Figure(figsize=(min(width, LARGEST_FIGURE), min(height, LARGEST_FIGURE)), layout="constrained")
+    size = min(width, LARGEST_FIGURE), min(height, LARGEST_FIGURE)
+    return optional_module("matplotlib.figure", "plot").Figure(figsize=size, layout="constrained")
 
 
 def label_axis(axis, tokens, count, inches):

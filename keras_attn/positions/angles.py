@@ -1,18 +1,17 @@
 """Angles of geometrically spaced waves, and the positions they are taken at."""
 
-import numbers
-
 import numpy as np
 from keras import ops
 
-from keras_attn.base.checks import integers, short_repr
+from keras_attn.base.checks import check_number
+from keras_attn.base.tensors import to_tensor
 
 
 def row_positions(inputs, positions):
     """Returns `positions` int32 `[B, T]`, by default 0 ... T-1 as `[1, T]`."""
     if positions is None:
         return ops.arange(ops.shape(inputs)[1], dtype="int32")[None]
-    return integers("positions", positions)
+    return to_tensor("positions", positions, "int32")
 
 
 def geometric_rates(base, size, count):
@@ -27,5 +26,4 @@ def position_angles(positions, rates, dtype):
 
 def check_base(base):
     """Raises a `ValueError` unless `base` is greater than 1."""
-    if not isinstance(base, numbers.Real) or not base > 1:
-        raise ValueError(f"`base` must be greater than 1. Received: base={short_repr(base)}.")
+    check_number("base", base, must="be greater than 1", above=1)

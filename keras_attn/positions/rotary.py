@@ -1,11 +1,9 @@
 """Rotary positions: queries and keys turned by angles that grow with the position."""
 
-import numbers
-
 from keras import ops
 
 from keras_attn.backend.precision import at_least_float32
-from keras_attn.base.checks import check_slot, short_repr
+from keras_attn.base.checks import check_number, check_slot
 from keras_attn.base.slot import Slot, register
 from keras_attn.positions.angles import check_base, geometric_rates, position_angles
 from keras_attn.positions.heads import HeadPosition
@@ -38,8 +36,7 @@ class Rotary(HeadPosition, Slot):
 
     def __init__(self, base=10000.0, fraction=1.0, scaling=None):
         check_base(base)
-        if not isinstance(fraction, numbers.Real) or not 0 < fraction <= 1:
-            raise ValueError(f"`fraction` must be in (0, 1]. Received: fraction={short_repr(fraction)}.")
+        check_number("fraction", fraction, must="be in (0, 1]", above=0, at_most=1)
         self.base = base
         self.fraction = fraction
         self.scaling = check_slot("scaling", scaling, Scaling)

@@ -1,12 +1,12 @@
 """How rotary positions reach beyond the lengths of training."""
 
 import math
-import numbers
 
 import numpy as np
 
-from keras_attn.base.checks import check_positive, short_repr
+from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.slot import Slot, register
+from keras_attn.base.tensors import short_repr
 from keras_attn.positions.angles import geometric_rates
 
 
@@ -23,8 +23,7 @@ class Scaling(Slot):
     magnitude = 1.0
 
     def __init__(self, factor):
-        if not isinstance(factor, numbers.Real) or not factor >= 1:
-            raise ValueError(f"`factor` must be a number of at least 1. Received: factor={short_repr(factor)}.")
+        check_number("factor", factor, at_least=1)
         self.factor = factor
 
     def rates(self, base, size):
@@ -81,6 +80,8 @@ class YarnScaling(Scaling):
     def __init__(self, factor, original_length, fast=32, slow=1):
         super().__init__(factor)
         check_positive("original_length", original_length)
+        check_number("fast", fast)
+        check_number("slow", slow)
         if not fast > slow > 0:
             raise ValueError(
                 "`fast` must be greater than `slow`, and both positive. "

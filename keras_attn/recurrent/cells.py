@@ -11,8 +11,8 @@ import keras
 from keras import ops, tree
 
 from keras_attn.backend.precision import at_least_float32
-from keras_attn.base.checks import is_array, short_repr, static_shape
 from keras_attn.base.slot import register
+from keras_attn.base.tensors import is_array, short_repr, static_shape
 
 
 def check_cell(cell):

@@ -3,9 +3,9 @@
 import keras
 
 from keras_attn import masks
-from keras_attn.base.checks import short_repr
 from keras_attn.base.layer import BaseLayer
 from keras_attn.base.slot import register
+from keras_attn.base.tensors import short_repr
 
 
 @register

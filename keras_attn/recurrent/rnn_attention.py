@@ -5,18 +5,12 @@ from keras import ops, tree
 
 from keras_attn import kernels, masks
 from keras_attn.backend import scan
-from keras_attn.base.checks import (
-    as_array,
-    as_boolean,
-    check_axes,
-    check_last_axis,
-    check_positive,
-    check_rate,
-    short_repr,
-)
+from keras_attn.base.checks import as_boolean, check_axes, check_last_axis, check_positive, check_rate
 from keras_attn.base.layer import BaseLayer
+from keras_attn.base.recording import is_recording, record
 from keras_attn.base.slot import register
 from keras_attn.base.slot_layers import check_call
+from keras_attn.base.tensors import as_array, short_repr, to_tensor
 from keras_attn.recurrent.cells import (
     cell_output_size,
     check_cell,
@@ -111,12 +105,47 @@ class RNNAttention(BaseLayer):
     ):
         source = self._read_once(memory, memory_mask)
         state = self._first_state(memory, initial_state)
+        noise = None
+        if training and self.dropout:
+            noise = self.noise(ones_joined(inputs, memory), training=True)  # [B, T, D + M]
+        results, _ = self._run(inputs, inputs_mask, state, source, noise, return_attention_scores)
+        return results
+
+    def extend(self, inputs, state, index=None, lengths=None, return_attention_scores=False):
+        """Reads T new positions of each row, one after the other.
+
+        Args:
+            inputs: `[B, T, D]`.
+            state: From `init_state`, or the `extend` or `step` before.
+            index: Not needed: the state knows what was read.
+            lengths: Integers `[B]`: how many of the T positions each row has, none to all; None means all.
+            return_attention_scores: Whether to return the scores too, `[B, T, S]`.
+
+        Returns:
+            The outputs `[B, T, units + M]` (or them and the scores) and the new state.
+
+        Raises:
+            ValueError: For shapes that do not fit.
+        """
+        inputs, sizes = as_array("inputs", inputs), {"D": self.input_size}
+        lengths = None if lengths is None else to_tensor("lengths", lengths, "int32")
+        axes = {"inputs": "BTD", "memory": "BSM", "lengths": "B"}
+        check_axes(axes, {"inputs": inputs, "memory": state["memory"], "lengths": lengths}, sizes)
+        inputs, mask = ops.cast(inputs, self.compute_dtype), None
+        if lengths is not None:
+            mask = ops.arange(ops.shape(inputs)[1], dtype="int32")[None] < lengths[:, None]
+        results, cell_state = self._run(inputs, mask, state["cell"], state, None, return_attention_scores)
+        return results, {**state, "cell": cell_state}
+
+    def _run(self, inputs, inputs_mask, state, source, noise, return_attention_scores):
+        """The loop over the steps; returns outputs `[B, T, units + M]` (or them and the scores), and the last state."""
+        memory = source["memory"]
         blank = self._blank(inputs, memory)
         steps = {"x": masks.hide(inputs, inputs_mask)}
         if inputs_mask is not None:
             steps["mask"] = ops.expand_dims(as_boolean("inputs_mask", inputs_mask), -1)
-        if training and self.dropout:
-            steps["noise"] = self.noise(ones_joined(inputs, memory), training=True)  # [B, T, D + M]
+        if noise is not None:
+            steps["noise"] = noise
 
         def step(carry, now):
             state, last_outputs = carry
@@ -128,11 +157,12 @@ class RNNAttention(BaseLayer):
             results = {"outputs": outputs, "scores": scores}
             return (new_state, outputs), {name: results[name] for name in like}
 
-        like = blank if return_attention_scores else {"outputs": blank["outputs"]}
+        like = blank if return_attention_scores or is_recording() else {"outputs": blank["outputs"]}
         with fixed_dropout(self.cell, ones_joined(inputs, memory, 1)[:, 0], state):
-            _, results = scan(step, (state, blank["outputs"]), swap_time(steps), like)
+            (state, _), results = scan(step, (state, blank["outputs"]), swap_time(steps), like)
         results = swap_time(results)
-        return (results["outputs"], results["scores"]) if return_attention_scores else results["outputs"]
+        record(self, results.get("scores"))
+        return ((results["outputs"], results["scores"]) if return_attention_scores else results["outputs"]), state
 
     def init_state(self, memory, memory_mask=None, initial_state=None, max_length=None):
         """Returns the state before the first step: a dictionary of tensors.
@@ -228,7 +258,7 @@ class AdditiveRNNAttention(RNNAttention):
         units: Size of the decoder's state.
         attention_units: Size U of the default score's space; `units` by default.
         cell: A cell in place of `GRUCell(units)`.
-        score: A score in place of `AdditiveScore(attention_units)`.
+        score: A score in place of `AdditiveScore(attention_units)`, which then must be None or its size.
         dropout: Rate at which the joined cell input `[x_i ; c_i]` is dropped in training.
 
     Call arguments, Returns, masks and Raises as `RNNAttention`.
@@ -247,7 +277,7 @@ class AdditiveRNNAttention(RNNAttention):
 
     def __init__(self, units, attention_units=None, cell=None, score=None, dropout=0.0, **kwargs):
         check_positive("units", units)
-        check_positive("attention_units", units if attention_units is None else attention_units)
+        check_positive("attention_units", attention_units, optional=True)
         policy = keras.dtype_policies.get(kwargs.get("dtype"))
         if cell is None:
             cell = keras.layers.GRUCell(units, recurrent_initializer=recurrent_initializer(policy), dtype=policy)
@@ -255,8 +285,9 @@ class AdditiveRNNAttention(RNNAttention):
             score = AdditiveScore(attention_units or units, dtype=policy)
         elif attention_units not in (None, getattr(score, "units", None)):
             raise ValueError(
-                "`attention_units` is the size of the default score and must be None where a `score` is given. "
-                f"Received: attention_units={attention_units}, score={short_repr(score)}."
+                "`attention_units` is the size of the default score and must be None, or `score.units`, where a "
+                f"`score` is given. Received: attention_units={attention_units}, score={short_repr(score)} with "
+                f"units={getattr(score, 'units', None)}."
             )
         super().__init__(cell, score, dropout, **kwargs)
         if cell_output_size(cell) != units:

@@ -1,12 +1,11 @@
 """A client of a model server, TF Serving or one that speaks as it does, over gRPC or REST."""
 
 import itertools
-import math
-import numbers
 import random
 import time
 from typing import NamedTuple
 
+from keras_attn.base.checks import check_number
 from keras_attn.serving.errors import (
     MERGE_CONFLICT,
     DeadlineExceeded,
@@ -65,9 +64,9 @@ class Client:
         _check_text("address", address)
         _check_text("model", model)
         if version is not None:
-            _check_count("version", version, _MAX_VERSION)
-        _check_seconds(timeout)
-        _check_count("retries", retries, _MAX_RETRIES)
+            check_number("version", version, int, at_least=0, at_most=_MAX_VERSION)
+        _check_timeout(timeout)
+        check_number("retries", retries, int, at_least=0, at_most=_MAX_RETRIES)
         self.timeout, self._retries = timeout, retries
         self._target = Target(address, model, version)
         self._transport = _open_transport(self._target, retries)
@@ -175,7 +174,7 @@ class Client:
     def _seconds(self, timeout):
         if timeout is None:
             return self.timeout
-        _check_seconds(timeout)
+        _check_timeout(timeout)
         return timeout
 
     def _known_signatures(self, timeout):
@@ -216,11 +215,5 @@ def _check_text(name, value):
         raise ValueError(f"`{name}` must be a string that is not empty. Received: {name}={value!r}.")
 
 
-def _check_count(name, value, most):
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 0 <= value <= most:
-        raise ValueError(f"`{name}` must be an integer from 0 to {most}. Received: {name}={value!r}.")
-
-
-def _check_seconds(value):
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < math.inf:
-        raise ValueError(f"`timeout` must be a positive number of seconds. Received: timeout={value!r}.")
+def _check_timeout(timeout):
+    check_number("timeout", timeout, must="be a positive number of seconds", above=0)

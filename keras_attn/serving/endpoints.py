@@ -125,12 +125,6 @@ def known(tokens, size, special_ids):
     return tokens if size is None else tf.where((tokens < 0) | (tokens >= size), unknown, tokens)
 
 
-def at_least_one(tokens, special_ids):
-    """Returns ids `[B, S]` with S at least 1."""
-    missing = tf.maximum(1 - tf.shape(tokens)[1], 0)
-    return tf.pad(tokens, [[0, 0], [0, missing]], constant_values=special_ids.filler)
-
-
 def wide(tensor):
     """Returns half precision as float32: neither JSON nor NumPy know bfloat16."""
     return tf.cast(tensor, "float32") if tensor.dtype in (tf.float16, tf.bfloat16) else tensor

@@ -1,13 +1,14 @@
 """Version folders: a draft that vanishes unless it is finished, and the rename that makes it visible."""
 
 import contextlib
-import numbers
 import os
 import pathlib
 import shutil
 import signal
 import threading
 import uuid
+
+from keras_attn.base.checks import check_number
 
 
 def versions(directory):
@@ -36,8 +37,7 @@ def check_version(version, directory):
     """Raises a `ValueError` unless a version is None, or a positive integer that does not exist yet."""
     if version is None:
         return
-    if isinstance(version, bool) or not isinstance(version, numbers.Integral) or version < 1:
-        raise ValueError(f"`version` must be a positive integer or None. Received: version={version!r}.")
+    check_number("version", version, int, must="be a positive integer or None", at_least=1)
     if (pathlib.Path(directory) / str(version)).exists():
         raise ValueError(f"`version` must be a new one. Received: version={version}, which {directory} has already.")
 

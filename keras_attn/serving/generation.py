@@ -7,11 +7,11 @@ import tensorflow as tf
 from keras_attn.decoding import Generated, Greedy
 from keras_attn.decoding.loop import search
 from keras_attn.decoding.protocol import facts_of
+from keras_attn.models.inputs import at_least_one
 from keras_attn.models.sequence_model import Seq2SeqModel
 from keras_attn.serving.endpoints import (
     Endpoint,
     Endpoints,
-    at_least_one,
     ids,
     known,
     text,
@@ -134,20 +134,20 @@ class GenerationEndpoints(Endpoints):
         if self.source_text is None:
             return self.clean(source)
         ids = self.source_text.prompt(source) if self.facts.reads_prompts else self.source_text.tokenize(source)
-        return at_least_one(ids[:, : self.source_limit], self.special_ids)
+        return at_least_one(ids[:, : self.source_limit], self.special_ids.filler)
 
     def clean(self, source):
         """Returns source ids `[B, S]` that the model can read; inside a prompt texts may end."""
         source = without_filler(source, self.special_ids, ends=not self.facts.reads_prompts)
         source = known(source, self.facts.source_vocabulary_size, self.special_ids)
-        return at_least_one(source[:, : self.source_limit], self.special_ids)
+        return at_least_one(source[:, : self.source_limit], self.special_ids.filler)
 
     def read_target(self, target):
         """Strings `[B]`, or ids `[B, T]`, -> ids `[B, T]` that the model can read."""
         if self.target_text is not None:
             target = self.target_text.tokenize(target)
         target = known(without_filler(target, self.special_ids), self.facts.vocabulary_size, self.special_ids)
-        return at_least_one(target[:, : self.target_limit], self.special_ids)
+        return at_least_one(target[:, : self.target_limit], self.special_ids.filler)
 
     def all_of(self, found):
         """Returns all of `Generated`, and the texts if there is a tokenizer."""

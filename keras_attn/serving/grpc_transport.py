@@ -1,6 +1,5 @@
 """A model server over gRPC, spoken with the server's own messages (package `tensorflow-serving-api`)."""
 
-import importlib
 import json
 import types
 
@@ -8,6 +7,7 @@ import grpc
 import tensorflow as tf
 from google.protobuf import json_format
 
+from keras_attn.base.optional import optional_module
 from keras_attn.serving.errors import error_of
 
 _APIS = (
@@ -78,10 +78,7 @@ class GrpcTransport:
 
 
 def _import_apis():
-    try:
-        modules = {name: importlib.import_module(f"tensorflow_serving.apis.{name}") for name in _APIS}
-    except ImportError as error:
-        raise ImportError('Speaking gRPC to a model server needs: pip install "keras-attn[serving]".') from error
+    modules = {name: optional_module(f"tensorflow_serving.apis.{name}", "serving") for name in _APIS}
     return types.SimpleNamespace(**modules)
 
 

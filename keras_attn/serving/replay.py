@@ -9,7 +9,6 @@ signature merged, the shorter ones filled with their first element as if a longe
 
 import contextlib
 import ctypes
-import importlib
 import json
 import pathlib
 import sys
@@ -17,6 +16,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 
+from keras_attn.base.optional import optional_module
 from keras_attn.serving.rules import draws, is_fillable, reads_filled_rows
 from keras_attn.serving.warmup import Request, read_warmup
 
@@ -137,7 +137,7 @@ def switch_xla_off():
 def load_text_ops():
     """Loads the ops of TF Text, which TF Serving links, where they are installed."""
     with contextlib.suppress(ImportError):
-        importlib.import_module("tensorflow_text")
+        optional_module("tensorflow_text", "text")
 
 
 def differences(found, answer):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_attn.base.optional import optional_module
 from keras_attn.serving.generation import GenerationEndpoints
 
 FILE = pathlib.Path("assets.extra") / "tf_serving_warmup_requests"
@@ -156,8 +157,4 @@ def read_warmup(folder):
 
 def serving_api():
     """Returns the module of the warm-up file's protocol buffers, of an optional package."""
-    try:
-        from tensorflow_serving.apis import prediction_log_pb2
-    except ImportError as error:
-        raise ImportError('Warm-up files want TF Serving\'s API: pip install "keras-attn[serving]".') from error
-    return prediction_log_pb2
+    return optional_module("tensorflow_serving.apis.prediction_log_pb2", "serving")

@@ -1,12 +1,10 @@
 """Texts in, texts out: generation over any number of texts, outside of a served model."""
 
-import numpy as np
-
-from keras_attn.base.checks import check_positive, is_array, short_repr
+from keras_attn.base.checks import check_positive
 from keras_attn.base.special_ids import check_same_special_ids
+from keras_attn.base.tensors import as_array, is_array, short_repr, static_shape
 from keras_attn.decoding import generate_batches
 from keras_attn.decoding.protocol import facts_of
-from keras_attn.decoding.request import check_rectangular
 from keras_attn.text.tokenizer import Tokenizer
 
 
@@ -50,10 +48,11 @@ def generate(model, texts, source, target, batch_size=64, verbose=0, **named):
     check_positive("batch_size", batch_size)
     if named.get("return_attention_scores"):
         raise ValueError("`return_attention_scores` must be False: only texts are returned. Received: True.")
-    check_rectangular("prefix_ids", named.get("prefix_ids"))
-    prefix = np.asarray(() if named.get("prefix_ids") is None else named["prefix_ids"])
-    if prefix.ndim != 1:
-        raise ValueError(f"`prefix_ids` must be one for all texts, [P]. Received: prefix_ids.shape={prefix.shape}.")
+    prefix = as_array("prefix_ids", named.get("prefix_ids"))
+    if prefix is not None and len(prefix.shape) != 1:
+        raise ValueError(
+            f"`prefix_ids` must be one for all texts, [P]. Received: prefix_ids.shape={static_shape(prefix)}."
+        )
     facts = facts_of(model)
     check_same_special_ids(model=facts.special_ids, source=source.special_ids, target=target.special_ids)
     if facts.special_ids.padding is None and batch_size > 1:

@@ -1,13 +1,13 @@
 """Tokenizers whose pieces are the lines of a vocabulary file, looked up in a table."""
 
 import collections
-import numbers
 import re
 from collections.abc import Iterable
 
 import tensorflow as tf
 
-from keras_attn.base.checks import short_repr
+from keras_attn.base.checks import check_number
+from keras_attn.base.tensors import short_repr
 from keras_attn.text.corpus import text_batches
 from keras_attn.text.tokenizer import NUM_SPECIAL_IDS, Tokenizer
 
@@ -131,8 +131,5 @@ def has_surrogates(token):
 
 def check_vocabulary_size(vocabulary_size):
     """Raises a `ValueError` unless there is room for a token behind the special ids."""
-    if not isinstance(vocabulary_size, numbers.Integral) or vocabulary_size <= NUM_SPECIAL_IDS:
-        raise ValueError(
-            f"`vocabulary_size` must be an integer above the {NUM_SPECIAL_IDS} special ids. "
-            f"Received: vocabulary_size={short_repr(vocabulary_size)}."
-        )
+    must = f"be an integer above the {NUM_SPECIAL_IDS} special ids"
+    check_number("vocabulary_size", vocabulary_size, int, must=must, above=NUM_SPECIAL_IDS)

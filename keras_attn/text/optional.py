@@ -1,14 +1,11 @@
-"""Packages that are only installed by those who want what stands on them."""
-
-import importlib
+"""The packages that some tokenizers need; tokenizers ask for them while TensorFlow traces a function, too."""
 
 import tensorflow as tf
 
+from keras_attn.base.optional import optional_module
 
-@tf.autograph.experimental.do_not_convert
-def optional_module(name):
-    """Returns a module of a package that is not installed by default."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise ImportError(f'`{name}` is needed here: pip install "keras-attn[text]".') from error
+
+@tf.autograph.experimental.do_not_convert  # AutoGraph would transform the import
+def text_module(name):
+    """Returns a module of one of the packages that the extra `text` installs."""
+    return optional_module(name, "text")

@@ -6,11 +6,11 @@ import pathlib
 
 import tensorflow as tf
 
-from keras_attn.base.checks import short_repr
 from keras_attn.base.slot import register
+from keras_attn.base.tensors import short_repr
 from keras_attn.text.corpus import text_batches
 from keras_attn.text.lookup import check_vocabulary_size
-from keras_attn.text.optional import optional_module
+from keras_attn.text.optional import text_module
 from keras_attn.text.tokenizer import NUM_SPECIAL_IDS, Tokenizer
 
 # The end of a model file, in Protocol Buffers' wire format: what follows wins, so this sets
@@ -83,7 +83,7 @@ class SentencePiece(Tokenizer):
             ValueError: If the dataset has no text, or `vocabulary_size` is too small for its characters.
         """
         check_vocabulary_size(vocabulary_size)
-        trainer = optional_module("sentencepiece").SentencePieceTrainer
+        trainer = text_module("sentencepiece").SentencePieceTrainer
         batches = map(self._clean, text_batches(dataset, verbose))
         texts = [text for batch in batches for text in batch.numpy().tolist() if text.strip()]
         if not texts:
@@ -140,7 +140,7 @@ def processor(model, **options):
     To be asked for at each use: the model's resource goes when TensorFlow clears its caches, as it
     does when a random seed is set. The operation then brings it back, and otherwise finds it.
     """
-    return optional_module("tensorflow_text").SentencepieceTokenizer(model, tf.int32, **options)
+    return text_module("tensorflow_text").SentencepieceTokenizer(model, tf.int32, **options)
 
 
 class TravellingFile(tf.saved_model.experimental.TrackableResource):

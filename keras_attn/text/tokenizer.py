@@ -1,6 +1,5 @@
 """What all tokenizers share: strings to padded ids and back, and the asset file that holds what was learned."""
 
-import numbers
 import pathlib
 import shutil
 import tempfile
@@ -9,8 +8,9 @@ import weakref
 import keras
 import tensorflow as tf
 
-from keras_attn.base.checks import check_axes, short_repr
+from keras_attn.base.checks import check_axes, check_number
 from keras_attn.base.special_ids import SpecialIds
+from keras_attn.base.tensors import short_repr
 
 NUM_SPECIAL_IDS = 4  # of our own tokenizers, whose pieces follow
 
@@ -46,10 +46,7 @@ class Tokenizer(keras.layers.Layer):
 
     def __init__(self, max_length=512, lowercase=False, **kwargs):
         super().__init__(**kwargs)
-        if max_length is not None and (not isinstance(max_length, numbers.Integral) or max_length < 2):
-            raise ValueError(
-                f"`max_length` must be an integer of at least 2 or None. Received: max_length={short_repr(max_length)}."
-            )
+        check_number("max_length", max_length, int, optional=True, at_least=2)
         if not isinstance(lowercase, bool):
             raise ValueError(f"`lowercase` must be True or False. Received: lowercase={short_repr(lowercase)}.")
         self.max_length = max_length

@@ -4,7 +4,7 @@ import tensorflow as tf
 
 from keras_attn.base.slot import register
 from keras_attn.text.lookup import WHITESPACE, LookupTokenizer, check_vocabulary_size
-from keras_attn.text.optional import optional_module
+from keras_attn.text.optional import text_module
 from keras_attn.text.tokenizer import NUM_SPECIAL_IDS
 
 
@@ -69,7 +69,7 @@ class WordPiece(LookupTokenizer):
         super().adapt(dataset, vocabulary_size, verbose)
 
     def _choose(self, counts, vocabulary_size):
-        learner = optional_module("tensorflow_text.tools.wordpiece_vocab.wordpiece_tokenizer_learner_lib")
+        learner = text_module("tensorflow_text.tools.wordpiece_vocab.wordpiece_tokenizer_learner_lib")
         size = vocabulary_size - NUM_SPECIAL_IDS
         tokens = learner.learn(sorted(counts.items()), size, reserved_tokens=[], lower_thresh=None)
         if len(tokens) > size:
@@ -80,12 +80,12 @@ class WordPiece(LookupTokenizer):
         return tokens
 
     def _units(self, texts):
-        words = optional_module("tensorflow_text.python.ops.bert_tokenizer").BasicTokenizer()
+        words = text_module("tensorflow_text.python.ops.bert_tokenizer").BasicTokenizer()
         return words.tokenize(tf.strings.regex_replace(texts, WHITESPACE, " "))
 
     def _open(self, path):
         super()._open(path)
-        tensorflow_text = optional_module("tensorflow_text")
+        tensorflow_text = text_module("tensorflow_text")
         # Without an unknown token a word is left as it is, and the table then knows it to be unknown.
         self._pieces_of_words = tensorflow_text.WordpieceTokenizer(self._ids_of_units, unknown_token=None)
 

@@ -8,6 +8,7 @@ from keras_attn.backend import is_concrete
 from keras_attn.base.checks import check_axes, check_positive, check_rate
 from keras_attn.base.slot import register
 from keras_attn.base.special_ids import special_ids_or_default
+from keras_attn.base.tensors import as_array
 from keras_attn.training.crossentropy import token_crossentropy
 from keras_attn.training.weights import real_tokens, token_weights
 
@@ -81,8 +82,7 @@ class MaskedCrossentropy(keras.losses.Loss):
     ):
         super().__init__(name=name, reduction=reduction)
         check_rate("label_smoothing", label_smoothing)
-        if vocabulary_block is not None:
-            check_positive("vocabulary_block", vocabulary_block)
+        check_positive("vocabulary_block", vocabulary_block, optional=True)
         self.label_smoothing = label_smoothing
         self.vocabulary_block = vocabulary_block
         self.special_ids = special_ids_or_default(special_ids)
@@ -138,7 +138,7 @@ def checked(labels, logits):
 
 def checked_ids(name, ids):
     """Returns ids as an int32 tensor, after checking that they are integers; -1 for huge ones and for fractions."""
-    ids = ids if keras.utils.is_keras_tensor(ids) or ops.is_tensor(ids) else np.asarray(ids)
+    ids = as_array(name, ids)
     # Under tf.distribute, Keras traces a training once for the mean of the replicas' labels, in a graph.
     known = isinstance(ids, (np.ndarray, keras.KerasTensor)) or is_concrete(ids)
     if keras.backend.is_int_dtype(keras.backend.standardize_dtype(ids.dtype)):

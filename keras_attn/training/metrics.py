@@ -4,9 +4,10 @@ import keras
 from keras import ops
 
 from keras_attn.backend.precision import at_least_float32
-from keras_attn.base.checks import as_tensor, check_axes, check_positive
+from keras_attn.base.checks import check_axes, check_positive
 from keras_attn.base.slot import register
 from keras_attn.base.special_ids import special_ids_or_default
+from keras_attn.base.tensors import to_tensor
 from keras_attn.training.crossentropy import token_crossentropy
 from keras_attn.training.losses import checked, checked_ids
 from keras_attn.training.texts import PackedTexts, RowTexts
@@ -183,8 +184,7 @@ class Perplexity(_Ratio):
 
     def __init__(self, vocabulary_block=None, name="perplexity", dtype=None, special_ids=None):
         super().__init__(name, dtype, special_ids)
-        if vocabulary_block is not None:
-            check_positive("vocabulary_block", vocabulary_block)
+        check_positive("vocabulary_block", vocabulary_block, optional=True)
         self.vocabulary_block = vocabulary_block
 
     def update_state(self, y_true, y_pred, sample_weight=None):
@@ -204,7 +204,7 @@ class Perplexity(_Ratio):
 def paired_ids(labels, predictions, special_ids):
     """Returns the ids of labels `[B, T]` and of predictions, given as ids `[B, L]` or logits `[B, T, V]`."""
     labels = checked_ids("y_true", labels)
-    predictions = as_tensor(predictions)
+    predictions = to_tensor("y_pred", predictions)
     if len(predictions.shape) != 3:
         check_axes({"y_true": "BT", "y_pred": "BL"}, {"y_true": labels, "y_pred": predictions})
         return labels, checked_ids("y_pred", predictions)

@@ -1,11 +1,9 @@
 """Learning rate schedules with a warm-up. The first update has the number n = 1, Keras' step 0."""
 
-import numbers
-
 import keras
 from keras import ops
 
-from keras_attn.base.checks import check_positive, short_repr
+from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.slot import register
 
 
@@ -42,7 +40,7 @@ class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
 
     def __init__(self, peak, warmup_steps):
         super().__init__()
-        check_rate_above_zero("peak", peak)
+        check_number("peak", peak, above=0)
         check_positive("warmup_steps", warmup_steps)
         self.peak = peak
         self.warmup_steps = warmup_steps
@@ -82,7 +80,7 @@ class LinearWarmup(keras.optimizers.schedules.LearningRateSchedule):
     def __init__(self, after, warmup_steps):
         super().__init__()
         if not isinstance(after, keras.optimizers.schedules.LearningRateSchedule):
-            check_rate_above_zero("after", after)
+            check_number("after", after, above=0)
         check_positive("warmup_steps", warmup_steps)
         self.after = after
         self.warmup_steps = warmup_steps
@@ -128,7 +126,7 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
 
     def __init__(self, peak, warmup_steps, total_steps):
         super().__init__()
-        check_rate_above_zero("peak", peak)
+        check_number("peak", peak, above=0)
         check_positive("warmup_steps", warmup_steps)
         check_positive("total_steps", total_steps)
         if total_steps < warmup_steps:
@@ -151,9 +149,3 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
 def number_of(step):
     """Returns the number of the update that comes after so many others, in float32."""
     return ops.cast(step, "float32") + 1
-
-
-def check_rate_above_zero(name, value):
-    """Raises a `ValueError` unless `value` is a number above 0."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not value > 0:
-        raise ValueError(f"`{name}` must be a number above 0. Received: {name}={short_repr(value)}.")

@@ -3,7 +3,8 @@
 import itertools
 from typing import NamedTuple
 
-from keras_attn.base.checks import short_repr
+from keras_attn.base.optional import optional_module
+from keras_attn.base.tensors import short_repr
 
 
 class BleuScore(NamedTuple):
@@ -66,12 +67,9 @@ def bleu(hypotheses, references, tokenize=None, lowercase=False):
         raise ValueError(
             f"`references` must hold a text for each hypothesis. Received: none for {references.index([])}."
         )
-    try:
-        from sacrebleu.metrics import BLEU
-    except ImportError as error:
-        raise ImportError('`bleu` needs sacrebleu: pip install "keras-attn[training]".') from error
+    metrics = optional_module("sacrebleu.metrics", "training")
     width = max(map(len, references))
     streams = list(zip(*(known + [None] * (width - len(known)) for known in references)))
-    metric = BLEU(tokenize=tokenize, lowercase=lowercase)
+    metric = metrics.BLEU(tokenize=tokenize, lowercase=lowercase)
     score = metric.corpus_score(hypotheses, streams).score
     return BleuScore(score, str(metric.get_signature()))

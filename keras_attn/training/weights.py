@@ -13,7 +13,8 @@ import numpy as np
 from keras import ops
 
 from keras_attn.backend import is_concrete
-from keras_attn.base.checks import as_tensor, check_broadcast, static_shape
+from keras_attn.base.checks import check_broadcast
+from keras_attn.base.tensors import static_shape, to_tensor
 
 
 def real_tokens(labels, predictions, special_ids):
@@ -45,7 +46,7 @@ def token_weights(labels, predictions, sample_weight, dtype, special_ids):
     real = real_tokens(labels, predictions, special_ids)
     if sample_weight is None:
         return ops.cast(real, dtype)
-    sample_weight = ops.cast(as_tensor(sample_weight), dtype)
+    sample_weight = to_tensor("sample_weight", sample_weight, dtype)
     if known_rank(sample_weight) is None:
         sample_weight = ops.reshape(sample_weight, (ops.shape(labels)[0], -1))
     elif known_rank(sample_weight) == 1:

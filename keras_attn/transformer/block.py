@@ -1,15 +1,15 @@
 """What the blocks share: their slots, and the wiring of sublayers into the residual stream."""
 
 import keras
-from keras import ops
 
 from keras_attn import masks
 from keras_attn.attention.self_attention import MultiHeadSelfAttention
-from keras_attn.base.checks import check_positive, check_rate, check_slot, short_repr
+from keras_attn.base.checks import check_positive, check_rate, check_slot
 from keras_attn.base.cloning import comparable
 from keras_attn.base.layer import BaseLayer
 from keras_attn.base.slot import alike
 from keras_attn.base.slot_layers import accepted, call_slot, check_call, check_returns
+from keras_attn.base.tensors import short_repr
 from keras_attn.positions import HeadPosition
 from keras_attn.transformer.feed_forward import FeedForward
 from keras_attn.transformer.residual import PostNorm, Residual
@@ -32,6 +32,8 @@ class Block(BaseLayer):
         masks.check_pattern("mask", mask)
         check_slot("position", position, HeadPosition)
         self.residual = check_slot("residual", residual, Residual) or PostNorm()
+        if callable(self.residual):  # as wirings were up to 0.1.0: it would be ignored
+            raise ValueError(f"`residual` must define `before` and `after`. Received: {self.residual!r}, a function.")
         if attention is None:
             attention = MultiHeadSelfAttention(num_heads, mask=mask, position=position, dtype=policy, name="attention")
         self.attention = self.check_child("attention", attention)
@@ -43,6 +45,7 @@ class Block(BaseLayer):
             feed_forward = FeedForward(hidden_size, dtype=policy, name="feed_forward")
         self.feed_forward = self.check_child("feed_forward", feed_forward)
         check_call("feed_forward", feed_forward, "inputs")
+        self._check_hidden_size()
         self.norms = [self.residual.norm.make(f"norm_{i}", policy) for i in range(self.num_sublayers)]
         self.dropouts = [
             keras.layers.Dropout(dropout, dtype=policy, name=f"dropout_{i}") for i in range(self.num_sublayers)
@@ -70,6 +73,22 @@ class Block(BaseLayer):
                     f"Received: {name}={short_repr(value)}, attention.{name}={short_repr(own)}."
                 )
 
+    def _check_hidden_size(self):
+        """A size beside a feed-forward layer of another one would be silently ignored."""
+        own = getattr(self.feed_forward, "hidden_size", self.hidden_size)  # other layers need not have it
+        if own != self.hidden_size:
+            raise ValueError(
+                f"`hidden_size` must be the `hidden_size` of the `feed_forward` it is given with. "
+                f"Received: hidden_size={self.hidden_size}, feed_forward.hidden_size={short_repr(own)}."
+            )
+
+    @classmethod
+    def from_config(cls, config):
+        """Makes the block; a file of an older version may hold a `hidden_size` that was ignored."""
+        feed_forward = config.get("feed_forward")
+        own = feed_forward["config"].get("hidden_size") if isinstance(feed_forward, dict) else None
+        return super().from_config(config if own is None else {**config, "hidden_size": own})
+
     def check_arguments(self, arguments):
         self.check_slots(arguments)
         return super().check_arguments(arguments)
@@ -78,21 +97,29 @@ class Block(BaseLayer):
         """Raises a `ValueError` for arguments of a call that the layers in the slots do not take."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `check_slots(arguments)`.")
 
-    def _wire(self, x, *sublayers, training=None):
-        """Wires the sublayers, functions of the stream, into the stream `x` one after the other."""
-        for function, dropout, norm in zip(sublayers, self.dropouts, self.norms, strict=True):
-            x = self.residual(x, lambda y: dropout(function(y), training=training), norm)  # noqa: B023 - called at once
-        return x
+    def before(self, i, x):
+        """Returns what sublayer i reads of the stream `x`."""
+        return self.residual.before(x, self.norms[i])
 
-    def _wire_one(self, x, *sublayers):
-        """As `_wire` for one position `[B, D]`, as a stream `[B, 1, D]`: norms take the rank they were built with."""
-        return self._wire(ops.cast(x, self.compute_dtype)[:, None], *sublayers, training=False)[:, 0]
+    def after(self, i, x, y, training):
+        """Returns the stream after sublayer i, which returned `y`."""
+        return self.residual.after(x, self.dropouts[i](y, training=training), self.norms[i])
 
-    def _feed(self, x, training=None):
+    def self_attention(self, x, state, chunk, named, training):
+        """Returns the outputs of the self-attention, its scores or None, and its new state."""
+        if is_plain(self.attention, MultiHeadSelfAttention):
+            return self.attention.attend(x, state, chunk, **named, training=training)
+        if chunk is None:
+            outputs = call_slot("attention", self.attention, [x], {**named, "training": training})
+            return *with_scores(outputs), None
+        return extend_slot("attention", self.attention, x, state, chunk, named)
+
+    def feed(self, x, training=None):
         """The feed-forward sublayer of a stream `[B, T, D]`."""
         return call_slot("feed_forward", self.feed_forward, [x], {"training": training})
 
     def _build_around(self, inputs_shape):
+        self.model_size = inputs_shape[-1]
         self.build_child(self.attention, inputs_shape)
         self.build_child(self.feed_forward, inputs_shape)
         check_returns("attention", self.attention, inputs_shape)
@@ -101,27 +128,15 @@ class Block(BaseLayer):
             self.build_child(norm, inputs_shape)
 
 
-class Aside:
-    """A sublayer that returns more than the stream wants: passes on the first part, keeps the other.
+def is_plain(layer, cls):
+    """Whether a layer is one of `cls` with the doors of `cls`, so that its body may be called in their place.
 
-    Attributes:
-        kept: What the function returned beside the stream, once it was called.
+    A subclass may have doors of its own, and a layer made in a `keras.RematScope` recomputes at its door.
     """
-
-    def __init__(self, function):
-        self.function = function
-        self.kept = None
-
-    def __call__(self, x):
-        y, self.kept = self.function(x)
-        return y
-
-
-class AsideOne(Aside):
-    """The same for a function of one position: it takes and returns `[B, D]` of a stream `[B, 1, D]`."""
-
-    def __call__(self, x):
-        return super().__call__(x[:, 0])[:, None]
+    plain = isinstance(layer, cls) and all(
+        getattr(layer.__class__, door) is getattr(cls, door) for door in ("__call__", "call", "extend", "step")
+    )
+    return plain and getattr(layer, "_remat_mode", None) is None
 
 
 def with_scores(outputs):
@@ -129,10 +144,36 @@ def with_scores(outputs):
     return outputs if isinstance(outputs, tuple) else (outputs, None)
 
 
-def stepwise(name, layer, *methods):
+def stepwise(name, layer):
     """Returns a layer given for the slot `name` if it has what decoding calls, else raises a `ValueError`."""
-    methods = methods or ("init_state", "step")
-    if not all(callable(getattr(layer, method, None)) for method in methods):
-        wanted = " and ".join(f"`{method}`" for method in methods)
-        raise ValueError(f"`{name}` must have {wanted} to decode step by step. Received: {short_repr(layer)}.")
+    methods = {method: callable(getattr(layer, method, None)) for method in ("init_state", "extend", "step")}
+    if not (methods["init_state"] and (methods["extend"] or methods["step"])):
+        raise ValueError(
+            f"`{name}` must have `init_state` and `step` to decode step by step. Received: {short_repr(layer)}."
+        )
     return layer
+
+
+def extend_slot(name, layer, x, state, chunk, named):
+    """Reads a chunk with a layer of the user's own: by its `extend`, or by its `step` if it has no `extend`.
+
+    Returns:
+        The outputs `[B, T, D]`, the scores or None, and the new state.
+    """
+    if callable(getattr(layer, "extend", None)):
+        lengths = {} if chunk.lengths is None else {"lengths": chunk.lengths}
+        outputs, state = layer.extend(x, state, chunk.start, **lengths, **asked(named))
+        return *with_scores(outputs), state
+    if x.shape[1] != 1 or chunk.lengths is not None:
+        raise ValueError(
+            f"`{name}` must have `extend` to read several positions at once, as a prompt's. "
+            f"Received: {short_repr(layer)}."
+        )
+    outputs, state = layer.step(x[:, 0], state, chunk.start, **asked(named))
+    outputs, scores = with_scores(outputs)
+    return outputs[:, None], None if scores is None else scores[..., None, :], state
+
+
+def asked(named):
+    """Returns the arguments that are True: a layer of the user's own need not know the others."""
+    return {name: value for name, value in named.items() if value is True}

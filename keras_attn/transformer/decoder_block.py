@@ -1,23 +1,23 @@
 """The Transformer's decoder block: masked self-attention, encoder-decoder attention and feed-forward."""
 
-import functools
-
 import keras
 from keras import ops
 
 from keras_attn import masks
+from keras_attn.attention.chunk import Chunk, Stepwise
 from keras_attn.attention.encoder_decoder_attention import EncoderDecoderAttention
-from keras_attn.base.checks import as_array, check_together
+from keras_attn.base.checks import check_together
 from keras_attn.base.slot import register
 from keras_attn.base.slot_layers import call_slot, check_call, check_given, check_returns
-from keras_attn.transformer.block import Aside, AsideOne, Block, stepwise, with_scores
+from keras_attn.base.tensors import as_array
+from keras_attn.transformer.block import Block, extend_slot, is_plain, stepwise, with_scores
 from keras_attn.transformer.residual import PostNorm
 
 SIDES = (("inputs", ""), ("memory", "memory_"))
 
 
 @register
-class DecoderBlock(Block):
+class DecoderBlock(Stepwise, Block):
     """Masked self-attention, encoder-decoder attention and feed-forward.
 
     With `residual=PostNorm()`: `h = Norm(x + SelfAttention(x))`,
@@ -120,25 +120,13 @@ class DecoderBlock(Block):
     ):
         inputs_mask = masks.real_positions(inputs_mask, segment_ids)
         memory_mask = masks.real_positions(memory_mask, memory_segment_ids)
-        memory = masks.hide(memory, memory_mask)
-
-        def attend(x):
-            named = {"mask": inputs_mask, "attention_mask": attention_mask, "segment_ids": segment_ids}
-            named |= {"positions": positions, "training": training}
-            return call_slot("attention", self.attention, [x], named)
-
-        def read(x):
-            named = {"query_mask": inputs_mask, "memory_mask": memory_mask, "attention_mask": memory_attention_mask}
-            named |= {"query_segment_ids": None if memory_segment_ids is None else segment_ids}
-            named |= {"memory_segment_ids": memory_segment_ids}
-            named |= {"return_attention_scores": return_attention_scores, "training": training}
-            optional = ("training", "query_mask")  # padded queries spoil nobody else
-            return with_scores(call_slot("memory_attention", self.memory_attention, [x, memory], named, optional))
-
-        read = Aside(read)
-        feed = functools.partial(self._feed, training=training)
-        y = self._wire(masks.hide(inputs, inputs_mask), attend, read, feed, training=training)
-        return (y, read.kept) if return_attention_scores else y
+        named = {"inputs_mask": inputs_mask, "memory_mask": memory_mask, "attention_mask": attention_mask}
+        named |= {"memory_attention_mask": memory_attention_mask, "segment_ids": segment_ids}
+        named |= {"memory_segment_ids": memory_segment_ids, "positions": positions}
+        named["return_attention_scores"] = return_attention_scores
+        inputs, memory = masks.hide(inputs, inputs_mask), masks.hide(memory, memory_mask)
+        outputs, scores, _ = self.run(inputs, memory, training=training, **named)
+        return (outputs, scores) if return_attention_scores else outputs
 
     def init_state(self, memory, memory_mask=None, initial_state=None, max_length=None, cache=None):
         """Returns the state before the first step: an empty cache, and the memory's keys and values.
@@ -158,30 +146,66 @@ class DecoderBlock(Block):
             "memory_attention": stepwise("memory_attention", self.memory_attention).init_state(memory, memory_mask),
         }
 
-    def step(self, inputs, state, index, return_attention_scores=False):
-        """One position of the call.
+    def extend(self, inputs, state, index, lengths=None, return_attention_scores=False):
+        """Reads T new positions of each row.
 
         Args:
-            inputs: `[B, D]`, or `[B W, D]` with the W beams of each row side by side.
-            state: From `init_state` or the step before.
-            index: The position, an integer scalar or `[B]`.
-            return_attention_scores: Whether to return the encoder-decoder scores too, `[B, H, S]`.
+            inputs: `[B, T, D]`, or `[B W, T, D]` with the W beams of each row side by side.
+            state, index, lengths: As for `MultiHeadSelfAttention.extend`.
+            return_attention_scores: Whether to return the encoder-decoder scores too, `[B, H, T, S]`.
 
         Returns:
-            The output `[B, D]` (or that and the scores) and the new state.
+            The outputs `[B, T, D]` (or them and the scores) and the new state.
         """
+        inputs = as_array("inputs", inputs)
+        chunk = Chunk.of("inputs", inputs, state, index, lengths, self.model_size)
+        inputs = chunk.hide(ops.cast(inputs, self.compute_dtype))
+        named = {"return_attention_scores": return_attention_scores}
+        outputs, scores, state = self.run(inputs, None, state, chunk, **named)
+        return ((outputs, scores) if return_attention_scores else outputs), state
 
-        def step_memory(x):
-            outputs, _ = self.memory_attention.step(
-                x, state["memory_attention"], index, return_attention_scores=return_attention_scores
-            )
-            return with_scores(outputs)
+    def run(self, x, memory=None, state=None, chunk=None, training=False, **named):
+        """The body of `call` and `extend`: returns outputs, encoder-decoder scores or None, and the new state.
 
-        attend = AsideOne(lambda x: self.attention.step(x, state["attention"], index))
-        read = AsideOne(step_memory)
-        y = self._wire_one(as_array("inputs", inputs), attend, read, functools.partial(self._feed, training=False))
-        state = {**state, "attention": attend.kept}
-        return ((y, read.kept) if return_attention_scores else y), state
+        Args:
+            x: `[B, T, D]`; it trusts its inputs, as `MultiHeadSelfAttention.attend` does.
+            memory: `[B, S, M]`, or None where the state holds the memory's keys and values.
+            state, chunk: Of an extension; None in a call.
+            training: Whether dropout runs.
+            **named: The call's other arguments.
+        """
+        cached = {"attention": None, "memory_attention": None} if state is None else state
+        own = {name: named.get(name) for name in ("attention_mask", "segment_ids", "positions")}
+        own["mask"] = named.get("inputs_mask")
+        y, _, attended = self.self_attention(self.before(0, x), cached["attention"], chunk, own, training)
+        x = self.after(0, x, y, training)
+        y, scores = self.read(self.before(1, x), memory, cached["memory_attention"], chunk, named, training)
+        x = self.after(1, x, y, training)
+        y = self.feed(self.before(2, x), training)
+        return self.after(2, x, y, training), scores, {**cached, "attention": attended}
+
+    def read(self, x, memory, state, chunk, named, training):
+        """Returns the outputs of the encoder-decoder attention, and its scores or None."""
+        layer, plain = self.memory_attention, is_plain(self.memory_attention, EncoderDecoderAttention)
+        scores = {"return_attention_scores": named.get("return_attention_scores", False)}
+        if chunk is not None:
+            if plain:
+                return layer.attend_shared(x, state, chunk, **scores)
+            return extend_slot("memory_attention", layer, x, state, chunk, scores)[:2]
+        packed = named.get("memory_segment_ids") is not None
+        named = {
+            "query_mask": named.get("inputs_mask"),
+            "memory_mask": named.get("memory_mask"),
+            "attention_mask": named.get("memory_attention_mask"),
+            "query_segment_ids": named.get("segment_ids") if packed else None,
+            "memory_segment_ids": named.get("memory_segment_ids"),
+            **scores,
+            "training": training,
+        }
+        if plain:
+            return layer.attend(x, layer.memory_heads(memory), **named)
+        optional = ("training", "query_mask")  # padded queries spoil nobody else
+        return with_scores(call_slot("memory_attention", layer, [x, memory], named, optional))
 
     def compute_output_shape(self, inputs_shape, memory_shape):
         return tuple(inputs_shape)

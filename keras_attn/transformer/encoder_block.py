@@ -1,21 +1,20 @@
 """The Transformer's encoder block: self-attention and feed-forward in a residual stream."""
 
-import functools
-
 import keras
 from keras import ops
 
 from keras_attn import masks
+from keras_attn.attention.chunk import Chunk, Prefilled
 from keras_attn.attention.self_attention import MultiHeadSelfAttention
-from keras_attn.base.checks import as_array, check_axes, integers
 from keras_attn.base.slot import register
-from keras_attn.base.slot_layers import call_slot, check_given
-from keras_attn.transformer.block import Aside, AsideOne, Block, stepwise, with_scores
+from keras_attn.base.slot_layers import check_given
+from keras_attn.base.tensors import as_array
+from keras_attn.transformer.block import Block, stepwise
 from keras_attn.transformer.residual import PostNorm
 
 
 @register
-class EncoderBlock(Block):
+class EncoderBlock(Prefilled, Block):
     """Self-attention and feed-forward, each wired into the residual stream.
 
     With `residual=PostNorm()`: `h = Norm(x + SelfAttention(x))`, `y = Norm(h + FeedForward(h))`.
@@ -28,7 +27,8 @@ class EncoderBlock(Block):
         mask: Static pattern of the self-attention, for instance `masks.Window(128)`.
         position: For instance `Rotary()`.
         residual: `PostNorm()`, `PreNorm()`, `InnerNorm()` or your own wiring.
-        feed_forward: A layer `[B, T, D] -> [B, T, D]` in place of `FeedForward(hidden_size)`.
+        feed_forward: A layer `[B, T, D] -> [B, T, D]` in place of `FeedForward(hidden_size)`. Its own
+            `hidden_size`, where it has one, must be that of the block.
         attention: A layer `[B, T, D] -> [B, T, D]` in place of `MultiHeadSelfAttention(num_heads, ...)`;
             the call arguments below are for it to take, and raise where it does not take one that is given.
 
@@ -89,38 +89,32 @@ class EncoderBlock(Block):
     ):
         padding = masks.real_positions(masks.first_given(mask, inputs_mask), segment_ids)
         named = {"mask": padding, "attention_mask": attention_mask, "segment_ids": segment_ids, "positions": positions}
-        named |= {"return_attention_scores": return_attention_scores, "training": training}
-        attend = Aside(lambda x: with_scores(call_slot("attention", self.attention, [x], named)))
-        feed = functools.partial(self._feed, training=training)
-        y = self._wire(masks.hide(inputs, padding), attend, feed, training=training)
-        return (y, attend.kept) if return_attention_scores else y
+        named["return_attention_scores"] = return_attention_scores
+        outputs, scores, _ = self.run(masks.hide(inputs, padding), training=training, **named)
+        return (outputs, scores) if return_attention_scores else outputs
 
     def init_state(self, batch_size=1, max_length=None, cache=None):
         """Returns the state before the first step, as `MultiHeadSelfAttention.init_state` does."""
         return stepwise("attention", self.attention).init_state(batch_size, max_length, cache)
 
-    def step(self, inputs, state, index, return_attention_scores=False):
-        """One position of the call; arguments and returns as `MultiHeadSelfAttention.step`."""
+    def extend(self, inputs, state, index, lengths=None, return_attention_scores=False):
+        """Reads T new positions of each row; arguments and returns as `MultiHeadSelfAttention.extend`."""
+        inputs = as_array("inputs", inputs)
+        chunk = Chunk.of("inputs", inputs, state, index, lengths, self.model_size)
+        inputs = chunk.hide(ops.cast(inputs, self.compute_dtype))
+        named = {"return_attention_scores": return_attention_scores}
+        outputs, scores, state = self.run(inputs, state, chunk, **named)
+        return ((outputs, scores) if return_attention_scores else outputs), state
 
-        def step(x):
-            outputs, new_state = self.attention.step(x, state, index, return_attention_scores=return_attention_scores)
-            y, scores = with_scores(outputs)
-            return y, (scores, new_state)
+    def run(self, x, state=None, chunk=None, training=False, **named):
+        """The body of `call` and `extend`: returns outputs, scores or None, and the new state.
 
-        attend = AsideOne(step)
-        y = self._wire_one(as_array("inputs", inputs), attend, functools.partial(self._feed, training=False))
-        scores, state = attend.kept
-        return ((y, scores) if return_attention_scores else y), state
-
-    def prefill(self, inputs, lengths, max_length, cache=None):
-        """The call for the first positions, and the state after; as `MultiHeadSelfAttention.prefill`."""
-        attention = stepwise("attention", self.attention, "prefill")
-        inputs, lengths = as_array("inputs", inputs), integers("lengths", lengths)
-        check_axes({"inputs": "BTD", "lengths": "B"}, {"inputs": inputs, "lengths": lengths})
-        padding = ops.arange(ops.shape(inputs)[1], dtype="int32")[None] < lengths[:, None]
-        attend = Aside(lambda x: attention.prefill(x, lengths, max_length, cache))
-        y = self._wire(masks.hide(ops.cast(inputs, self.compute_dtype), padding), attend, self._feed)
-        return y, attend.kept
+        It trusts its inputs, as `MultiHeadSelfAttention.attend` does; `named` goes to the attention.
+        """
+        y, scores, state = self.self_attention(self.before(0, x), state, chunk, named, training)
+        x = self.after(0, x, y, training)
+        y = self.feed(self.before(1, x), training)
+        return self.after(1, x, y, training), scores, state
 
     def compute_output_shape(self, inputs_shape):
         return tuple(inputs_shape)

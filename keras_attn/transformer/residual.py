@@ -1,7 +1,6 @@
-"""Three ways to wire a sublayer into the residual stream.
+"""Three ways to wire a sublayer into the residual stream: `x = after(x, sublayer(before(x)))`.
 
-A wiring is a few lines, called with the sublayer as a function: write your own by
-subclassing `Residual`.
+A wiring is a few lines: write your own by subclassing `Residual`.
 """
 
 from keras_attn.base.checks import check_slot
@@ -24,9 +23,14 @@ class Residual(Slot):
     def __init__(self, norm=LayerNorm()):  # noqa: B008 - slots never change
         self.norm = check_slot("norm", norm, Norm) or LayerNorm()
 
-    def __call__(self, x, sublayer, norm):
-        """Returns the stream `[B, T, D]` after `sublayer`; `norm` is the layer that goes with it."""
-        raise NotImplementedError(f"`{self.__class__.__name__}` must define `__call__(x, sublayer, norm)`.")
+    def before(self, x, norm):
+        """Returns what the sublayer reads of the stream `[B, T, D]`; `norm` is the layer that goes with it."""
+        del norm
+        return x
+
+    def after(self, x, y, norm):
+        """Returns the stream after a sublayer that read `before(x)` and returned `y`, both `[B, T, D]`."""
+        raise NotImplementedError(f"`{self.__class__.__name__}` must define `after(x, y, norm)`.")
 
 
 @register
@@ -37,8 +41,8 @@ class PostNorm(Residual):
     >>> block = EncoderBlock(num_heads=8, hidden_size=2048, residual=PostNorm())
     """
 
-    def __call__(self, x, sublayer, norm):
-        return norm(x + sublayer(x))
+    def after(self, x, y, norm):
+        return norm(x + y)
 
 
 @register
@@ -51,8 +55,11 @@ class PreNorm(Residual):
 
     final_norm = True
 
-    def __call__(self, x, sublayer, norm):
-        return x + sublayer(norm(x))
+    def before(self, x, norm):
+        return norm(x)
+
+    def after(self, x, y, norm):
+        return x + y
 
 
 @register
@@ -63,5 +70,5 @@ class InnerNorm(Residual):
     >>> block = EncoderBlock(num_heads=8, hidden_size=2048, residual=InnerNorm())
     """
 
-    def __call__(self, x, sublayer, norm):
-        return x + norm(sublayer(x))
+    def after(self, x, y, norm):
+        return x + norm(y)

@@ -4,11 +4,13 @@ import keras
 from keras import ops
 
 from keras_attn import masks
-from keras_attn.base.checks import as_array, check_positive, short_repr
+from keras_attn.attention.chunk import Chunk, Prefilled, Stepwise
+from keras_attn.base.checks import check_positive
 from keras_attn.base.cloning import clone, comparable
 from keras_attn.base.layer import BaseLayer
 from keras_attn.base.slot import alike, register
-from keras_attn.transformer.block import Block, with_scores
+from keras_attn.base.tensors import as_array, short_repr
+from keras_attn.transformer.block import Block, extend_slot, is_plain, with_scores
 from keras_attn.transformer.decoder_block import DecoderBlock
 from keras_attn.transformer.encoder_block import EncoderBlock
 
@@ -61,48 +63,57 @@ class _Stack(BaseLayer):
         return self.blocks[0].check_arguments(arguments)
 
     def _build_around(self, *shapes):
+        self.model_size = shapes[0][-1]
         for block in self.blocks:
             self.build_child(block, *shapes)
         if self.final_norm is not None:
             self.build_child(self.final_norm, shapes[0])
 
-    def _run(self, x, return_attention_scores, training, *memory, **arguments):
-        """Sends the stream `[B, T, D]` through all blocks."""
-        scores = []
-        for block in self.blocks:
-            if return_attention_scores:
-                x, block_scores = block(x, *memory, return_attention_scores=True, training=training, **arguments)
-                scores.append(block_scores)
-            else:
-                x = block(x, *memory, training=training, **arguments)
-        if self.final_norm is not None:
-            x = self.final_norm(x)
-        return (x, ops.stack(scores, axis=1)) if return_attention_scores else x  # [B, N, H, T, S]
-
-    def _start(self, *arguments, **named):
-        """Returns the states of all blocks before the first step."""
-        return tuple(block.init_state(*arguments, **named) for block in self.blocks)
-
-    def step(self, inputs, state, index, return_attention_scores=False):
-        """One position of the call.
+    def extend(self, inputs, state, index, lengths=None, return_attention_scores=False):
+        """Reads T new positions of each row behind what the state holds.
 
         Args:
-            inputs: `[B, D]`, or `[B W, D]` with the W beams of each row side by side.
-            state: From `init_state` or the step before.
-            index: The position, an integer scalar or `[B]`.
-            return_attention_scores: Whether to return the scores of all blocks too, `[B, N, H, S]`.
+            inputs: `[B, T, D]`, or, of a decoder, `[B W, T, D]` with the W beams of each row side by side.
+            state, index, lengths: As for `MultiHeadSelfAttention.extend`.
+            return_attention_scores: Whether to return the scores of all blocks too, `[B, N, H, T, S]`.
 
         Returns:
-            The output `[B, D]` (or that and the scores) and the new state.
+            The outputs `[B, T, D]` (or them and the scores) and the new state.
         """
-        x, states, scores = as_array("inputs", inputs), [], []
-        for block, block_state in zip(self.blocks, state, strict=True):
-            outputs, block_state = block.step(x, block_state, index, return_attention_scores)
-            x, block_scores = with_scores(outputs)
-            states.append(block_state)
+        inputs = as_array("inputs", inputs)
+        chunk = Chunk.of("inputs", inputs, state, index, lengths, self.model_size)
+        inputs = chunk.hide(ops.cast(inputs, self.compute_dtype))
+        outputs, scores, states = self.run(inputs, state, chunk, return_attention_scores)
+        return ((outputs, scores) if return_attention_scores else outputs), states
+
+    def run(self, x, states, chunk, return_attention_scores=False, training=False, memory=None, **named):
+        """The body of `call` and `extend`: sends the stream through all blocks and the final norm.
+
+        Args:
+            x: `[B, T, D]`; it trusts its inputs, as `MultiHeadSelfAttention.attend` does.
+            states, chunk: Of an extension; None in a call.
+            return_attention_scores, training: As for the call.
+            memory: `[B, S, M]`, of a decoder's call.
+            **named: The call's other arguments.
+
+        Returns:
+            The outputs `[B, T, D]`, the scores of all blocks `[B, N, H, T, S]` or None, and the new states.
+        """
+        tensors = [x] if memory is None else [x, memory]
+        named["return_attention_scores"] = return_attention_scores
+        scores, new_states = [], []
+        for block, state in zip(self.blocks, states or [None] * len(self.blocks), strict=True):
+            if is_plain(block, self.block_class):
+                outputs, block_scores, state = block.run(*tensors, state=state, chunk=chunk, training=training, **named)
+            elif chunk is None:
+                outputs, block_scores = with_scores(block(*tensors, training=training, **named))
+            else:
+                outputs, block_scores, state = extend_slot("block", block, tensors[0], state, chunk, named)
+            tensors[0] = outputs
             scores.append(block_scores)
-        x = x if self.final_norm is None else self.final_norm(x[:, None])[:, 0]  # the rank it was built with
-        return ((x, ops.stack(scores, axis=1)) if return_attention_scores else x), tuple(states)
+            new_states.append(state)
+        outputs = tensors[0] if self.final_norm is None else self.final_norm(tensors[0])
+        return outputs, ops.stack(scores, axis=1) if return_attention_scores else None, tuple(new_states)
 
     def _output_spec(self, specs):
         if not isinstance(specs, tuple):
@@ -113,7 +124,7 @@ class _Stack(BaseLayer):
 
 
 @register
-class Encoder(_Stack):
+class Encoder(Prefilled, _Stack):
     """N encoder blocks, and a final norm where their wiring wants one.
 
     Args:
@@ -160,27 +171,14 @@ class Encoder(_Stack):
         training=None,
     ):
         padding = masks.real_positions(masks.first_given(mask, inputs_mask), segment_ids)
-        return self._run(
-            masks.hide(inputs, padding),
-            return_attention_scores,
-            training,
-            mask=padding,
-            attention_mask=attention_mask,
-            segment_ids=segment_ids,
-            positions=positions,
-        )
+        named = {"mask": padding, "attention_mask": attention_mask, "segment_ids": segment_ids, "positions": positions}
+        inputs = masks.hide(inputs, padding)
+        outputs, scores, _ = self.run(inputs, None, None, return_attention_scores, training, **named)
+        return (outputs, scores) if return_attention_scores else outputs
 
     def init_state(self, batch_size=1, max_length=None, cache=None):
         """Returns the states of all blocks before the first step; arguments as `EncoderBlock.init_state`."""
-        return self._start(batch_size, max_length, cache)
-
-    def prefill(self, inputs, lengths, max_length, cache=None):
-        """The call for the first positions, and the state after; as `MultiHeadSelfAttention.prefill`."""
-        x, states = as_array("inputs", inputs), []
-        for block in self.blocks:
-            x, state = block.prefill(x, lengths, max_length, cache)
-            states.append(state)
-        return (x if self.final_norm is None else self.final_norm(x)), tuple(states)
+        return tuple(block.init_state(batch_size, max_length, cache) for block in self.blocks)
 
     def compute_output_shape(self, inputs_shape):
         return tuple(inputs_shape)
@@ -190,7 +188,7 @@ class Encoder(_Stack):
 
 
 @register
-class Decoder(_Stack):
+class Decoder(Stepwise, _Stack):
     """N decoder blocks, and a final norm where their wiring wants one.
 
     Args:
@@ -241,23 +239,16 @@ class Decoder(_Stack):
     ):
         inputs_mask = masks.real_positions(inputs_mask, segment_ids)
         memory_mask = masks.real_positions(memory_mask, memory_segment_ids)
-        return self._run(
-            masks.hide(inputs, inputs_mask),
-            return_attention_scores,
-            training,
-            masks.hide(memory, memory_mask),
-            inputs_mask=inputs_mask,
-            memory_mask=memory_mask,
-            attention_mask=attention_mask,
-            memory_attention_mask=memory_attention_mask,
-            segment_ids=segment_ids,
-            memory_segment_ids=memory_segment_ids,
-            positions=positions,
-        )
+        inputs, memory = masks.hide(inputs, inputs_mask), masks.hide(memory, memory_mask)
+        named = {"inputs_mask": inputs_mask, "memory_mask": memory_mask, "attention_mask": attention_mask}
+        named |= {"memory_attention_mask": memory_attention_mask, "segment_ids": segment_ids}
+        named |= {"memory_segment_ids": memory_segment_ids, "positions": positions}
+        outputs, scores, _ = self.run(inputs, None, None, return_attention_scores, training, memory=memory, **named)
+        return (outputs, scores) if return_attention_scores else outputs
 
     def init_state(self, memory, memory_mask=None, initial_state=None, max_length=None, cache=None):
         """Returns the states of all blocks before the first step; arguments as `DecoderBlock.init_state`."""
-        return self._start(memory, memory_mask, initial_state, max_length, cache)
+        return tuple(block.init_state(memory, memory_mask, initial_state, max_length, cache) for block in self.blocks)
 
     def compute_output_shape(self, inputs_shape, memory_shape):
         return tuple(inputs_shape)

@@ -46,6 +46,12 @@ def test_exact_match_counts_whole_readings(reader):
     assert reader.exact_match((["1. a 3", "2. b 21"], [readings[0], "?"])) == 0.5
 
 
+def test_pictures_of_what_the_decoder_looked_at(reader, tmp_path):
+    pytest.importorskip("matplotlib")
+    dates.draw_attention(reader, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"attention-{n}.png" for n in range(1, 5)]
+
+
 # Every line that the command may print when its output is no terminal.
 LINES = [
     r"making the data set dates/years_1800_to_2199/1\.0\.0 in .*",

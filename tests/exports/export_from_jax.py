@@ -19,7 +19,7 @@ def main(folder):
             model = subjects.make(name, lengths)
             write(model, folder / f"{name}-{lengths}", subjects.ids(name), subjects.ids(name, **others))
     inputs = keras.Input((13, 16), name="inputs")
-    with mock.patch.dict(choice.BLOCKWISE_FROM, {"jax-xla": {"far hidden": 64, "all": 64}}):
+    with mock.patch.dict(choice.BLOCKWISE_FROM["cpu"], {"jax-xla": {"far hidden": 64, "all": 64}}):
         model = keras.Model(inputs, ka.MultiHeadSelfAttention(2, mask=ka.Causal())(inputs))
         rng = np.random.default_rng(7)
         write(model, folder / "long", *({"inputs": rng.normal(size=(n, 13, 16)).astype("float32")} for n in (3, 2)))

@@ -49,7 +49,7 @@ def test_the_runtime_answers_as_keras(kind, case, tmp_path):
 @pytest.mark.parametrize("kind", runtimes.NEEDS)
 def test_auto_takes_no_kernel_that_the_format_cannot_hold(kind, tmp_path, rng, monkeypatch):
     runtimes.need(kind)
-    monkeypatch.setitem(choice.BLOCKWISE_FROM, "tensorflow", {"far hidden": 64, "all": 64})
+    monkeypatch.setitem(choice.BLOCKWISE_FROM["cpu"], "tensorflow", {"far hidden": 64, "all": 64})
     inputs = keras.Input((13, 16), name="inputs")
     model = keras.Model(inputs, ka.MultiHeadSelfAttention(2, mask=ka.Causal())(inputs))
     given = rng.normal(size=(3, 13, 16)).astype("float32")

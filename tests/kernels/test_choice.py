@@ -1,6 +1,9 @@
 """Which kernel runs, by the measured table, the mask and the backend; and the backend's own kernel."""
 
+import copy
 import importlib.util
+import pathlib
+import types
 
 import keras
 import numpy as np
@@ -8,25 +11,26 @@ import pytest
 from keras import ops
 
 import keras_attn as ka
-from keras_attn import kernels, masks
+from keras_attn import backend, kernels, masks
 from keras_attn.kernels import choice, measured
 
 BACKEND = keras.config.backend()
 NEVER = measured.NEVER
+TABLES = ("BLOCKWISE_FROM", "FUSED_FROM")
 
 
 @pytest.fixture
 def table(monkeypatch):
     """A table made up: blockwise from 8 x 8 scores where far keys are hidden, else from 16 x 16."""
     modes = ("tensorflow", "tensorflow-xla", "jax-xla", "torch")
-    monkeypatch.setattr(choice, "BLOCKWISE_FROM", {mode: {"far hidden": 64, "all": 256} for mode in modes})
-    monkeypatch.setattr(choice, "FUSED_FROM", {mode: {"far hidden": NEVER, "all": NEVER} for mode in modes})
+    monkeypatch.setattr(choice, "BLOCKWISE_FROM", {"cpu": {mode: {"far hidden": 64, "all": 256} for mode in modes}})
+    monkeypatch.setattr(choice, "FUSED_FROM", {"cpu": {mode: {"far hidden": NEVER, "all": NEVER} for mode in modes}})
     return choice
 
 
-def chosen(length, mask=None, kernel="auto", fused_supported=True):
+def chosen(length, mask=None, kernel="auto", fused_supported=True, fused_linear=False):
     heads = keras.KerasTensor((1, 1, length, 2))
-    return choice.choose_kernel(kernel, heads, heads, mask, False, fused_supported)
+    return choice.choose_kernel(kernel, heads, heads, mask, False, fused_supported, fused_linear)
 
 
 def test_auto_goes_by_the_table_and_by_what_the_mask_hides(table):
@@ -36,15 +40,15 @@ def test_auto_goes_by_the_table_and_by_what_the_mask_hides(table):
     assert (chosen(None), chosen(None, masks.Window(3))) == ("dense", "dense")
 
 
-def test_every_backend_and_mode_was_measured():
-    for rows in (measured.BLOCKWISE_FROM, measured.FUSED_FROM):
+def test_every_backend_and_mode_was_measured_on_the_cpu():
+    for rows in (measured.BLOCKWISE_FROM["cpu"], measured.FUSED_FROM["cpu"]):
         assert set(rows) == {"tensorflow", "tensorflow-xla", "jax-xla", "torch"}
         assert all(set(row) == {"far hidden", "all"} for row in rows.values())
 
 
 def test_auto_takes_the_fused_kernel_where_it_was_faster_and_does_what_is_asked(table, monkeypatch):
-    fused = {mode: {"far hidden": 16, "all": 16} for mode in choice.BLOCKWISE_FROM}
-    monkeypatch.setattr(choice, "FUSED_FROM", fused)
+    fused = {mode: {"far hidden": 16, "all": 16} for mode in choice.BLOCKWISE_FROM["cpu"]}
+    monkeypatch.setattr(choice, "FUSED_FROM", {"cpu": fused})
     assert [chosen(n) for n in (3, 4, 16)] == ["dense", "fused", "fused"]
     assert [chosen(n, fused_supported=False) for n in (4, 16)] == ["dense", "blockwise"]
 
@@ -52,6 +56,104 @@ def test_auto_takes_the_fused_kernel_where_it_was_faster_and_does_what_is_asked(
 def test_pinned_fused_falls_back_to_what_auto_takes(table):
     assert [chosen(n, kernel="fused") for n in (2, 16)] == ["fused", "fused"]
     assert [chosen(n, kernel="fused", fused_supported=False) for n in (2, 16)] == ["dense", "blockwise"]
+
+
+@pytest.mark.parametrize("kind", ["gpu", "tpu", "npu"])
+def test_the_figures_of_a_cpu_do_not_decide_for_other_devices(table, monkeypatch, kind):
+    """Fused where there is one, unless it would build the scores of a long sequence; blockwise from 2,048 on."""
+    monkeypatch.setattr(choice, "device_kind", lambda tensor: kind)
+    lengths = (1, 16, 2047, 2048)
+    for mask in (None, masks.Causal()):
+        assert [chosen(n, mask, fused_supported=False) for n in lengths] == ["dense", "dense", "dense", "blockwise"]
+        assert [chosen(n, mask) for n in lengths] == ["fused", "fused", "fused", "blockwise"]
+        assert [chosen(n, mask, fused_linear=True) for n in lengths] == ["fused"] * 4
+    assert [chosen(n, fused_linear=True) for n in (None, 0)] == ["dense", "dense"]
+    assert [chosen(n, kernel="fused") for n in (16, 2048)] == ["fused", "fused"]
+    assert [chosen(n, kernel="fused", fused_supported=False) for n in (16, 2048)] == ["dense", "blockwise"]
+
+
+def test_each_kind_of_device_has_a_table_of_its_own(table, monkeypatch):
+    wanted = {}
+    for kind, least in (("cpu", 64), ("gpu", 16)):
+        modes = {mode: {"far hidden": least, "all": least} for mode in choice.FUSED_FROM["cpu"]}
+        monkeypatch.setitem(choice.BLOCKWISE_FROM, kind, modes)
+        monkeypatch.setitem(choice.FUSED_FROM, kind, {mode: {"far hidden": NEVER, "all": NEVER} for mode in modes})
+    for kind in ("cpu", "gpu"):
+        monkeypatch.setattr(choice, "device_kind", lambda tensor, kind=kind: kind)
+        wanted[kind] = [chosen(n) for n in (3, 4, 7, 8)]
+    assert wanted == {"cpu": ["dense"] * 3 + ["blockwise"], "gpu": ["dense"] + ["blockwise"] * 3}
+
+
+def test_the_kind_of_device_is_the_tensors_or_the_default():
+    assert backend.device_kind() == backend.device_kind(ops.ones((2,))) == "cpu"
+    assert backend.device_kind(keras.KerasTensor((2,))) == "cpu"
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="devices of TensorFlow")
+def test_device_scopes_of_tensorflow_say_the_kind(monkeypatch):
+    import tensorflow as tf
+
+    found = {}
+    with tf.Graph().as_default():
+        for scope in (None, "/device:GPU:1", "/job:tpu_worker/device:CPU:0", "/device:TPU_REPLICATED_CORE:0"):
+            with tf.device(scope):
+                found[scope] = backend.device_kind(tf.zeros(()))
+    assert list(found.values()) == ["cpu", "gpu", "cpu", "tpu"]
+    kinds = ["CPU", "GPU"]
+    logical = [tf.config.LogicalDevice(f"/device:{kind}:0", kind) for kind in kinds]
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda: logical)
+    assert backend.device_kind() == "gpu"
+    assert backend.device_kind(tf.zeros(())) == "cpu"  # it is there already
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="devices of JAX")
+def test_devices_of_jax(monkeypatch):
+    import jax
+
+    heads = {size: ops.ones((1, 1, 4, size), "bfloat16") for size in (64, 60)}
+
+    def linear(masked=False, biased=False, size=64):
+        return backend.fused_is_linear(heads[size], masked, biased)
+
+    assert not linear()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert backend.device_kind() == "gpu"
+    assert backend.device_kind(heads[64]) == "cpu"  # it is there already
+    for capability, wanted in (("9.0", True), ("7.5", False), ("gfx90a", False)):
+        device = types.SimpleNamespace(compute_capability=capability)
+        monkeypatch.setattr(jax, "local_devices", lambda backend, device=device: [device])
+        assert linear() is wanted
+        assert (linear(masked=True), linear(biased=True), linear(size=60)) == (False, False, False)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="devices of PyTorch")
+def test_devices_of_torch():
+    import torch
+
+    heads = torch.ones((1, 1, 4, 8), device="meta")
+    assert backend.device_kind(heads) == "cpu"
+    assert [backend.fused_is_linear(heads, masked=True, biased=biased) for biased in (False, True)] == [True, False]
+
+
+def test_the_benchmark_writes_the_tables_that_it_read(tmp_path, monkeypatch):
+    """And adds the row of another kind of device."""
+    benchmarks = pathlib.Path(__file__).parents[2] / "benchmarks"
+    monkeypatch.syspath_prepend(str(benchmarks))
+    spec = importlib.util.spec_from_file_location("benchmarks_attention", benchmarks / "attention.py")
+    attention = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(attention)
+    path, text = tmp_path / "measured.py", pathlib.Path(measured.__file__).read_text(encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
+    tables = types.SimpleNamespace(**{name: copy.deepcopy(getattr(measured, name)) for name in TABLES})
+    attention.write_tables(path, tables)
+    assert path.read_text(encoding="utf-8") == text
+    attention.row(tables.BLOCKWISE_FROM, "gpu", "jax-xla")["all"] = 512**2
+    attention.write_tables(path, tables)
+    namespace = {}
+    exec(path.read_text(encoding="utf-8"), namespace)
+    assert namespace["BLOCKWISE_FROM"] == {**measured.BLOCKWISE_FROM, "gpu": {"jax-xla": {"all": 512**2}}}
+    assert namespace["FUSED_FROM"] == measured.FUSED_FROM
+    assert attention.measure("device", 0) == {"kind": "cpu"}
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,8 @@ def test_graphs_that_a_server_would_not_run_are_refused(tmp_path):
 
 
 def test_the_extra_is_named_when_it_is_missing(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorflow_serving.apis", None)
+    for name in ("tensorflow_serving.apis", "tensorflow_serving.apis.prediction_log_pb2"):
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match=r'pip install "keras-attn\[serving\]"'):
         small(tmp_path / "model", warmup=[[1.0, 2.0, 3.0]])
     assert os.listdir(tmp_path) == []

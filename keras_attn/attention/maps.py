@@ -1,0 +1,46 @@
+"""The scores of every attention in a model, whatever the model returns."""
+
+import keras
+
+from keras_attn.base.recording import recording
+from keras_attn.base.tensors import short_repr
+
+
+def attention_maps(model, inputs, **named):
+    """Runs a model once and returns the scores of every attention in it.
+
+    Finds `MultiHeadSelfAttention`, `EncoderDecoderAttention` and the recurrent attentions wherever they
+    stand: in a functional model, in blocks and stacks, in layers of your own. The call runs
+    eagerly; every attention builds its scores for it.
+
+    Args:
+        model: A Keras model or layer.
+        inputs: What it is called with.
+        **named: Further arguments of the call.
+
+    Returns:
+        A dictionary from the path of each attention layer, in the order in which they ran, to its scores:
+        `[B, H, T, S]`, of a recurrent attention `[B, T, S]`. A layer that runs more than once has a number
+        behind its path from the second time on: `path (2)`.
+
+    Raises:
+        ValueError: If `model` is no Keras layer, or holds no attention of this library.
+
+    Example:
+    >>> import numpy as np
+    >>> from keras_attn import attention_maps, models
+    >>> model = models.Transformer(50, 60, num_layers=1, size=16, num_heads=2, hidden_size=32)
+    >>> maps = attention_maps(model, {"source": np.array([[5, 6, 2]]), "target": np.array([[1, 7]])})
+    >>> for path, scores in maps.items():
+    ...     print(path, tuple(scores.shape))
+    encoder/block_0/attention (1, 2, 3, 3)
+    decoder/block_0/attention (1, 2, 2, 2)
+    decoder/block_0/memory_attention (1, 2, 2, 3)
+    """
+    if not isinstance(model, keras.layers.Layer):
+        raise ValueError(f"`model` must be a Keras model or layer. Received: model={short_repr(model)}.")
+    with recording() as scores:
+        model(inputs, **named)
+    if not scores:
+        raise ValueError(f"`model` must hold an attention layer of keras_attn. Received: model={short_repr(model)}.")
+    return dict(scores)
