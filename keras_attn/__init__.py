@@ -9,6 +9,7 @@ import importlib
 from keras_attn import config, convert, decoding, kernels, masks, models, training
 from keras_attn.attention import DotProduct, EncoderDecoderAttention, MultiHeadSelfAttention, attention_maps, cache
 from keras_attn.base.norms import LayerNorm, RMSNorm
+from keras_attn.base.special_ids import SpecialIds
 from keras_attn.masks import Causal, Window
 from keras_attn.positions import (
     Alibi,
@@ -69,6 +70,7 @@ __all__ = [
     "RelativeBias",
     "Rotary",
     "Sinusoidal",
+    "SpecialIds",
     "Window",
     "YarnScaling",
     "attention_maps",

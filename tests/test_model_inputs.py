@@ -150,17 +150,17 @@ def test_generation_stops_at_the_door_where_learned_positions_end(jit_compile, l
     for named, received in (({"max_length": 7}, 7), ({}, 256)):
         with pytest.raises(
             ValueError,
-            match=rf"`max_length` must be at most 6 and .* has 8 learned positions, .* longest prompt has 3 ids. "
+            match=rf"`max_length` must be at most 6 and .* has 8 positions, .* longest prompt has 3 ids. "
             rf"Received: max_length={received}, source.shape=\(2, 3\)",
         ):
             generate("causal", prompts, **named)
     assert generate("transformer", prompts, max_length=8).tokens.shape == (2, 1, 8)
     for named, received in (({"max_length": 9}, 9), ({}, 256)):
         with pytest.raises(
-            ValueError, match=f"`max_length` must be at most the 8 learned positions .* Received: max_length={received}"
+            ValueError, match=f"`max_length` must be at most the 8 positions .* Received: max_length={received}"
         ):
             generate("transformer", prompts, **named)
-    with pytest.raises(ValueError, match=r"`source` must have at most the 8 learned positions .*\(2, 9\)"):
+    with pytest.raises(ValueError, match=r"`source` must have at most the 8 positions .*\(2, 9\)"):
         generate("transformer", np.full((2, 9), 5), max_length=3)
     with pytest.raises(ValueError, match=r"`source` at most 8 ids wide.*source.shape=\(2, 9\)"):
         generate("causal", np.pad(prompts, [(0, 0), (0, 6)]), max_length=3)

@@ -22,8 +22,10 @@ pytest.importorskip("tensorflow_text", reason="SentencePiece and WordPiece stand
 sentencepiece = pytest.importorskip("sentencepiece", reason="`SentencePiece.adapt` trains with it")
 
 from keras_attn import text  # noqa: E402
-from keras_attn.base.special_ids import END_ID, NUM_SPECIAL_IDS, PADDING_ID, START_ID, UNKNOWN_ID  # noqa: E402
 from keras_attn.text import Characters, SentencePiece, Tokenizer, WordPiece, Words  # noqa: E402
+from keras_attn.text.tokenizer import NUM_SPECIAL_IDS  # noqa: E402
+
+PADDING_ID, START_ID, END_ID, UNKNOWN_ID = range(4)
 
 CORPUS = ["the cat sat on the mat", "the dog sat on the log", "cats and dogs , mats and logs", "Ünïcode straße"]
 CLASSES = [Characters, Words, SentencePiece, WordPiece]

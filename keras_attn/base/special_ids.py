@@ -1,4 +1,110 @@
-"""The ids that mean the same in every vocabulary of the library; tokens of a text begin behind them."""
+"""The ids with a meaning of their own: padding, start, end and unknown. Models and tokenizers carry them."""
 
-PADDING_ID, START_ID, END_ID, UNKNOWN_ID = range(4)
-NUM_SPECIAL_IDS = 4
+import dataclasses
+import numbers
+
+import keras
+from keras import ops
+
+from keras_attn.base.checks import check_slot
+from keras_attn.base.slot import Slot, register
+from keras_attn.base.tensors import short_repr
+
+
+@register
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class SpecialIds(Slot):
+    """The special ids of a vocabulary.
+
+    Start and padding may be the same id (T5, Marian), and so may start and end (BART, GPT-2). The other ids differ.
+
+    Args:
+        padding: Fills rows behind their end; None for a vocabulary without one: then no id is masked.
+        start: What a decoder reads first.
+        end: What ends a text.
+        unknown: Stands for what the vocabulary does not have; None for a vocabulary without one.
+
+    Raises:
+        ValueError: For ids that are no integers of at least 0, or that coincide.
+
+    Example:
+    >>> import keras_attn as ka
+    >>> of_marian = ka.SpecialIds(padding=58100, start=58100, end=0, unknown=1)
+    >>> of_gpt2 = ka.SpecialIds(padding=None, start=50256, end=50256, unknown=None)
+    """
+
+    padding: int | None = 0
+    start: int = 1
+    end: int = 2
+    unknown: int | None = 3
+
+    def __post_init__(self):
+        for name, value in self._arguments().items():
+            optional = name in ("padding", "unknown")
+            integral = isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 0
+            if not integral and not (optional and value is None):
+                wanted = "an integer of at least 0" + " or None" * optional
+                raise ValueError(f"`{name}` must be {wanted}. Received: {name}={short_repr(value)}.")
+        distinct = [value for value in (self.padding, self.end, self.unknown) if value is not None]
+        if len(set(distinct)) < len(distinct) or self.start == self.unknown:
+            raise ValueError(
+                "`start` may equal `padding` or `end`; the other special ids must differ, or be None where there is "
+                f"none. Received: {self}."
+            )
+
+    @property
+    def filler(self):
+        """The id that fills a row behind its end: padding, 0 where there is none."""
+        return 0 if self.padding is None else self.padding
+
+    @property
+    def absent(self):
+        """A number that no token has: padding, -1 where there is none."""
+        return -1 if self.padding is None else self.padding
+
+    def is_real(self, ids):
+        """Returns `[B, T]` booleans, True where an id is not padding: everywhere if there is no padding id."""
+        if self.padding is None:
+            return ops.ones_like(ids, dtype="bool")
+        return ops.not_equal(ids, self.padding)
+
+    def is_read(self, ids, segment_ids=None):
+        """Returns `[B, T]` booleans, True where a decoder reads an id.
+
+        As `is_real`; but where the start id is the padding id, the first id of a row, or all ids of
+        the texts of a packed row, are read too.
+
+        Args:
+            ids: `[B, T]`, the start id first.
+            segment_ids: Number of each id's text in a packed row, `[B, T]`, or None.
+        """
+        real = self.is_real(ids)
+        if self.start != self.padding:
+            return real
+        if segment_ids is not None:
+            return ops.logical_or(real, ops.not_equal(segment_ids, 0))
+        number = ops.cumsum(ops.ones_like(ids, dtype="int32"), axis=1, dtype="int32")  # also of a symbolic length
+        return ops.logical_or(real, ops.equal(number, 1))
+
+
+def special_ids_or_default(special_ids):
+    """Returns `special_ids`, made of its config where it is one, or those of our own tokenizers for None.
+
+    Raises:
+        ValueError: For anything else.
+    """
+    if isinstance(special_ids, dict):
+        special_ids = keras.saving.deserialize_keras_object(special_ids)
+    return check_slot("special_ids", special_ids, SpecialIds) or SpecialIds()
+
+
+def check_same_special_ids(**owners):
+    """Raises a `ValueError` unless all owners have the same special ids.
+
+    Args:
+        **owners: `SpecialIds` by the name of the argument that has them.
+    """
+    if len({repr(special_ids) for special_ids in owners.values()}) > 1:
+        names = " and ".join(f"`{name}`" for name in owners)
+        received = ", ".join(f"{name}.special_ids={special_ids}" for name, special_ids in owners.items())
+        raise ValueError(f"{names} must have the same special ids. Received: {received}.")

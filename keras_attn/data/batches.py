@@ -7,7 +7,6 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attn.base.checks import check_number, check_positive
-from keras_attn.base.special_ids import UNKNOWN_ID
 from keras_attn.base.tensors import short_repr
 from keras_attn.data.layouts import Layout
 from keras_attn.data.order import Order
@@ -20,7 +19,7 @@ class Batches:
 
     Inputs are `{"source": [B, S], "target": [B, T]}`, int32: the source ends in the end id, the
     target is the start id and the labels but the last; packed inputs hold segment ids and
-    positions too. Labels are `[B, T]`, the end id last. Padding is 0 everywhere.
+    positions too. Labels are `[B, T]`, the end id last.
 
     An epoch holds every pair once, and its order is a function of the seed and its number alone:
     pairs of equal lengths change places, rows change batches within their shape, and batches are
@@ -64,6 +63,10 @@ class Batches:
             raise ValueError(
                 f"`layout` must be `Padded`, `Bucketed` or `Packed`. Received: layout={short_repr(layout)}."
             )
+        if pairs.special_ids.padding is None:
+            raise ValueError(
+                f"`pairs` must have a padding id, to fill rows. Received: pairs.special_ids={pairs.special_ids}."
+            )
         check_number("seed", seed, int, at_least=0)
         self.pairs = pairs
         self.layout = layout
@@ -83,7 +86,7 @@ class Batches:
         kept = np.flatnonzero(fits)
         self.report.num_kept, self.report.num_cut = len(kept), int(self.pairs.cut[kept].sum())
         sides = self.pairs.source, self.pairs.target
-        self.report.num_unknown = sum(int((side.take(kept) == UNKNOWN_ID).sum()) for side in sides)
+        self.report.num_unknown = sum(int((side.take(kept) == self.pairs.special_ids.unknown).sum()) for side in sides)
         if not self.report.num_kept:
             raise ValueError(f"`layout` must have room for at least one pair. Received: {self.layout}, {self.report}")
         if verbose and not fits.all():
@@ -151,10 +154,10 @@ class Batches:
         mine = places.row % self.num_shards == self.shard_index
         members, (row, source_start, target_start, segment) = members[mine], (each[mine] for each in places)
         row, num_rows = row // self.num_shards, shape.num_rows // self.num_shards
-        size = num_rows, shape.source_length or int(longest[0])
-        source = lay_out(self.pairs.source, members, Place(row, source_start, segment), size)
+        size, special_ids = (num_rows, shape.source_length or int(longest[0])), self.pairs.special_ids
+        source = lay_out(self.pairs.source, members, Place(row, source_start, segment), size, special_ids)
         size = num_rows, shape.target_length or int(longest[1])
-        target = lay_out(self.pairs.target, members, Place(row, target_start, segment), size)
+        target = lay_out(self.pairs.target, members, Place(row, target_start, segment), size, special_ids)
         inputs = {}
         for name, side, ids in (("source", source, source.ids), ("target", target, target.read_before)):
             inputs[name] = ids

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_attn.base.special_ids import END_ID, UNKNOWN_ID
+from keras_attn.base.special_ids import check_same_special_ids
 from keras_attn.base.tensors import short_repr
 from keras_attn.data.limits import DropLonger, Limit
 from keras_attn.data.pairs import Pairs, Ragged, ranges
@@ -55,6 +55,7 @@ def encode(dataset, source, target, limit=DropLonger(), verbose=1):  # noqa: B00
             raise ValueError(f"`{side}` must be a tokenizer or `Ids`. Received: {side}={short_repr(reader)}.")
     if not isinstance(limit, Limit):
         raise ValueError(f"`limit` must be `DropLonger(...)` or `CutLonger(...)`. Received: limit={short_repr(limit)}.")
+    check_same_special_ids(source=source.special_ids, target=target.special_ids)
     report = Report()
     chunks = numbered_chunks(dataset, readers, report, CHUNK)
     chunks = chunks.map(lambda *chunk: tokenize(chunk, readers), num_parallel_calls=tf.data.AUTOTUNE)
@@ -65,7 +66,7 @@ def encode(dataset, source, target, limit=DropLonger(), verbose=1):  # noqa: B00
     if verbose and (report.dropped or report.num_cut or report.num_unknown):
         print(report)
     numbers, cut, *arrays = (np.concatenate(parts) for parts in zip(*kept, strict=True))
-    return Pairs(numbers, Ragged(*arrays[:2]), Ragged(*arrays[2:]), cut, report)
+    return Pairs(numbers, Ragged(*arrays[:2]), Ragged(*arrays[2:]), cut, report, source.special_ids)
 
 
 class Side(NamedTuple):
@@ -125,6 +126,9 @@ class Chunk:
         self.readers = dict(zip(SIDES, readers, strict=True))
         self.limit = limit
         self.report = report
+        self.special_ids = readers[0].special_ids
+        framing = (self.special_ids.padding, self.special_ids.start, self.special_ids.end)
+        self.framing = sorted({value for value in framing if value is not None})  # what no text has inside
 
     def kept(self):
         """Returns, of the pairs that are kept, the numbers, which were cut, and each side's ids and lengths.
@@ -138,8 +142,9 @@ class Chunk:
             good = self._leave_out(good, blank | (counts == 0), f"empty {side}")
             size = self.readers[side].vocabulary_size
             owner = np.repeat(np.arange(len(counts)), counts)
-            strange = np.bincount(owner[(values < UNKNOWN_ID) | (values >= size)], minlength=len(counts)) > 0
-            good = self._leave_out(good, strange, f"{side} ids outside {UNKNOWN_ID} ... {size - 1}")
+            inside = (values >= 0) & (values < size) & ~np.isin(values, self.framing)
+            strange = np.bincount(owner[~inside], minlength=len(counts)) > 0
+            good = self._leave_out(good, strange, f"{side} ids outside {allowed(size, self.framing)}")
             bound = min(self.limit.bound(side), self.readers[side].max_length or np.inf)
             lengths[side] = self.limit.cut(counts + 1, bound)
             good = self._leave_out(good, lengths[side] > bound, f"{side} of more than {bound} positions")
@@ -168,8 +173,15 @@ class Chunk:
         """Returns the flat int32 ids of one side with end ids, and their lengths `[n]`."""
         values, counts, *_ = self.sides[side]
         starts = (np.cumsum(counts) - counts)[good]
-        ids = np.full(int(lengths.sum()), END_ID, "int32")
+        ids = np.full(int(lengths.sum()), self.special_ids.end, "int32")
         ends = np.cumsum(lengths)
         ids[ranges(ends - lengths, lengths - 1)] = values[ranges(starts, lengths - 1)]
-        self.report.num_unknown += int((ids == UNKNOWN_ID).sum())
+        self.report.num_unknown += int((ids == self.special_ids.unknown).sum())
         return ids, lengths
+
+
+def allowed(size, framing):
+    """Returns as a text which ids a text may have: those of a vocabulary but the `framing` ones, in rising order."""
+    if framing == list(range(len(framing))):
+        return f"{len(framing)} ... {size - 1}"
+    return f"0 ... {size - 1} without {framing}"

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from keras_attn.base.special_ids import SpecialIds
 from keras_attn.data.report import Report
 
 
@@ -38,9 +39,10 @@ class Pairs:
 
     Attributes:
         numbers: Which pair or line each of them was in the data set, from 1, integers `[P]`.
-        source, target: The sides: `source[i]` are the ids of a text, the end id 2 behind them.
+        source, target: The sides: `source[i]` are the ids of a text, the end id behind them.
         cut: Which of them lost an end, boolean `[P]`.
         report: The `Report` of what was read, cut and left out.
+        special_ids: The `SpecialIds` of both sides.
     """
 
     numbers: np.ndarray
@@ -48,6 +50,7 @@ class Pairs:
     target: Ragged
     cut: np.ndarray
     report: Report
+    special_ids: SpecialIds = dataclasses.field(default_factory=SpecialIds)
 
     def __len__(self):
         return len(self.source.lengths)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.slot import Slot, register
-from keras_attn.base.special_ids import UNKNOWN_ID
+from keras_attn.base.special_ids import special_ids_or_default
 from keras_attn.text.tokenizer import Tokenizer
 
 SIDES = ("source", "target")
@@ -18,11 +18,12 @@ SIDES = ("source", "target")
 class Ids(Slot):
     """Stands for a tokenizer where texts are ids already.
 
-    Ids are a text's pieces, from 3 (unknown) on: start, end and padding ids are added later, and
+    Ids are a text's pieces and the unknown id: start, end and padding ids are added later, and
     pairs that hold them, or an id over the vocabulary, are left out and counted.
 
     Args:
         vocabulary_size: Number of ids, the special ones counted.
+        special_ids: The `SpecialIds`; 0 padding, 1 start, 2 end, 3 unknown by default.
 
     Raises:
         ValueError: If there is no room for an id beside the special ones, or ids would not fit 32 bits.
@@ -39,10 +40,13 @@ class Ids(Slot):
 
     max_length = None
 
-    def __init__(self, vocabulary_size):
-        must = f"be an integer above {UNKNOWN_ID}, at most 2**31"
-        check_number("vocabulary_size", vocabulary_size, int, must=must, above=UNKNOWN_ID, at_most=2**31)
+    def __init__(self, vocabulary_size, special_ids=None):
+        special_ids = special_ids_or_default(special_ids)
+        highest = max(value for value in special_ids.get_config().values() if value is not None)
+        must = f"be an integer above {highest}, at most 2**31"
+        check_number("vocabulary_size", vocabulary_size, int, must=must, above=highest, at_most=2**31)
         self.vocabulary_size = vocabulary_size
+        self.special_ids = special_ids
 
     def pieces(self, ids):
         """Returns ids `[n, None]` as they are."""

@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_attn.base.special_ids import PADDING_ID, START_ID
 from keras_attn.data.pairs import ranges
 
 
@@ -17,7 +16,7 @@ class Place(NamedTuple):
 
 
 class Side(NamedTuple):
-    """One side of a batch, int32 `[B, L]` each, zero at padding.
+    """One side of a batch, int32 `[B, L]` each, the numbers zero at padding.
 
     Attributes:
         ids: The texts.
@@ -32,7 +31,7 @@ class Side(NamedTuple):
     positions: np.ndarray
 
 
-def lay_out(ragged, texts, place, shape):
+def lay_out(ragged, texts, place, shape, special_ids):
     """Writes texts at their places.
 
     Args:
@@ -40,6 +39,7 @@ def lay_out(ragged, texts, place, shape):
         texts: Which of its texts, integers `[n]`.
         place: Their `Place`.
         shape: The batch's rows B and positions L.
+        special_ids: Those of the texts.
 
     Returns:
         The `Side`.
@@ -48,17 +48,17 @@ def lay_out(ragged, texts, place, shape):
     where = ranges(place.row * shape[1] + place.start, lengths)
     ids = ragged.take(texts)
     read = np.roll(ids, 1)
-    read[np.cumsum(lengths) - lengths] = START_ID
+    read[np.cumsum(lengths) - lengths] = special_ids.start
     return Side(
-        written(ids, where, shape),
-        written(read, where, shape),
+        written(ids, where, shape, special_ids.padding),
+        written(read, where, shape, special_ids.padding),
         written(np.repeat(place.segment, lengths), where, shape),
         written(ranges(np.zeros_like(lengths), lengths), where, shape),
     )
 
 
-def written(values, where, shape):
-    """Returns an int32 array of a shape with values at flat indices, and padding elsewhere."""
-    array = np.full(shape, PADDING_ID, "int32")
+def written(values, where, shape, filler=0):
+    """Returns an int32 array of a shape with values at flat indices, and `filler` elsewhere."""
+    array = np.full(shape, filler, "int32")
     array.reshape(-1)[where] = values
     return array

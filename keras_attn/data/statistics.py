@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_attn.base.special_ids import PADDING_ID
+from keras_attn.base.special_ids import special_ids_or_default
 from keras_attn.data.batches import Batches
 from keras_attn.data.pairs import Pairs
 
@@ -55,12 +55,13 @@ class Stats(NamedTuple):
         return "\n".join(lines)
 
 
-def stats(batches):
+def stats(batches, special_ids=None):
     """Prints and returns how long texts are, and what share of the batches is padding.
 
     Args:
         batches: `Pairs`; `Batches`, of which the first epoch counts; or any finite iterable of
             `(inputs, labels)` like theirs, for instance a `tf.data.Dataset`.
+        special_ids: The `SpecialIds` of batches that are no `Batches`; padding is 0 by default.
 
     Returns:
         `Stats`.
@@ -81,7 +82,9 @@ def stats(batches):
     """
     if not isinstance(batches, (Pairs, Batches, Iterable)):
         raise ValueError(f"`batches` must be `Pairs`, `Batches` or batches. Received: {batches.__class__.__name__}.")
-    found = of_pairs(batches) if isinstance(batches, Pairs) else of_batches(batches)
+    found = (
+        of_pairs(batches) if isinstance(batches, Pairs) else of_batches(batches, special_ids_or_default(special_ids))
+    )
     print(found)
     return found
 
@@ -91,8 +94,9 @@ def of_pairs(pairs):
     return Stats(len(pairs), summary(pairs.source.lengths), summary(pairs.target.lengths))
 
 
-def of_batches(batches):
+def of_batches(batches, special_ids):
     """Returns the `Stats` of batches."""
+    special_ids = batches.pairs.special_ids if isinstance(batches, Batches) else special_ids
     lengths, positions, shapes, num_batches = {"source": [], "target": []}, {"source": 0, "target": 0}, set(), 0
     for inputs, _ in batches.arrays(0) if isinstance(batches, Batches) else batches:
         num_batches += 1
@@ -101,7 +105,7 @@ def of_batches(batches):
             ids = np.asarray(inputs[side])
             positions[side] += ids.size
             segments = inputs.get(f"{side}_segment_ids")
-            found.append(text_lengths(ids, None if segments is None else np.asarray(segments)))
+            found.append(text_lengths(ids, None if segments is None else np.asarray(segments), special_ids))
     joined = {side: np.concatenate([np.zeros(0, "int64"), *found]) for side, found in lengths.items()}
     if not len(joined["source"]):
         raise ValueError("`batches` must hold at least one pair. Received: none.")
@@ -117,10 +121,10 @@ def of_batches(batches):
     )
 
 
-def text_lengths(ids, segments):
+def text_lengths(ids, segments, special_ids):
     """Returns the lengths of the texts of one batch, `[n]`; rows of padding alone hold none."""
     if segments is None:
-        lengths = (ids != PADDING_ID).sum(axis=1)
+        lengths = (ids != special_ids.filler).sum(axis=1)
     else:
         most = segments.max(initial=0) + 1
         lengths = np.bincount((np.arange(len(ids))[:, None] * most + segments)[segments > 0])

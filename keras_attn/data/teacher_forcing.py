@@ -2,10 +2,10 @@
 
 import tensorflow as tf
 
-from keras_attn.base.special_ids import PADDING_ID, START_ID
+from keras_attn.base.special_ids import special_ids_or_default
 
 
-def teacher_forcing(source, target):
+def teacher_forcing(source, target, special_ids=None):
     """Returns inputs and labels for `fit`: each token of the target is read before the next is asked for.
 
     For a `tf.data` pipeline of one's own; `Batches` does so itself.
@@ -13,6 +13,7 @@ def teacher_forcing(source, target):
     Args:
         source: Ids `[B, S]`, as a tokenizer's `tokenize` returns them: the end id last, then padding.
         target: Ids `[B, T]`, likewise.
+        special_ids: The `SpecialIds` of the tokenizers; 0 padding, 1 start, 2 end by default.
 
     Returns:
         `({"source": [B, S], "target": [B, T]}, labels [B, T])`: the labels are `target`, and the
@@ -34,9 +35,11 @@ def teacher_forcing(source, target):
         Neural Networks.
     """
     source, target = (as_ids(name, ids) for name, ids in (("source", source), ("target", target)))
-    starts = tf.fill([tf.shape(target)[0], 1], tf.cast(START_ID, target.dtype))
+    special_ids = special_ids_or_default(special_ids)
+    starts = tf.fill([tf.shape(target)[0], 1], tf.cast(special_ids.start, target.dtype))
     read = tf.concat([starts, target[:, :-1]], axis=1)
-    return {"source": source, "target": tf.where(target == PADDING_ID, tf.cast(PADDING_ID, target.dtype), read)}, target
+    read = tf.where(special_ids.is_real(target), read, tf.cast(special_ids.filler, target.dtype))
+    return {"source": source, "target": read}, target
 
 
 def as_ids(name, ids):

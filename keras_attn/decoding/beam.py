@@ -6,7 +6,6 @@ from keras import ops
 
 from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.slot import register
-from keras_attn.base.special_ids import PADDING_ID
 from keras_attn.decoding.strategies import NOTHING, Generated, Strategy, put
 
 
@@ -74,27 +73,27 @@ class Beam(Strategy):
     def reads_attention(self):
         return self.coverage_penalty > 0
 
-    def start(self, problem):
-        rows, shape = problem.batch_size, (problem.batch_size, self.width)
+    def start(self, context):
+        rows, shape = context.batch_size, (context.batch_size, self.width)
         nothing = ops.full(shape, NOTHING, "float32")
         search = {
-            "tokens": ops.zeros((*shape, problem.max_length), "int32"),
+            "tokens": ops.full((*shape, context.max_length), context.padding_id, "int32"),
             # All beams are alike at first: only the first one counts.
             "log_probs": ops.where(
                 ops.equal(ops.arange(self.width, dtype="int32"), 0), ops.zeros(shape, "float32"), nothing
             ),
-            "ended_tokens": ops.zeros((*shape, problem.max_length), "int32"),
+            "ended_tokens": ops.full((*shape, context.max_length), context.padding_id, "int32"),
             "ended_lengths": ops.zeros(shape, "int32"),
             "ended_scores": nothing,
             "num_ended": ops.zeros((rows,), "int32"),
-            "settled": ops.zeros((rows,), "bool"),
+            "cannot_improve": ops.zeros((rows,), "bool"),
             "done": ops.zeros((rows,), "bool"),
         }
         if self.reads_attention:
-            search["coverage"] = ops.zeros((*shape, ops.shape(problem.source_mask)[1]), "float32")
+            search["coverage"] = ops.zeros((*shape, ops.shape(context.source_mask)[1]), "float32")
         return search
 
-    def advance(self, log_probs, search, index, problem, attention=None):
+    def advance(self, log_probs, search, index, context, attention=None):
         done, num_tokens = search["done"], log_probs.shape[-1]
         rows, coverage = ops.shape(done)[0], search.get("coverage")
         if coverage is not None:
@@ -108,12 +107,12 @@ class Beam(Strategy):
         parents, tokens = places // num_tokens, places % num_tokens  # [B, 2 W]
         texts = put(along(search["tokens"], parents), tokens, index)  # [B, 2 W, L]
         covered = None if coverage is None else along(coverage, parents)
-        ends = ops.equal(tokens, problem.end_id)
+        ends = ops.equal(tokens, context.end_id)
 
         among_best = ops.arange(ops.shape(best)[1], dtype="int32") < self.width
         ended = ops.logical_and(ops.logical_and(ends, among_best), best > NOTHING)
-        scores = ops.where(ended, self._scores(best, index + 1, covered, problem), NOTHING)
-        frozen = self._join(search, texts, index + 1, scores)
+        scores = ops.where(ended, self._scores(best, index + 1, covered, context), NOTHING)
+        frozen = self._join(search, texts, index + 1, scores, context)
         num_ended = search["num_ended"] + ops.cast(ops.sum(ops.cast(ended, "int32"), axis=-1), "int32")
 
         log_probs, kept = ops.top_k(ops.where(ends, NOTHING, best), self.width)  # [B, W]
@@ -122,20 +121,20 @@ class Beam(Strategy):
             new["coverage"] = along(covered, kept)
         # A row that is done stays as it is.
         new = {name: ops.where(lift(done, tensor), search[name], tensor) for name, tensor in new.items()}
-        new["settled"] = search["settled"] | (~done & self._is_settled(new, index + 1, problem))
-        new["done"] = new["settled"] | problem.is_full(index + 1)
-        tokens = ops.where(done[:, None], PADDING_ID, ops.take_along_axis(tokens, kept, axis=-1))
+        new["cannot_improve"] = search["cannot_improve"] | (~done & self._cannot_improve(new, index + 1, context))
+        new["done"] = new["cannot_improve"] | context.is_full(index + 1)
+        tokens = ops.where(done[:, None], context.padding_id, ops.take_along_axis(tokens, kept, axis=-1))
         parents = ops.take_along_axis(parents, kept, axis=-1) + ops.arange(rows, dtype="int32")[:, None] * self.width
         return ops.reshape(tokens, (-1,)), ops.reshape(parents, (-1,)), new
 
-    def finish(self, search, problem):
-        length = problem.limits[:, None]
-        scores = self._scores(search["log_probs"], length, search.get("coverage"), problem)
-        scores = ops.where(search["settled"][:, None], NOTHING, scores)  # what is unfinished at the greatest length
-        found = self._join(search, search["tokens"], length, scores)
+    def finish(self, search, context):
+        length = context.limits[:, None]
+        scores = self._scores(search["log_probs"], length, search.get("coverage"), context)
+        scores = ops.where(search["cannot_improve"][:, None], NOTHING, scores)  # else unfinished at the greatest length
+        found = self._join(search, search["tokens"], length, scores, context)
         return Generated(*(found[f"ended_{name}"][:, : self.num_return_sequences] for name in Generated._fields))
 
-    def _join(self, search, texts, length, scores):
+    def _join(self, search, texts, length, scores, context):
         """Returns the best W of the frozen texts and of others `[B, X, L]` that have one length."""
         lengths = ops.ones_like(scores, dtype="int32") * length
         joined = {"ended_tokens": texts, "ended_lengths": lengths, "ended_scores": scores}
@@ -143,27 +142,29 @@ class Beam(Strategy):
         scores, places = ops.top_k(joined["ended_scores"], self.width)
         found = {name: along(tensor, places) for name, tensor in joined.items()}
         real = scores > NOTHING  # places without a text hold nothing
-        return {name: ops.where(lift(real, tensor), tensor, 0) for name, tensor in found.items()} | {
-            "ended_scores": scores
+        return {
+            "ended_tokens": ops.where(real[..., None], found["ended_tokens"], context.padding_id),
+            "ended_lengths": ops.where(real, found["ended_lengths"], 0),
+            "ended_scores": scores,
         }
 
-    def _scores(self, log_probs, length, coverage, problem):
+    def _scores(self, log_probs, length, coverage, context):
         """Returns the scores `[B, X]` of texts of one length."""
         scores = log_probs / self._penalty(length)
         if coverage is None:
             return scores
         covered = ops.log(ops.clip(coverage, 1e-30, 1.0))  # [B, X, S]
-        covered = ops.where(problem.source_mask[:, None], covered, 0.0)
+        covered = ops.where(context.source_mask[:, None], covered, 0.0)
         return scores + self.coverage_penalty * ops.sum(covered, axis=-1)
 
     def _penalty(self, length):
         return ((5.0 + ops.cast(length, "float32")) / 6.0) ** self.length_penalty
 
-    def _is_settled(self, search, length, problem):
+    def _cannot_improve(self, search, length, context):
         """Returns `[B]`: no unfinished text can overtake the returned ones, or patience is at its end."""
         # Log probabilities only fall, the coverage penalty is at most 0, the length penalty is
         # most favourable at one of the two ends.
-        last = problem.limits
+        last = context.limits
         penalty = self._penalty(last if self.length_penalty > 0 else ops.minimum(length + 1, last))
         bound = ops.max(search["log_probs"], axis=-1) / penalty
         least = search["ended_scores"][:, self.num_return_sequences - 1]

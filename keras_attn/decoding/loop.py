@@ -1,17 +1,15 @@
 """The one loop over a model's steps, for every decoder and every strategy."""
 
-import inspect
-
 import numpy as np
 from keras import ops
 
 from keras_attn.attention.cache import map_caches
 from keras_attn.backend import no_gradient, while_loop
-from keras_attn.base.special_ids import END_ID, PADDING_ID, START_ID
 from keras_attn.base.state import map_rows
 from keras_attn.base.tensors import static_shape, to_tensor
-from keras_attn.decoding.request import Request
-from keras_attn.decoding.strategies import Greedy, Problem
+from keras_attn.decoding.protocol import check_decodes, check_takes, facts_of
+from keras_attn.decoding.request import config_of
+from keras_attn.decoding.strategies import SearchContext
 
 
 def generate(
@@ -19,8 +17,8 @@ def generate(
     source,
     strategy=None,
     max_length=256,
-    start_id=START_ID,
-    end_id=END_ID,
+    start_id=None,
+    end_id=None,
     prefix_ids=None,
     processors=(),
     cache=None,
@@ -30,22 +28,21 @@ def generate(
     Runs as it stands: eagerly, inside a `tf.function` or `jax.jit`, under XLA, inside an
     exported graph. The recipes' `model.generate` compiles it.
 
-    Padding (0) is never chosen, nor the start id unless it is the end id: they have the log
-    probability minus infinity, and all other tokens keep the model's own.
+    Padding is never chosen, nor the start id unless it is the end id: they have the log
+    probability minus infinity, and all other tokens keep the model's own. Which ids these are is
+    in the model's `special_ids`, by default 0 padding, 1 start, 2 end.
 
     Args:
         model: Anything with `init_state(source, max_length) -> state`, a structure of tensors
             `[B, ...]`, and `step(tokens [B], state, index) -> (logits [B, V], state)`. What
             stands under the key `"shared"` of a dictionary of the state belongs to a row, not
-            to its beams, and is never repeated. Where a model also has
-            `check_lengths(source, max_length)`, it is called first: it raises a `ValueError` for
-            lengths that the model's positions do not have.
+            to its beams, and is never repeated. `DecodingModel` has the whole contract.
         source: What `init_state` takes; its first axis is the batch.
         strategy: `Greedy()` by default, `Sample(...)`, `Beam(...)`, or your own `Strategy`.
         max_length: Number L of tokens at most.
-        start_id: The token that the first step reads.
-        end_id: The token that ends a text.
-        prefix_ids: Tokens that texts begin with, int32 `[B, P]` or `[P]`, 0 where there is none.
+        start_id: The token that the first step reads; the model's own by default.
+        end_id: The token that ends a text; the model's own by default.
+        prefix_ids: Tokens that texts begin with, int32 `[B, P]` or `[P]`, padding where there is none.
             The start id may be among them.
         processors: `MinLength`, `BannedTokens`, `RepetitionPenalty` or your own, in turn.
         cache: How attention keeps keys and values (`ExactCache()` or `Int8Cache()`), for models
@@ -67,65 +64,67 @@ def generate(
     >>> found.tokens.shape.as_list()
     [1, 1, 7]
     """
-    request = Request(
-        Greedy() if strategy is None else strategy, max_length, start_id, end_id, tuple(processors), cache
-    )
+    check_decodes(model)
+    facts = facts_of(model)
+    config = config_of(facts, strategy, max_length, start_id, end_id, processors, cache)
     source = to_tensor("source", source)
-    check = getattr(model, "check_lengths", None)
-    if check:
-        check(source, max_length)
-    prefix, seed = request.prefix(prefix_ids, source.shape[0]), request.strategy.draw_seed()
-    return search(model, source, prefix, seed, request)
+    facts.check_lengths(source, max_length)
+    prefix, seed = config.prefix(prefix_ids, source.shape[0]), config.strategy.draw_seed()
+    if facts.vocabulary_size is not None:
+        config.check_vocabulary(facts.vocabulary_size, prefix)
+    return search(model, source, prefix, seed, config)
 
 
-def search(model, source, prefix, seed, request, limits=None, temperature=None):
+def search(model, source, prefix, seed, config, limits=None, temperature=None):
     """Runs the loop; arguments as `generate`'s, checked and as tensors.
 
     Args:
-        model, source, prefix, seed, request: As `generate` and `Request` have them.
+        model, source, prefix, seed, config: As `generate` and `GenerationConfig` have them.
         limits: Number of tokens that each row may have, int32 `[B]`, or one for all `[]`; less than
-            1 is taken for 1, more than `request.max_length` for that.
+            1 is taken for 1, more than `config.max_length` for that.
         temperature: What a strategy that draws uses for each row instead of its own, float32
             `[B]`; 0 takes the most probable token.
     """
-    strategy, width = request.strategy, request.strategy.num_beams
+    strategy, width = config.strategy, config.strategy.num_beams
     rows = ops.shape(source)[0]
-    limits = ops.ones((rows,), "int32") * ops.cast(request.max_length if limits is None else limits, "int32")
-    limits = ops.clip(limits, 1, request.max_length)
-    problem = Problem(
-        rows, request.max_length, request.end_id, limits, temperature, seed, source_mask(strategy, source)
-    )
-    named = {} if request.cache is None else {"cache": request.cache}
-    if request.cache is not None:
+    limits = ops.ones((rows,), "int32") * ops.cast(config.max_length if limits is None else limits, "int32")
+    limits = ops.clip(limits, 1, config.max_length)
+    facts = facts_of(model)
+    mask = source_mask(strategy, source, facts.special_ids)
+    context = SearchContext(rows, config.max_length, config.end_id, limits, temperature, seed, mask, config.filler)
+    named = {} if config.cache is None else {"cache": config.cache}
+    if config.cache is not None:
         check_takes(model.init_state, "cache", "`cache` wants a model with caches")
     if strategy.reads_attention:
         check_takes(model.step, "return_attention_scores", "A coverage penalty wants a model that attends to a source")
     with no_gradient():
-        state = model.init_state(source, request.max_length, **named)
-        written, *later = stages(request.max_length)
-        state = resize_caches(state, written - request.max_length)
+        state = model.init_state(source, config.max_length, **named)
+        written, *later = stages(config.max_length)
+        state = resize_caches(state, written - config.max_length)
         state = state if width == 1 else map_rows(lambda tensor: ops.repeat(tensor, width, axis=0), state)
         state = map_caches(lambda each: each.cache.own(each), state)
-        first = getattr(model, "first_tokens", None)
-        tokens = first(source, request.start_id) if first else ops.ones((rows,), "int32") * request.start_id
+        if facts.reads_prompts:
+            tokens = model.first_tokens(source, config.start_id)
+        else:
+            tokens = ops.ones((rows,), "int32") * config.start_id
         carry = {
             "index": ops.zeros((), "int32"),
             "tokens": ops.repeat(tokens, width, axis=0),
             "state": state,
-            "search": strategy.start(problem),
+            "search": strategy.start(context),
         }
 
         def body(carry):
             index, known = carry["index"], carry["search"]
             outputs, state = step(model, carry["tokens"], carry["state"], index, strategy.reads_attention)
             logits, attention = outputs if strategy.reads_attention else (outputs, None)
-            request.check_vocabulary(logits.shape[-1], prefix)
+            config.check_vocabulary(logits.shape[-1], prefix)
             logits = ops.cast(logits, "float32")
-            processed, texts = logits, ops.reshape(known["tokens"], (-1, request.max_length))
-            for processor in request.processors:
-                processed = processor(processed, texts, index, request.end_id)
-            log_probs = log_probabilities(logits, processed, prefix, index, request.forbidden_ids)
-            tokens, parents, known = strategy.advance(log_probs, known, index, problem, attention)
+            processed, texts = logits, ops.reshape(known["tokens"], (-1, config.max_length))
+            for processor in config.processors:
+                processed = processor(processed, texts, index, config.end_id)
+            log_probs = log_probabilities(logits, processed, prefix, index, config)
+            tokens, parents, known = strategy.advance(log_probs, known, index, context, attention)
             if parents is not None:
                 state = map_rows(lambda tensor: ops.take(tensor, parents, axis=0), state)
             return {"index": index + 1, "tokens": ops.cast(tokens, "int32"), "state": state, "search": known}
@@ -141,7 +140,7 @@ def search(model, source, prefix, seed, request, limits=None, temperature=None):
         for limit in later:
             carry["state"] = resize_caches(carry["state"], limit - written)
             carry, written = while_loop(unfinished_before(limit), body, carry), limit
-        return strategy.finish(carry["search"], problem)
+        return strategy.finish(carry["search"], context)
 
 
 def stages(max_length):
@@ -156,12 +155,6 @@ def stages(max_length):
     return [*limits[:-1], max_length]
 
 
-def check_takes(method, argument, who):
-    """Raises a `ValueError` unless a model's method takes an argument that not every model has to have."""
-    if argument not in inspect.signature(method).parameters:
-        raise ValueError(f"{who}: `{method.__name__}` must take `{argument}`. Received: {method.__qualname__}.")
-
-
 def step(model, tokens, state, index, return_attention_scores):
     """Runs one step of the model, with its attention over the source if the strategy reads it."""
     if not return_attention_scores:
@@ -169,7 +162,7 @@ def step(model, tokens, state, index, return_attention_scores):
     return model.step(tokens, state, index, return_attention_scores=True)
 
 
-def log_probabilities(logits, processed, prefix, index, forbidden_ids):
+def log_probabilities(logits, processed, prefix, index, config):
     """Returns the log probabilities `[R, V]` of the next tokens: minus infinity for those that must not come.
 
     Args:
@@ -178,15 +171,15 @@ def log_probabilities(logits, processed, prefix, index, forbidden_ids):
         prefix: int32 `[B or 1, P]`, or None. Where it forces a token, that one has its log
             probability by the model and all others have minus infinity: processors do not undo a prefix.
         index: The position, an int32 scalar.
-        forbidden_ids: Ids that are not chosen unless the prefix forces them. The other tokens
-            keep their log probabilities: nothing is renormalised.
+        config: The `GenerationConfig`. Its `forbidden_ids` are not chosen unless the prefix forces them. The
+            other tokens keep their log probabilities: nothing is renormalised.
     """
     tokens = ops.arange(logits.shape[-1], dtype="int32")
-    allowed = np.isin(np.arange(logits.shape[-1]), [*forbidden_ids], invert=True)[None]
+    allowed = np.isin(np.arange(logits.shape[-1]), [*config.forbidden_ids], invert=True)[None]
     allowed = ops.convert_to_tensor(allowed, "bool")
     if prefix is not None:
-        wanted = wanted_at(prefix, index, ops.shape(logits)[0])  # [R, 1]
-        is_forced = ops.not_equal(wanted, PADDING_ID)
+        wanted = wanted_at(prefix, index, ops.shape(logits)[0], config.free)  # [R, 1]
+        is_forced = ops.not_equal(wanted, config.free)
         allowed = ops.where(is_forced, ops.equal(tokens, wanted), allowed)
         processed = ops.where(is_forced, logits, processed)
     # Where all logits are minus infinity, their log-softmax is no number.
@@ -194,16 +187,16 @@ def log_probabilities(logits, processed, prefix, index, forbidden_ids):
     return ops.where(allowed, ops.log_softmax(processed, axis=-1), float("-inf"))
 
 
-def wanted_at(prefix, index, num_rows):
-    """Returns which token a prefix `[B or 1, P]` forces at a position, for each beam `[R, 1]`; padding for none."""
+def wanted_at(prefix, index, num_rows, free):
+    """Returns which token a prefix `[B or 1, P]` forces at a position, for each beam `[R, 1]`; `free` for none."""
     length = ops.shape(prefix)[1]
-    padded = ops.pad(prefix, [[0, 0], [0, 1]], constant_values=PADDING_ID)  # the last column forces nothing
+    padded = ops.pad(prefix, [[0, 0], [0, 1]], constant_values=free)  # the last column forces nothing
     last = ops.convert_to_tensor(length, "int32")
     wanted = ops.take(padded, ops.minimum(index, last), axis=1)[:, None]  # [B or 1, 1]
     return ops.repeat(wanted, num_rows // ops.shape(wanted)[0], axis=0)
 
 
-def source_mask(strategy, source):
+def source_mask(strategy, source, special_ids):
     """Returns which source positions are real, `[B, S]`, where a strategy has to know."""
     if not strategy.reads_attention:
         return None
@@ -211,7 +204,7 @@ def source_mask(strategy, source):
         raise ValueError(
             f"A coverage penalty wants a `source` of ids, [B, S]. Received: source.shape={static_shape(source)}."
         )
-    return ops.not_equal(source, PADDING_ID)
+    return special_ids.is_real(source)
 
 
 def resize_caches(state, added):

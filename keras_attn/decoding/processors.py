@@ -15,7 +15,7 @@ class Processor(Slot):
 
         Args:
             logits: `[R, V]` in float32, R being the rows, or all beams of all rows.
-            tokens: What each text holds so far, int32 `[R, L]`, zeros behind.
+            tokens: What each text holds so far, int32 `[R, L]`, padding behind.
             index: Number of tokens so far, an int32 scalar.
             end_id: The token that ends a text.
         """

@@ -7,14 +7,13 @@ from keras import ops
 from keras_attn.attention.cache import Cache
 from keras_attn.backend import is_concrete
 from keras_attn.base.checks import check_number, check_positive, check_slot
-from keras_attn.base.special_ids import PADDING_ID
 from keras_attn.base.tensors import is_array, static_shape, to_tensor
 from keras_attn.decoding.processors import Processor
-from keras_attn.decoding.strategies import Strategy
+from keras_attn.decoding.strategies import Greedy, Strategy
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
+class GenerationConfig:
     """What does not change between the batches of one kind of generation; see `generate`."""
 
     strategy: Strategy
@@ -23,6 +22,7 @@ class Request:
     end_id: int
     processors: tuple = ()
     cache: object = None
+    padding_id: int | None = 0
 
     def __post_init__(self):
         for name in ("strategy", "max_length", "start_id", "end_id", "cache"):
@@ -42,7 +42,17 @@ class Request:
     @property
     def forbidden_ids(self):
         """The ids that are never chosen: padding and the start id, unless one of them ends a text."""
-        return {PADDING_ID, self.start_id} - {self.end_id}
+        return {self.padding_id, self.start_id} - {self.end_id, None}
+
+    @property
+    def filler(self):
+        """What stands behind the end of a text: padding, 0 where there is none."""
+        return 0 if self.padding_id is None else self.padding_id
+
+    @property
+    def free(self):
+        """What stands in a prefix where no token is forced: padding, -1 where there is none."""
+        return -1 if self.padding_id is None else self.padding_id
 
     def prefix(self, prefix_ids, num_rows):
         """Returns the prefix of `num_rows` rows (None if not known) as int32 `[B or 1, P]`, or None."""
@@ -73,3 +83,16 @@ class Request:
                     f"`prefix_ids` must be less than the {num_tokens} ids of the model, and not negative. "
                     f"Received: ids from {ids.min(initial=0)} up to {ids.max(initial=0)}."
                 )
+
+
+def config_of(facts, strategy, max_length, start_id=None, end_id=None, processors=(), cache=None):
+    """Returns `generate`'s arguments as a `GenerationConfig`; the `facts` of the model give the ids that are None."""
+    return GenerationConfig(
+        Greedy() if strategy is None else strategy,
+        max_length,
+        facts.special_ids.start if start_id is None else start_id,
+        facts.special_ids.end if end_id is None else end_id,
+        tuple(processors),
+        cache,
+        facts.special_ids.padding,
+    )

@@ -10,7 +10,6 @@ from keras import ops
 from keras_attn.backend import block_uniform, fresh_seed
 from keras_attn.base.checks import check_number
 from keras_attn.base.slot import Slot, register
-from keras_attn.base.special_ids import PADDING_ID
 
 NOTHING = float("-inf")  # the log probability of what must not come
 
@@ -19,7 +18,7 @@ class Generated(NamedTuple):
     """What generation returns, the N texts of each row best first.
 
     Attributes:
-        tokens: Ids `[B, N, L]`: the start id is not among them, the end id is, and 0 follows it.
+        tokens: Ids `[B, N, L]`: the start id is not among them, the end id is, and padding follows it.
         lengths: `[B, N]`, the end id counted.
         scores: `[B, N]`, sums of log probabilities, divided by the length penalty where there is one.
     """
@@ -30,7 +29,7 @@ class Generated(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Problem:
+class SearchContext:
     """What a strategy is told of the search.
 
     Attributes:
@@ -42,6 +41,7 @@ class Problem:
         temperature: What the rows' draws have instead of the strategy's own, float32 `[B]`, or None.
         seed: Integers `[2]`, or None for a strategy that draws nothing.
         source_mask: Boolean `[B, S]`, True for real source positions, or None where it is not known.
+        padding_id: What stands behind the end of a text.
     """
 
     batch_size: Any
@@ -51,6 +51,7 @@ class Problem:
     temperature: Any = None
     seed: Any = None
     source_mask: Any = None
+    padding_id: int = 0
 
     def is_full(self, length):
         """Returns which rows have reached their greatest length, `[B]`, after so many tokens."""
@@ -80,21 +81,21 @@ class Strategy(Slot):
         return None
 
     def without_seed(self):
-        """Returns the strategy that a compiled search keeps, for all seeds: the seed comes with each `Problem`."""
+        """Returns the strategy that a compiled search keeps for all seeds: they come with each `SearchContext`."""
         return self
 
-    def start(self, problem):
+    def start(self, context):
         """Returns the search before the first token."""
-        raise NotImplementedError(f"`{self.__class__.__name__}` must define `start(problem)`.")
+        raise NotImplementedError(f"`{self.__class__.__name__}` must define `start(context)`.")
 
-    def advance(self, log_probs, search, index, problem, attention=None):
+    def advance(self, log_probs, search, index, context, attention=None):
         """Chooses the tokens of one position.
 
         Args:
             log_probs: `[B W, V]` in float32, minus infinity for tokens that must not be chosen.
             search: From `start` or the position before.
             index: The position, an int32 scalar.
-            problem: The `Problem`.
+            context: The `SearchContext`.
             attention: Scores over the source, `[B W, S]`, if the strategy `reads_attention`.
 
         Returns:
@@ -103,53 +104,53 @@ class Strategy(Slot):
         """
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `advance`.")
 
-    def finish(self, search, problem):
+    def finish(self, search, context):
         """Returns the `Generated` texts."""
-        raise NotImplementedError(f"`{self.__class__.__name__}` must define `finish(search, problem)`.")
+        raise NotImplementedError(f"`{self.__class__.__name__}` must define `finish(search, context)`.")
 
 
-class Picking(Strategy):
+class TokenStrategy(Strategy):
     """One text per row: a subclass says which token comes next.
 
     A token of log probability minus infinity is never taken: the most probable one is, in the
     place of it. A text for which no token is left ends, with the score minus infinity.
     """
 
-    def pick(self, log_probs, index, problem):
+    def pick(self, log_probs, index, context):
         """Returns the next tokens int32 `[B]` for log probabilities `[B, V]`."""
-        raise NotImplementedError(f"`{self.__class__.__name__}` must define `pick(log_probs, index, problem)`.")
+        raise NotImplementedError(f"`{self.__class__.__name__}` must define `pick(log_probs, index, context)`.")
 
-    def start(self, problem):
-        rows = problem.batch_size
+    def start(self, context):
+        rows = context.batch_size
         return {
-            "tokens": ops.zeros((rows, problem.max_length), "int32"),
+            "tokens": ops.full((rows, context.max_length), context.padding_id, "int32"),
             "lengths": ops.zeros((rows,), "int32"),
             "scores": ops.zeros((rows,), "float32"),
             "done": ops.zeros((rows,), "bool"),
         }
 
-    def advance(self, log_probs, search, index, problem, attention=None):
+    def advance(self, log_probs, search, index, context, attention=None):
         done = search["done"]
-        picked = ops.cast(self.pick(log_probs, index, problem), "int32")
+        picked = ops.cast(self.pick(log_probs, index, context), "int32")
         likeliest = ops.cast(ops.argmax(log_probs, axis=-1), "int32")
         picked = ops.where(gain(log_probs, picked) > NOTHING, picked, likeliest)
         gained = gain(log_probs, picked)
-        picked = ops.where(gained > NOTHING, picked, problem.end_id)
-        picked = ops.where(done, PADDING_ID, picked)
+        picked = ops.where(gained > NOTHING, picked, context.end_id)
+        picked = ops.where(done, context.padding_id, picked)
         search = {
             "tokens": put(search["tokens"], picked, index),
             "lengths": search["lengths"] + ops.cast(ops.logical_not(done), "int32"),
             "scores": search["scores"] + ops.where(done, 0.0, gained),
-            "done": done | ops.equal(picked, problem.end_id) | problem.is_full(index + 1),
+            "done": done | ops.equal(picked, context.end_id) | context.is_full(index + 1),
         }
         return picked, None, search
 
-    def finish(self, search, problem):
+    def finish(self, search, context):
         return Generated(*(search[name][:, None] for name in Generated._fields))
 
 
 @register
-class Greedy(Picking):
+class Greedy(TokenStrategy):
     """Always the most probable token.
 
     Example:
@@ -157,12 +158,12 @@ class Greedy(Picking):
     >>> strategy = Greedy()
     """
 
-    def pick(self, log_probs, index, problem):
+    def pick(self, log_probs, index, context):
         return ops.cast(ops.argmax(log_probs, axis=-1), "int32")
 
 
 @register
-class Sample(Picking):
+class Sample(TokenStrategy):
     """A token drawn by chance from the model's distribution, sharpened and cut as wanted.
 
     `p_v ~ exp(log_prob_v / temperature)` over the tokens that top_k, top_p and min_p leave.
@@ -212,12 +213,12 @@ class Sample(Picking):
         unseeded.seed = None
         return unseeded
 
-    def pick(self, log_probs, index, problem):
-        temperature = self.temperature if problem.temperature is None else problem.temperature[:, None]
-        uniform = block_uniform(ops.shape(log_probs), problem.seed, index, 0)
+    def pick(self, log_probs, index, context):
+        temperature = self.temperature if context.temperature is None else context.temperature[:, None]
+        uniform = block_uniform(ops.shape(log_probs), context.seed, index, 0)
         # The largest of logits with Gumbel noise is a draw from their softmax (Gumbel 1954).
         noise = -ops.log(-ops.log(uniform))
-        if problem.temperature is None:
+        if context.temperature is None:
             return ops.cast(ops.argmax(self.cut(log_probs / temperature) + noise, axis=-1), "int32")
         warm = temperature > 0  # false for what is no number
         heated = log_probs / ops.where(warm, temperature, 1.0)

@@ -4,9 +4,9 @@ import numpy as np
 from keras import ops
 
 from keras_attn.backend import is_concrete
-from keras_attn.base.checks import check_axes, check_positive
+from keras_attn.base.checks import check_positive
 from keras_attn.base.slot import register
-from keras_attn.base.special_ids import PADDING_ID, START_ID
+from keras_attn.base.special_ids import special_ids_or_default
 from keras_attn.base.tensors import to_tensor
 from keras_attn.masks import Causal
 from keras_attn.models.embedding import (
@@ -15,10 +15,11 @@ from keras_attn.models.embedding import (
     embed_chunk,
     embedding_layers,
     logit_layers,
+    num_positions,
     project,
     split_position,
 )
-from keras_attn.models.inputs import id_inputs, padding_mask
+from keras_attn.models.inputs import id_inputs
 from keras_attn.models.sequence_model import SequenceModel
 from keras_attn.transformer import EncoderBlock
 from keras_attn.transformer.residual import PreNorm
@@ -31,31 +32,26 @@ class CausalTransformerModel(SequenceModel):
 
     sides = ("target",)
     source_vocabulary = "target"
+    reads_prompts = True
+
+    @property
+    def max_length(self):
+        return num_positions(self.get_layer("target_position"))
+
+    @property
+    def source_max_length(self):
+        return self.max_length
 
     def call_packed(self, target, packing):
         """The call for rows that hold several texts each; arguments as `SequenceModel.call_packed`."""
-        return decode(self.get_layer, target, packing["target_positions"], packing["target_segment_ids"])
-
-    def check_lengths(self, source, max_length):
-        """Raises a `ValueError` if learned positions end before the prompts `[B, P]` and `max_length` tokens do."""
-        check_axes({"source": "BS"}, {"source": source})
-        limit, width = self.position_limits().get("target"), source.shape[1]
-        if limit is None:
-            return
-        longest = int(ops.max(prompt_lengths(source), initial=1)) if is_concrete(source) else 1
-        # The prompt's last token is read at position P - 1, and max_length - 1 tokens behind it.
-        if (width or 0) > limit or longest - 1 + max_length > limit:
-            raise ValueError(
-                f"`max_length` must be at most {max(limit - longest + 1, 0)} and `source` at most {limit} ids wide: "
-                f"the model has {limit} learned positions, and the longest prompt has {longest} ids. "
-                f"Received: max_length={max_length}, source.shape={tuple(source.shape)}."
-            )
+        positions, segment_ids = packing["target_positions"], packing["target_segment_ids"]
+        return decode(self.get_layer, target, self.special_ids, positions, segment_ids)
 
     def init_state(self, source, max_length, cache=None):
         """Reads the prompts.
 
         Args:
-            source: Ids of the prompts `[B, P]`, 0 behind the end of each.
+            source: Ids of the prompts `[B, P]`, padding behind the end of each.
             max_length: Number of tokens there will be at most after them.
             cache: How keys and values are kept: `ExactCache()` by default, or `Int8Cache()`.
 
@@ -67,21 +63,23 @@ class CausalTransformerModel(SequenceModel):
             ValueError: If `source` is not of rank 2, or holds ids outside the vocabulary.
         """
         source = self.read_source(source)
-        lengths = prompt_lengths(source)
+        lengths = prompt_lengths(source, self.special_ids)
         length, embedded = ops.shape(source)[1] + max_length, embed(self.get_layer, "target", source)
         _, blocks = self.get_layer("blocks").prefill(embedded, lengths, length, cache)
         return {"blocks": blocks, "offset": ops.maximum(lengths - 1, ops.zeros((), "int32"))}
 
-    def first_tokens(self, source, start_id=START_ID):
+    def first_tokens(self, source, start_id=None):
         """Returns what the first step reads: each prompt's last token `[B]`, the start id for an empty one."""
-        lengths = prompt_lengths(source)
+        lengths = prompt_lengths(source, self.special_ids)
+        start_id = self.special_ids.start if start_id is None else start_id
         padded = ops.pad(ops.cast(source, "int32"), [[0, 0], [1, 0]], constant_values=start_id)
         return ops.take_along_axis(padded, lengths[:, None], axis=1)[:, 0]
 
     def check_ids(self, name, ids, vocabulary):
         super().check_ids(name, ids, vocabulary)
         if name == "source" and (isinstance(ids, np.ndarray) or is_concrete(ids)):
-            real = ops.convert_to_numpy(ids) != PADDING_ID
+            real = ops.convert_to_numpy(ids) != self.special_ids.padding
+            real[:, :1] |= self.special_ids.start == self.special_ids.padding
             if np.any(real[:, 1:] & ~real[:, :-1]):
                 raise ValueError("`source` must hold prompts with padding behind them, not before or inside.")
 
@@ -115,12 +113,13 @@ def CausalTransformer(  # noqa: N802 - a recipe is named as what it makes
     mask=Causal(),  # noqa: B008 - slots never change
     residual=PreNorm(),  # noqa: B008
     position=None,
+    special_ids=None,
     name="causal_transformer",
 ):
     """The decoder-only Transformer (GPT): every token sees the ones before it.
 
-    Embeddings times sqrt(D), positions, dropout, N causal blocks, a linear map to logits. Id 0
-    is padding.
+    Embeddings times sqrt(D), positions, dropout, N causal blocks, a linear map to logits.
+    Padding is masked.
 
     Args:
         vocabulary_size: Number of ids, padding among them.
@@ -134,6 +133,7 @@ def CausalTransformer(  # noqa: N802 - a recipe is named as what it makes
         residual: The wiring of the blocks.
         position: A layer that adds positions to embeddings, `Sinusoidal()` by default; or what
             fills an attention's slot, for instance `Rotary()`, in the place of it.
+        special_ids: The `SpecialIds`; 0 padding, 1 start, 2 end, 3 unknown by default.
         name: Of the model.
 
     Returns:
@@ -165,6 +165,7 @@ def CausalTransformer(  # noqa: N802 - a recipe is named as what it makes
     """
     check_positive("vocabulary_size", vocabulary_size)
     check_heads(size, num_heads)
+    special_ids = special_ids_or_default(special_ids)
     added, turned = split_position(position)
     block = EncoderBlock(num_heads, hidden_size, dropout, mask=mask, position=turned, residual=residual)
     layers = {
@@ -173,16 +174,20 @@ def CausalTransformer(  # noqa: N802 - a recipe is named as what it makes
         **logit_layers(vocabulary_size),
     }
     inputs = id_inputs("target")
-    return CausalTransformerModel(inputs, decode(layers.__getitem__, inputs["target"]), name=name)
+    logits = decode(layers.__getitem__, inputs["target"], special_ids)
+    model = CausalTransformerModel(inputs, logits, name=name)
+    model.special_ids = special_ids
+    return model
 
 
-def decode(layer, target, positions=None, segment_ids=None):
+def decode(layer, target, special_ids, positions=None, segment_ids=None):
     """Builds the logits `[B, T, V]`; `layer` returns a layer by name."""
     embedded = embed(layer, "target", target, positions)
-    outputs = layer("blocks")(embedded, mask=padding_mask(target), segment_ids=segment_ids, positions=positions)
+    mask = special_ids.is_read(target, segment_ids)
+    outputs = layer("blocks")(embedded, mask=mask, segment_ids=segment_ids, positions=positions)
     return project(layer, outputs)
 
 
-def prompt_lengths(prompts):
+def prompt_lengths(prompts, special_ids):
     """Returns how many ids of each prompt `[B, P]` are real, int32 `[B]`."""
-    return ops.cast(ops.sum(ops.cast(padding_mask(prompts), "int32"), axis=-1), "int32")
+    return ops.cast(ops.sum(ops.cast(special_ids.is_read(prompts), "int32"), axis=-1), "int32")

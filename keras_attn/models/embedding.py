@@ -58,6 +58,11 @@ def project(layer, outputs):
     return layer("logits")(layer("projection")(outputs))
 
 
+def num_positions(position):
+    """Returns how many positions the layer of a side's positions has, None for no bound."""
+    return position.max_length if isinstance(position, Learned) else None
+
+
 def split_position(position):
     """Returns the layer that adds positions to embeddings, and what acts on the heads, of which one does nothing."""
     if isinstance(position, HeadPosition):

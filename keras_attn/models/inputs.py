@@ -5,7 +5,6 @@ import numpy as np
 from keras import ops
 
 from keras_attn.backend import is_concrete
-from keras_attn.base.special_ids import PADDING_ID
 from keras_attn.base.tensors import as_array, is_array, to_tensor
 
 INPUT_AXES = {
@@ -96,18 +95,13 @@ def whole_numbers(name, value):
     return to_tensor(name, value, "int32") if seen else ops.cast(value, "int32")
 
 
-def padding_mask(ids):
-    """Returns `[B, T]` booleans, True where an id is not padding."""
-    return ops.not_equal(ids, PADDING_ID)
-
-
 def id_inputs(*names):
     """Returns a dictionary of symbolic inputs `[B, None]` of ids."""
     return {name: keras.Input((None,), dtype="int32", name=name) for name in names}
 
 
-def at_least_one(ids):
+def at_least_one(ids, padding_id=0):
     """Returns ids `[B, S]` with a column of padding for S = 0: a row without ids is one of padding."""
     missing = 1 - ops.shape(ids)[1]
     missing = max(missing, 0) if isinstance(missing, int) else ops.maximum(missing, 0)
-    return ops.pad(ids, [[0, 0], [0, missing]], constant_values=PADDING_ID)
+    return ops.pad(ids, [[0, 0], [0, missing]], constant_values=padding_id)

@@ -7,8 +7,9 @@ import keras
 from keras_attn.base.checks import check_positive
 from keras_attn.base.slot import register
 from keras_attn.base.slot_layers import with_scores
+from keras_attn.base.special_ids import special_ids_or_default
 from keras_attn.models.embedding import logit_layers, project
-from keras_attn.models.inputs import id_inputs, padding_mask
+from keras_attn.models.inputs import id_inputs
 from keras_attn.models.sequence_model import Seq2SeqModel
 from keras_attn.recurrent.cells import recurrent_initializer
 from keras_attn.recurrent.encoder import pass_masks_on
@@ -29,7 +30,7 @@ class RNNSeq2SeqModel(Seq2SeqModel):
 
     def encode(self, source):
         """`[B, S]` ids -> the memory `[B, S, 2 D]`, its mask `[B, S]`, the first state `[B, D]`."""
-        return encode(self.get_layer, self.read_source(source))
+        return encode(self.get_layer, self.read_source(source), self.special_ids)
 
     def init_state(self, source, max_length=None):
         """Returns the state before the first target token: a dictionary of tensors.
@@ -76,7 +77,7 @@ class RNNSeq2SeqModel(Seq2SeqModel):
     def logits_and_scores(self, source, target):
         """As `Seq2SeqModel` says; the scores are `[B, T, S]`."""
         target = self.read_ids("target", target, "BT", "target")
-        return decode(self.get_layer, target, *self.encode(source), return_attention_scores=True)
+        return decode(self.get_layer, target, *self.encode(source), self.special_ids, return_attention_scores=True)
 
 
 def RNNSeq2Seq(  # noqa: N802 - a recipe is named as what it makes
@@ -85,19 +86,21 @@ def RNNSeq2Seq(  # noqa: N802 - a recipe is named as what it makes
     size=256,
     attention_units=None,
     dropout=0.0,
+    special_ids=None,
     name="rnn_seq2seq",
 ):
     """The recurrent encoder-decoder of Bahdanau et al.
 
     A bidirectional GRU reads the source; its backward state at the first token, through a
-    tanh layer, starts a GRU decoder with additive attention; a linear map gives logits. Id 0
-    is padding on both sides.
+    tanh layer, starts a GRU decoder with additive attention; a linear map gives logits.
+    Padding is masked on both sides.
 
     Args:
         source_vocabulary_size, target_vocabulary_size: Numbers of ids, padding among them.
         size: Size D of the embeddings, of each encoder direction and of the decoder's state.
         attention_units: Size U of the additive score; `size` by default.
         dropout: Of the decoder's joined inputs.
+        special_ids: The `SpecialIds` of both sides; 0 padding, 1 start, 2 end, 3 unknown by default.
         name: Of the model.
 
     Returns:
@@ -123,6 +126,7 @@ def RNNSeq2Seq(  # noqa: N802 - a recipe is named as what it makes
     check_positive("source_vocabulary_size", source_vocabulary_size)
     check_positive("target_vocabulary_size", target_vocabulary_size)
     check_positive("size", size)
+    special_ids = special_ids_or_default(special_ids)
     # Without cuDNN's kernels the model compiles with XLA on a GPU too.
     reader = keras.layers.GRU(
         size,
@@ -140,23 +144,26 @@ def RNNSeq2Seq(  # noqa: N802 - a recipe is named as what it makes
         **logit_layers(target_vocabulary_size),
     }
     inputs = id_inputs("source", "target")
-    logits, _ = decode(layers.__getitem__, inputs["target"], *encode(layers.__getitem__, inputs["source"]))
-    return RNNSeq2SeqModel(inputs, logits, name=name)
+    encoded = encode(layers.__getitem__, inputs["source"], special_ids)
+    logits, _ = decode(layers.__getitem__, inputs["target"], *encoded, special_ids)
+    model = RNNSeq2SeqModel(inputs, logits, name=name)
+    model.special_ids = special_ids
+    return model
 
 
-def encode(layer, source):
+def encode(layer, source, special_ids):
     """Builds the encoder's half; `layer` returns a layer by name."""
-    mask = padding_mask(source)
+    mask = special_ids.is_real(source)
     memory, _, backward = layer("encoder")(layer("source_embedding")(source), mask=mask)
     return memory, mask, layer("bridge")(backward)
 
 
-def decode(layer, target, memory, memory_mask, first_state, return_attention_scores=False):
+def decode(layer, target, memory, memory_mask, first_state, special_ids, return_attention_scores=False):
     """Builds the decoder's half: the logits, and the attention scores or None."""
     outputs = layer("decoder")(
         layer("target_embedding")(target),
         memory,
-        inputs_mask=padding_mask(target),
+        inputs_mask=special_ids.is_read(target),
         memory_mask=memory_mask,
         initial_state=first_state,
         return_attention_scores=return_attention_scores,

@@ -4,8 +4,8 @@ import dataclasses
 
 from keras import ops
 
-from keras_attn import decoding
 from keras_attn.backend import compiled
+from keras_attn.decoding.loop import search
 
 MAX_COMPILED_SEARCHES = 16
 SHORTEST_SEARCH = 16
@@ -25,27 +25,27 @@ class CompiledSearches:
     def __len__(self):
         return len(self._searches)
 
-    def run(self, model, request, source, prefix, seed, jit_compile, max_places=None):
-        """Returns the `Generated` texts of a request; `max_places` is the most tokens that the model has places for."""
-        places = places_for(request.max_length, max_places)
-        wide = dataclasses.replace(request, strategy=request.strategy.without_seed(), max_length=places)
-        limit = ops.convert_to_tensor(request.max_length, dtype="int32")
+    def run(self, model, config, source, prefix, seed, jit_compile, max_places=None):
+        """Returns the `Generated` texts; `max_places` is the most tokens that the model has places for."""
+        places = places_for(config.max_length, max_places)
+        wide = dataclasses.replace(config, strategy=config.strategy.without_seed(), max_length=places)
+        limit = ops.convert_to_tensor(config.max_length, dtype="int32")
         found = self._get(model, wide, (source, prefix, seed, limit), jit_compile)(source, prefix, seed, limit)
-        return found._replace(tokens=found.tokens[:, :, : request.max_length])
+        return found._replace(tokens=found.tokens[:, :, : config.max_length])
 
-    def _get(self, model, request, examples, jit_compile):
+    def _get(self, model, config, examples, jit_compile):
         kinds = tuple(None if each is None else (len(each.shape), str(each.dtype)) for each in examples)
         variables = tuple(id(variable) for variable in model.variables)
-        key = request, kinds, jit_compile, variables
-        searches = {known: search for known, search in self._searches.items() if known[3] == variables}
+        key = config, kinds, jit_compile, variables
+        kept = {known: function for known, function in self._searches.items() if known[3] == variables}
 
         def run(source, prefix, seed, limit):
-            return decoding.search(model, source, prefix, seed, request, limits=limit)
+            return search(model, source, prefix, seed, config, limits=limit)
 
-        search = searches.pop(key, None) or compiled(model, run, examples, jit_compile)
-        searches[key] = search  # the last one was used last
-        self._searches = dict(list(searches.items())[-MAX_COMPILED_SEARCHES:])
-        return search
+        function = kept.pop(key, None) or compiled(model, run, examples, jit_compile)
+        kept[key] = function  # the last one was used last
+        self._searches = dict(list(kept.items())[-MAX_COMPILED_SEARCHES:])
+        return function
 
 
 def places_for(max_length, max_places=None):

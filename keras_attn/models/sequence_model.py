@@ -4,15 +4,16 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attn import decoding
 from keras_attn.backend import is_concrete
 from keras_attn.base.checks import check_axes
 from keras_attn.base.slot import register
-from keras_attn.base.special_ids import END_ID, PADDING_ID, START_ID
+from keras_attn.base.special_ids import SpecialIds, special_ids_or_default
 from keras_attn.base.tensors import as_array
+from keras_attn.decoding.loop import search
+from keras_attn.decoding.protocol import facts_of
+from keras_attn.decoding.request import config_of
 from keras_attn.models.inputs import INPUT_AXES, at_least_one, check_data, named_inputs, split_inputs, whole_numbers
 from keras_attn.models.searches import CompiledSearches
-from keras_attn.positions import Learned
 
 
 class SequenceModel(keras.Model):
@@ -21,6 +22,9 @@ class SequenceModel(keras.Model):
     Attributes:
         sides: Names of the ids that the model reads.
         source_vocabulary: Which embedding's vocabulary bounds the ids that `generate` takes.
+        max_length, source_max_length: Numbers of learned positions of both sides, None for no bound.
+        special_ids: The `SpecialIds` of both sides.
+        reads_prompts: Whether a text goes on from its source.
 
     Names that are not inputs raise a `ValueError`. Ids outside a vocabulary raise one in eager
     mode; in a graph the embedding lookup decides (an error on a CPU, zeros on a GPU under TensorFlow).
@@ -28,6 +32,32 @@ class SequenceModel(keras.Model):
 
     sides: tuple[str, ...] = ("source", "target")
     source_vocabulary = "source"
+    max_length: int | None = None
+    source_max_length: int | None = None
+    special_ids = SpecialIds()
+    reads_prompts = False
+
+    @property
+    def vocabulary_size(self):
+        """Number of ids that the model generates, V."""
+        return self.get_layer("target_embedding").input_dim
+
+    @property
+    def source_vocabulary_size(self):
+        """Number of ids that `generate` takes as source."""
+        return self.get_layer(f"{self.source_vocabulary}_embedding").input_dim
+
+    def get_config(self):
+        return {**super().get_config(), "special_ids": keras.saving.serialize_keras_object(self.special_ids)}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Makes the model again; a config of an older version has no `special_ids`."""
+        config = dict(config)
+        special_ids = special_ids_or_default(config.pop("special_ids", None))
+        model = super().from_config(config, custom_objects=custom_objects)
+        model.special_ids = special_ids
+        return model
 
     def __call__(self, inputs, *args, **kwargs):
         return super().__call__(named_inputs(inputs, self.sides), *args, **kwargs)
@@ -94,8 +124,8 @@ class SequenceModel(keras.Model):
         source,
         strategy=None,
         max_length=256,
-        start_id=START_ID,
-        end_id=END_ID,
+        start_id=None,
+        end_id=None,
         prefix_ids=None,
         processors=(),
         cache=None,
@@ -108,7 +138,7 @@ class SequenceModel(keras.Model):
         ...; a model keeps the `models.searches.MAX_COMPILED_SEARCHES` that were used last.
 
         Args:
-            source: Ids `[B, S]`, 0 behind the end of a row.
+            source: Ids `[B, S]`, padding behind the end of a row.
             strategy, max_length, start_id, end_id, prefix_ids, processors, cache: As for
                 `keras_attn.decoding.generate`.
             return_attention_scores: Whether to return the attention of each generated token over
@@ -126,20 +156,18 @@ class SequenceModel(keras.Model):
         if return_attention_scores and getattr(self, "attention_scores", None) is None:
             raise ValueError("`return_attention_scores` is for models with a source beside the target.")
         source = self.read_ids("source", source, "BS", self.source_vocabulary)
-        request = decoding.Request(
-            decoding.Greedy() if strategy is None else strategy, max_length, start_id, end_id, tuple(processors), cache
-        )
-        self.check_lengths(source, max_length)
-        prefix, seed = request.prefix(prefix_ids, source.shape[0]), request.strategy.draw_seed()
-        request.check_vocabulary(self.get_layer("target_embedding").input_dim, prefix)
+        facts = facts_of(self)
+        config = config_of(facts, strategy, max_length, start_id, end_id, processors, cache)
+        facts.check_lengths(source, max_length)
+        prefix, seed = config.prefix(prefix_ids, source.shape[0]), config.strategy.draw_seed()
+        config.check_vocabulary(facts.vocabulary_size, prefix)
         if is_concrete(source):
-            places = self.position_limits().get("target")
-            found = self._searches().run(self, request, source, prefix, seed, jit_compile, places)
+            found = self._searches().run(self, config, source, prefix, seed, jit_compile, facts.max_length)
         else:
-            found = decoding.search(self, source, prefix, seed, request)
+            found = search(self, source, prefix, seed, config)
         if not return_attention_scores:
             return found
-        return found, self._attention_of(source, found.tokens, start_id)
+        return found, self._attention_of(source, found, config.start_id)
 
     def _searches(self):
         """Returns the compiled searches, kept past Keras, which would track them."""
@@ -161,33 +189,14 @@ class SequenceModel(keras.Model):
         logits, state = self.extend(one_each(tokens), state, index)
         return logits[:, 0], state
 
-    def position_limits(self):
-        """Returns how many positions there are, by side, for the sides whose positions are learned."""
-        learned = {layer.name: layer.max_length for layer in self.layers if isinstance(layer, Learned)}
-        return {side: learned[f"{side}_position"] for side in self.sides if f"{side}_position" in learned}
-
-    def check_lengths(self, source, max_length):
-        """Raises a `ValueError` if learned positions end before a source `[B, S]`, or `max_length` tokens, do."""
-        check_axes({"source": "BS"}, {"source": source})
-        limits = self.position_limits()
-        if (source.shape[1] or 0) > limits.get("source", source.shape[1] or 0):
-            raise ValueError(
-                f"`source` must have at most the {limits['source']} learned positions of the model. "
-                f"Received: source.shape={tuple(source.shape)}."
-            )
-        if max_length > limits.get("target", max_length):
-            raise ValueError(
-                f"`max_length` must be at most the {limits['target']} learned positions of the model. "
-                f"Received: max_length={max_length}."
-            )
-
-    def _attention_of(self, source, tokens, start_id):
-        """Returns the attention of generated tokens `[B, N, L]` over the source, as in training."""
-        rows, number, length = ops.shape(tokens)
-        texts = ops.reshape(tokens, (rows * number, length))
+    def _attention_of(self, source, found, start_id):
+        """Returns the attention of `Generated` tokens `[B, N, L]` over the source, as in training."""
+        rows, number, length = ops.shape(found.tokens)
+        texts = ops.reshape(found.tokens, (rows * number, length))
         read = ops.concatenate([ops.full((rows * number, 1), start_id, "int32"), texts[:, :-1]], axis=1)
         scores = self.attention_scores(ops.repeat(source, number, axis=0), read)
-        written = ops.reshape(ops.not_equal(texts, PADDING_ID), (-1, *(1,) * (len(scores.shape) - 3), length, 1))
+        written = ops.arange(length, dtype="int32") < ops.reshape(found.lengths, (-1, 1))
+        written = ops.reshape(written, (-1, *(1,) * (len(scores.shape) - 3), length, 1))
         return ops.reshape(ops.where(written, scores, 0), (rows, number, *ops.shape(scores)[1:]))
 
     def read_ids(self, name, ids, axes, vocabulary):
@@ -199,7 +208,8 @@ class SequenceModel(keras.Model):
 
     def read_source(self, source):
         """Returns source ids as a tensor `[B, S]` with S of at least 1, checked."""
-        return at_least_one(self.read_ids("source", source, "BS", self.source_vocabulary))
+        source = self.read_ids("source", source, "BS", self.source_vocabulary)
+        return at_least_one(source, self.special_ids.filler)
 
     def check_ids(self, name, ids, vocabulary):
         """Raises a `ValueError` if `ids` are no integers, or concrete ones outside of the vocabulary."""

@@ -4,16 +4,18 @@ from keras import ops
 
 from keras_attn.base.slot import register
 from keras_attn.base.slot_layers import with_scores
+from keras_attn.base.special_ids import special_ids_or_default
 from keras_attn.models.embedding import (
     check_heads,
     embed,
     embed_chunk,
     embedding_layers,
     logit_layers,
+    num_positions,
     project,
     split_position,
 )
-from keras_attn.models.inputs import id_inputs, padding_mask
+from keras_attn.models.inputs import id_inputs
 from keras_attn.models.sequence_model import Seq2SeqModel
 from keras_attn.transformer import DecoderBlock, EncoderBlock
 from keras_attn.transformer.residual import PostNorm
@@ -24,22 +26,33 @@ from keras_attn.transformer.stacks import Decoder, Encoder
 class TransformerModel(Seq2SeqModel):
     """What `Transformer` returns: the functional model and its two halves."""
 
+    @property
+    def max_length(self):
+        return num_positions(self.get_layer("target_position"))
+
+    @property
+    def source_max_length(self):
+        return num_positions(self.get_layer("source_position"))
+
     def encode(self, source):
         """`[B, S]` ids -> the memory `[B, S, D]` and its mask `[B, S]`."""
-        return encode(self.get_layer, self.read_ids("source", source, "BS", "source"))
+        return encode(self.get_layer, self.read_ids("source", source, "BS", "source"), self.special_ids)
 
     def decode(self, target, memory, memory_mask):
         """`[B, T]` ids and the memory -> logits `[B, T, V]`."""
-        return decode(self.get_layer, self.read_ids("target", target, "BT", "target"), memory, memory_mask)[0]
+        target = self.read_ids("target", target, "BT", "target")
+        return decode(self.get_layer, target, memory, memory_mask, self.special_ids)[0]
 
     def call_packed(self, source, target, packing):
         segment_ids = packing["source_segment_ids"]
-        memory, memory_mask = encode(self.get_layer, source, packing["source_positions"], segment_ids)
+        positions = packing["source_positions"]
+        memory, memory_mask = encode(self.get_layer, source, self.special_ids, positions, segment_ids)
         return decode(
             self.get_layer,
             target,
             memory,
             memory_mask,
+            self.special_ids,
             packing["target_positions"],
             segment_ids=packing["target_segment_ids"],
             memory_segment_ids=segment_ids,
@@ -84,7 +97,7 @@ class TransformerModel(Seq2SeqModel):
         """As `Seq2SeqModel` says; the scores are those of every decoder block and head, `[B, N, H, T, S]`."""
         memory, memory_mask = self.encode(source)
         target = self.read_ids("target", target, "BT", "target")
-        return decode(self.get_layer, target, memory, memory_mask, return_attention_scores=True)
+        return decode(self.get_layer, target, memory, memory_mask, self.special_ids, return_attention_scores=True)
 
 
 def Transformer(  # noqa: N802 - a recipe is named as what it makes
@@ -97,12 +110,13 @@ def Transformer(  # noqa: N802 - a recipe is named as what it makes
     dropout=0.1,
     residual=PostNorm(),  # noqa: B008 - slots never change
     position=None,
+    special_ids=None,
     name="transformer",
 ):
     """The encoder-decoder Transformer of Vaswani et al.
 
     Embeddings times sqrt(D), positions, dropout, N encoder blocks, N decoder blocks, a linear
-    map to logits. Id 0 is padding on both sides.
+    map to logits. Padding is masked on both sides.
 
     Args:
         source_vocabulary_size, target_vocabulary_size: Numbers of ids, padding among them.
@@ -114,6 +128,7 @@ def Transformer(  # noqa: N802 - a recipe is named as what it makes
         residual: The wiring of the blocks.
         position: A layer that adds positions to embeddings, `Sinusoidal()` by default; or what
             fills an attention's slot, for instance `Rotary()`, in the place of it.
+        special_ids: The `SpecialIds` of both sides; 0 padding, 1 start, 2 end, 3 unknown by default.
         name: Of the model.
 
     Returns:
@@ -142,6 +157,7 @@ def Transformer(  # noqa: N802 - a recipe is named as what it makes
         Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762.
     """
     check_heads(size, num_heads)
+    special_ids = special_ids_or_default(special_ids)
     added, turned = split_position(position)
     block = {"num_heads": num_heads, "hidden_size": hidden_size, "dropout": dropout, "residual": residual}
     block["position"] = turned
@@ -153,25 +169,28 @@ def Transformer(  # noqa: N802 - a recipe is named as what it makes
         **logit_layers(target_vocabulary_size),
     }
     inputs = id_inputs("source", "target")
-    memory, memory_mask = encode(layers.__getitem__, inputs["source"])
-    logits, _ = decode(layers.__getitem__, inputs["target"], memory, memory_mask)
-    return TransformerModel(inputs, logits, name=name)
+    memory, memory_mask = encode(layers.__getitem__, inputs["source"], special_ids)
+    logits, _ = decode(layers.__getitem__, inputs["target"], memory, memory_mask, special_ids)
+    model = TransformerModel(inputs, logits, name=name)
+    model.special_ids = special_ids
+    return model
 
 
-def encode(layer, source, positions=None, segment_ids=None):
+def encode(layer, source, special_ids, positions=None, segment_ids=None):
     """Builds the encoder's half; `layer` returns a layer by name."""
-    mask = padding_mask(source)
+    mask = special_ids.is_real(source)
     embedded = embed(layer, "source", source, positions)
     return layer("encoder")(embedded, mask=mask, segment_ids=segment_ids, positions=positions), mask
 
 
-def decode(layer, target, memory, memory_mask, positions=None, **named):
+def decode(layer, target, memory, memory_mask, special_ids, positions=None, segment_ids=None, **named):
     """Builds the decoder's half: the logits, and the attention scores or None; `named` goes to the decoder."""
     outputs = layer("decoder")(
         embed(layer, "target", target, positions),
         memory,
-        inputs_mask=padding_mask(target),
+        inputs_mask=special_ids.is_read(target, segment_ids),
         memory_mask=memory_mask,
+        segment_ids=segment_ids,
         positions=positions,
         **named,
     )

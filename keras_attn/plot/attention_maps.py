@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_attn.base.checks import check_axes, check_positive
-from keras_attn.base.special_ids import PADDING_ID
+from keras_attn.base.special_ids import special_ids_or_default
 from keras_attn.base.tensors import as_array
 from keras_attn.plot.figures import heat_map
 from keras_attn.plot.texts import check_attends
@@ -27,6 +27,7 @@ class AttentionMaps(keras.callbacks.Callback):
         source_tokens: For each text the tokens of its source that are not padding, or None for positions.
         target_tokens: The same of the target.
         every: After how many epochs each.
+        special_ids: The `SpecialIds` of the ids; padding is 0 by default.
 
     Raises:
         ImportError: Without matplotlib, or without TensorFlow, which writes the files.
@@ -41,14 +42,19 @@ class AttentionMaps(keras.callbacks.Callback):
     >>> callback = plot.AttentionMaps("logs", source, target, [["good", "day", "</s>"]], [["<s>", "hello"]])
     """
 
-    def __init__(self, log_dir, source, target, source_tokens=None, target_tokens=None, every=1):
+    def __init__(self, log_dir, source, target, source_tokens=None, target_tokens=None, every=1, special_ids=None):
         super().__init__()
         check_positive("every", every)
         self.log_dir = os.fspath(log_dir)
+        special_ids = special_ids_or_default(special_ids)
         self.source, self.target = checked_ids("source", source), checked_ids("target", target)
         check_axes({"source": "BS", "target": "BT"}, {"source": self.source, "target": self.target})
-        self.source_tokens = checked_tokens("source_tokens", source_tokens, self.source)
-        self.target_tokens = checked_tokens("target_tokens", target_tokens, self.target)
+        to_numpy = keras.ops.convert_to_numpy
+        self._real = to_numpy(special_ids.is_real(self.source)), to_numpy(special_ids.is_read(self.target))
+        for name, real in zip(("source", "target"), self._real, strict=True):
+            check_not_empty(name, real)
+        self.source_tokens = checked_tokens("source_tokens", source_tokens, self._real[0])
+        self.target_tokens = checked_tokens("target_tokens", target_tokens, self._real[1])
         self.every = every
         self._writer = None
 
@@ -81,7 +87,7 @@ class AttentionMaps(keras.callbacks.Callback):
 
     def _drawn(self, scores, row, epoch):
         """Returns the heat map of scores `[T, S]` or `[H, T, S]`, a matplotlib figure."""
-        columns, rows = (ids[row] != PADDING_ID for ids in (self.source, self.target))
+        columns, rows = (real[row] for real in self._real)
         scores = scores[..., rows, :][..., columns]
         return heat_map(scores, self.source_tokens[row], self.target_tokens[row], title=f"epoch {epoch + 1}")
 
@@ -99,19 +105,26 @@ class AttentionMaps(keras.callbacks.Callback):
 
 
 def checked_ids(name, ids):
-    """Returns ids as an array, after checking that they are integers, of which each row has one at least."""
+    """Returns ids as an array, after checking that they are integers."""
     ids = np.asarray(as_array(name, ids))
-    if ids.dtype.kind not in "iu" or not (ids != PADDING_ID).any(axis=-1).all():
+    if ids.dtype.kind not in "iu":
         raise ValueError(
-            f"`{name}` must hold integer ids, in each row one that is not padding. "
-            f"Received: {name}.dtype={ids.dtype}, {name}.shape={ids.shape}."
+            f"`{name}` must hold integer ids. Received: {name}.dtype={ids.dtype}, {name}.shape={ids.shape}."
         )
     return ids
 
 
-def checked_tokens(name, tokens, ids):
+def check_not_empty(name, real):
+    """Raises a `ValueError` for rows of padding alone, `real` saying where there are ids."""
+    if not real.any(axis=-1).all():
+        raise ValueError(
+            f"`{name}` must hold integer ids, in each row one that is not padding. Received: {name}.shape={real.shape}."
+        )
+
+
+def checked_tokens(name, tokens, real):
     """Returns the tokens of each row, or as many times None, after checking that they are as many as the ids."""
-    counts = [int(count) for count in np.count_nonzero(ids != PADDING_ID, axis=1)]
+    counts = [int(count) for count in np.count_nonzero(real, axis=1)]
     if tokens is None:
         return [None] * len(counts)
     received = [len(row) for row in tokens]

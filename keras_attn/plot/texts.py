@@ -3,10 +3,7 @@
 import numpy as np
 from keras import ops
 
-from keras_attn.base.special_ids import END_ID, NUM_SPECIAL_IDS, START_ID, UNKNOWN_ID
 from keras_attn.plot.figures import heat_map
-
-LABELS = {END_ID: "end", UNKNOWN_ID: "\ufffd"}
 
 
 def text_attention(model, text, written, source, target, title=None):
@@ -38,7 +35,7 @@ def text_attention(model, text, written, source, target, title=None):
     """
     check_attends(model)
     ids, labels = (ops.convert_to_numpy(side.tokenize([given])) for side, given in ((source, text), (target, written)))
-    read = np.concatenate([[[START_ID]], labels[:, :-1]], axis=1)
+    read = np.concatenate([[[target.special_ids.start]], labels[:, :-1]], axis=1)
     scores = model.attention_scores(ids, read)[0]  # [T, S], or [N, H, T, S] of N blocks
     scores = scores if len(scores.shape) == 2 else ops.mean(scores[-1], axis=0)
     title = f"{text}: {written}" if title is None else title
@@ -55,5 +52,7 @@ def check_attends(model):
 
 def labels_of(ids, tokenizer):
     """Returns the tokens of ids `[L]`, a list of `str`."""
+    labels = {tokenizer.special_ids.end: "end", tokenizer.special_ids.unknown: "\ufffd"}
     tokens = tokenizer.tokens
-    return [LABELS.get(index) or tokens[index - NUM_SPECIAL_IDS] for index in ids.tolist()]
+    first = tokenizer.vocabulary_size - len(tokens)  # the special ids come first
+    return [labels.get(index) or tokens[index - first] for index in ids.tolist()]

@@ -11,8 +11,6 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_attn.base.special_ids import END_ID, PADDING_ID, START_ID, UNKNOWN_ID
-
 
 class Endpoint(NamedTuple):
     """One signature.
@@ -74,7 +72,8 @@ class ModelEndpoints(Endpoints):
         ids = self.source_text.tokenize(source)
         length = self.model.inputs[0].shape[1]
         if length is not None:
-            ids = tf.pad(ids[:, :length], [[0, 0], [0, tf.maximum(length - tf.shape(ids)[1], 0)]])
+            missing = tf.maximum(length - tf.shape(ids)[1], 0)
+            ids = tf.pad(ids[:, :length], [[0, 0], [0, missing]], constant_values=self.source_text.special_ids.filler)
             ids = tf.ensure_shape(ids, (None, length))
         return self.call(ids)
 
@@ -97,7 +96,7 @@ def ids(name):
     return tf.TensorSpec((None, None), "int32", name)
 
 
-def without_filler(tokens, ends=True):
+def without_filler(tokens, special_ids, ends=True):
     """Returns ids `[B, S]` with padding for whatever a server may have filled in behind them.
 
     A row with an end id is read up to the first one, unless it is a prompt, inside which texts
@@ -106,32 +105,29 @@ def without_filler(tokens, ends=True):
 
     Args:
         tokens: Ids `[B, S]`.
+        special_ids: Those of the model.
         ends: Whether an end id ends a row.
     """
     first, places = tokens[:, :1], tf.range(tf.shape(tokens)[1])
-    filler = tf.equal(tokens, first) | tf.equal(tokens, START_ID) | tf.equal(tokens, PADDING_ID)
+    filler = tf.equal(tokens, first) | tf.equal(tokens, special_ids.start) | tf.equal(tokens, special_ids.padding)
     trailing = tf.math.cumprod(tf.cast(filler, "int32"), axis=1, reverse=True) > 0
     hidden = trailing & (places > 0)
     if ends:
-        is_end = tf.cast(tf.equal(tokens, END_ID), "int32")
-        ended = tf.reduce_any(tf.equal(tokens, END_ID), axis=1, keepdims=True)
+        is_end = tf.cast(tf.equal(tokens, special_ids.end), "int32")
+        ended = tf.reduce_any(tf.equal(tokens, special_ids.end), axis=1, keepdims=True)
         hidden = tf.where(ended, tf.cumsum(is_end, axis=1, exclusive=True) > 0, hidden)
-    return tf.where(hidden, PADDING_ID, tokens)
+    return tf.where(hidden, special_ids.padding, tokens)
 
 
-def known(tokens, size):
-    """Returns ids with the unknown id for those outside of a vocabulary: they must not fail the other rows."""
-    return tokens if size is None else tf.where((tokens < 0) | (tokens >= size), UNKNOWN_ID, tokens)
+def known(tokens, size, special_ids):
+    """Returns ids with the unknown id, or padding, for those outside of a vocabulary: they must not fail other rows."""
+    unknown = special_ids.filler if special_ids.unknown is None else special_ids.unknown
+    return tokens if size is None else tf.where((tokens < 0) | (tokens >= size), unknown, tokens)
 
 
 def wide(tensor):
     """Returns half precision as float32: neither JSON nor NumPy know bfloat16."""
     return tf.cast(tensor, "float32") if tensor.dtype in (tf.float16, tf.bfloat16) else tensor
-
-
-def has(model, method):
-    """Tells whether a model has a method."""
-    return callable(getattr(model, method, None))
 
 
 def structure(model):

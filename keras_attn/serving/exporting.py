@@ -7,11 +7,11 @@ import warnings
 import keras
 import tensorflow as tf
 
-from keras_attn import decoding
 from keras_attn.base.checks import check_slot
-from keras_attn.base.special_ids import END_ID, START_ID
-from keras_attn.models.sequence_model import SequenceModel
-from keras_attn.serving.endpoints import ModelEndpoints, has, named_inputs, named_outputs
+from keras_attn.base.special_ids import check_same_special_ids
+from keras_attn.decoding.protocol import decodes, facts_of
+from keras_attn.decoding.request import config_of
+from keras_attn.serving.endpoints import ModelEndpoints, named_inputs, named_outputs
 from keras_attn.serving.folders import check_version, draft, publish
 from keras_attn.serving.generation import GenerationEndpoints
 from keras_attn.serving.guards import guarded
@@ -47,7 +47,7 @@ a source `attention_scores` |
     | `generate_xla` | as `generate` | the same; only for servers started with XLA |
 
     `source` and `target` are strings `[B]` where there is a tokenizer, else ids int32 `[B, S]`;
-    those outside of a recipe's vocabulary are read as unknown. A server may fill short rows with
+    those outside of the model's vocabulary are read as unknown. A server may fill short rows with
     their first element. So rows that hold an end id are read up to the first one, unless they are
     prompts, and all others up to the last id that is neither padding, nor the start id, nor the
     row's own first id: a source that ends in its own first id must end with the end id, and such
@@ -87,7 +87,8 @@ a source `attention_scores` |
         The path of the folder written.
 
     Raises:
-        ValueError: For a model, tokenizers or examples that do not fit, a version that exists,
+        ValueError: For a model, tokenizers or examples that do not fit, special ids of a tokenizer
+            that are not those of the model, a version that exists,
             or a graph that TF Serving would not run; nothing is written then.
 
     Example:
@@ -104,8 +105,8 @@ a source `attention_scores` |
         check_slot(name, tokenizer, Tokenizer)
     if isinstance(warmup, (str, bytes, dict)):
         raise ValueError(f"`warmup` must be a list of examples. Received: {reprlib.repr(warmup)}.")
-    request = decoding.Request(strategy or decoding.Greedy(), max_length, START_ID, END_ID, tuple(processors))
-    endpoints = endpoints_of(model, request, source_text, target_text, generate_xla)
+    config = config_of(facts_of(model), strategy, max_length, processors=processors)
+    endpoints = endpoints_of(model, config, source_text, target_text, generate_xla)
     requests = warmup_requests(endpoints, list(warmup))
     directory = pathlib.Path(directory)
     check_version(version, directory)
@@ -150,17 +151,19 @@ def trackable(part):
     return holder
 
 
-def endpoints_of(model, request, source_text, target_text, generate_xla):
+def endpoints_of(model, config, source_text, target_text, generate_xla):
     """Returns the endpoints that fit a model: those of generation if it has steps.
 
     Raises:
         ValueError: If the model cannot be exported, or the tokenizers do not fit it.
     """
-    if has(model, "init_state") and has(model, "step"):
-        if target_text is None and has(model, "first_tokens"):
+    if decodes(model):
+        facts = facts_of(model)
+        if target_text is None and facts.reads_prompts:
             target_text = source_text  # of one language
-        check_vocabularies(model, source_text, target_text)
-        return GenerationEndpoints(model, request, source_text, target_text, generate_xla)
+        check_vocabularies(facts, source_text, target_text)
+        check_special_ids(facts, source_text, target_text)
+        return GenerationEndpoints(model, config, source_text, target_text, generate_xla)
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise ValueError(
             "`model` must have `init_state` and `step`, as the recipes have, or be a functional keras.Model. "
@@ -190,21 +193,32 @@ def check_backend():
         raise ValueError(f"`export` wants Keras on TensorFlow. Received: backend={keras.config.backend()!r}.")
 
 
-def check_vocabularies(model, source_text, target_text):
-    """Raises a `ValueError` for a tokenizer that is empty, or has more ids than a recipe's embedding."""
+def check_vocabularies(facts, source_text, target_text):
+    """Raises a `ValueError` for a tokenizer that is empty, or has more ids than the facts of the model allow."""
     sides = (
-        ("source_text", source_text, getattr(model, "source_vocabulary", None)),
-        ("target_text", target_text, "target"),
+        ("source_text", source_text, facts.source_vocabulary_size),
+        ("target_text", target_text, facts.vocabulary_size),
     )
-    for name, tokenizer, side in sides:
+    for name, tokenizer, size in sides:
         if tokenizer is None:
             continue
         number = tokenizer.vocabulary_size
-        size = model.get_layer(f"{side}_embedding").input_dim if isinstance(model, SequenceModel) else number
-        if number > size:
+        if size is not None and number > size:
             raise ValueError(
                 f"`{name}` must have at most the model's {size} ids. Received: {name}.vocabulary_size={number}."
             )
+
+
+def check_special_ids(facts, source_text, target_text):
+    """Raises a `ValueError` unless model and tokenizers have the same special ids, padding among them."""
+    texts = {"source_text": source_text, "target_text": target_text}
+    ids_of_texts = {name: tokenizer.special_ids for name, tokenizer in texts.items() if tokenizer is not None}
+    check_same_special_ids(model=facts.special_ids, **ids_of_texts)
+    if facts.special_ids.padding is None:
+        raise ValueError(
+            "`model` must have a padding id to be served: the rows of a batch differ in length. "
+            f"Received: model.special_ids={facts.special_ids}."
+        )
 
 
 def check_inputs(model, source_text):

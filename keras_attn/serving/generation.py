@@ -1,16 +1,17 @@
 """What a model with steps answers: its best text, N best ones, how probable a text is, what the encoder made."""
 
+import dataclasses
+
 import tensorflow as tf
 
-from keras_attn import decoding
-from keras_attn.base.special_ids import PADDING_ID, START_ID
+from keras_attn.decoding import Generated, Greedy
+from keras_attn.decoding.loop import search
+from keras_attn.decoding.protocol import facts_of
 from keras_attn.models.inputs import at_least_one
-from keras_attn.models.sequence_model import Seq2SeqModel, SequenceModel
-from keras_attn.positions import Learned
+from keras_attn.models.sequence_model import Seq2SeqModel
 from keras_attn.serving.endpoints import (
     Endpoint,
     Endpoints,
-    has,
     ids,
     known,
     text,
@@ -26,19 +27,20 @@ class GenerationEndpoints(Endpoints):
 
     Args:
         model: With `init_state` and `step`, see `keras_attn.decoding.generate`.
-        request: The `keras_attn.decoding.Request` of the exported search.
+        config: The `GenerationConfig` of the exported search.
         source_text, target_text: The tokenizers of both sides, each None for ids.
         compiled_twin: Whether to add `generate_xla`.
     """
 
-    def __init__(self, model, request, source_text=None, target_text=None, compiled_twin=False):
-        self.model, self.request = model, request
+    def __init__(self, model, config, source_text=None, target_text=None, compiled_twin=False):
+        self.model, self.config = model, config
         self.source_text, self.target_text = source_text, target_text
         self.compiled_twin = compiled_twin
-        self.reads_prompts = has(model, "first_tokens")  # which the text goes on from
-        self.source_size, self.target_size = sizes_of(model)
-        bounds = limits_of(model, request.max_length)
-        self.source_limit, self.target_limit = map(shortest, (source_text, target_text), bounds)
+        self.facts = facts_of(model)
+        self.special_ids = self.facts.special_ids
+        self.facts.check_max_length(config.max_length)
+        self.source_limit = shortest(source_text, self.facts.longest_source(config.max_length))
+        self.target_limit = shortest(target_text, self.facts.max_length)
         # Traced once, and called by several signatures.
         self.search = tf.function(self.run_search, autograph=False)
         self.search_xla = tf.function(self.run_search, autograph=False, jit_compile=True)
@@ -52,7 +54,7 @@ class GenerationEndpoints(Endpoints):
     @property
     def draws(self):
         """Whether the same request may get another answer."""
-        return self.request.strategy.draws
+        return self.config.strategy.draws
 
     def all(self):
         """Returns the endpoints."""
@@ -74,9 +76,9 @@ class GenerationEndpoints(Endpoints):
         """The best text of each row and its score."""
         source = self.read(source)
         rows = tf.shape(source)[0]
-        temperature = self.request.strategy.temperature
-        limits = tf.fill((rows,), self.request.max_length)
-        found = decoding.Generated(*self.search(source, limits, tf.fill((rows,), float(temperature))))
+        temperature = self.config.strategy.temperature
+        limits = tf.fill((rows,), self.config.max_length)
+        found = Generated(*self.search(source, limits, tf.fill((rows,), float(temperature))))
         best = found.tokens[:, 0]
         return {
             "target": best if self.target_text is None else self.target_text.detokenize(best),
@@ -94,16 +96,16 @@ class GenerationEndpoints(Endpoints):
     def score(self, source, target):
         """How probable the model holds each target, and where it looked for it."""
         source, target = self.read(source), self.read_target(target)
-        real = tf.not_equal(target, PADDING_ID)
+        real = self.special_ids.is_real(target)
         lengths = tf.reduce_sum(tf.cast(real, "int32"), axis=-1)
         outputs = {
-            "source_length": tf.reduce_sum(tf.cast(tf.not_equal(source, PADDING_ID), "int32"), axis=-1),
+            "source_length": tf.reduce_sum(tf.cast(self.special_ids.is_real(source), "int32"), axis=-1),
             "target_length": lengths,
         }
         if not isinstance(self.model, Seq2SeqModel):
             return outputs | {"log_probability": self.score_by_steps(source, target, lengths)}
-        inputs = {"source": source, "target": tf.concat([tf.ones_like(target[:, :1]) * START_ID, target[:, :-1]], 1)}
-        logits, attention = self.model.logits_and_scores(**inputs)
+        starts = tf.ones_like(target[:, :1]) * self.config.start_id
+        logits, attention = self.model.logits_and_scores(source, tf.concat([starts, target[:, :-1]], axis=1))
         log_probs = tf.nn.log_softmax(logits)
         of_target = tf.gather(log_probs, target, batch_dims=2)  # [B, T]
         return outputs | {
@@ -113,10 +115,8 @@ class GenerationEndpoints(Endpoints):
 
     def score_by_steps(self, source, target, lengths):
         """Returns the log probabilities `[B]` of targets `[B, T]`, as far as the search goes: a search forced along."""
-        forced = decoding.Request(
-            decoding.Greedy(), self.request.max_length, self.request.start_id, self.request.end_id
-        )
-        found = decoding.search(self.model, source, target[:, : forced.max_length], None, forced, limits=lengths)
+        forced = dataclasses.replace(self.config, strategy=Greedy(), processors=())
+        found = search(self.model, source, target[:, : forced.max_length], None, forced, limits=lengths)
         return tf.where(lengths > 0, found.scores[:, 0], 0.0)
 
     def encode(self, source):
@@ -126,61 +126,39 @@ class GenerationEndpoints(Endpoints):
 
     def run_search(self, source, limits, temperature):
         """Runs the exported search; a plain tuple, which a graph function can return."""
-        seed = self.request.strategy.draw_seed()
-        return tuple(decoding.search(self.model, source, None, seed, self.request, limits, temperature))
+        seed = self.config.strategy.draw_seed()
+        return tuple(search(self.model, source, None, seed, self.config, limits, temperature))
 
     def read(self, source):
         """Strings `[B]`, or ids `[B, S]`, -> ids `[B, S]` that the model can read."""
         if self.source_text is None:
             return self.clean(source)
-        ids = self.source_text.prompt(source) if self.reads_prompts else self.source_text.tokenize(source)
-        return at_least_one(ids[:, : self.source_limit])
+        ids = self.source_text.prompt(source) if self.facts.reads_prompts else self.source_text.tokenize(source)
+        return at_least_one(ids[:, : self.source_limit], self.special_ids.filler)
 
     def clean(self, source):
         """Returns source ids `[B, S]` that the model can read; inside a prompt texts may end."""
-        source = without_filler(source, ends=not self.reads_prompts)
-        return at_least_one(known(source, self.source_size)[:, : self.source_limit])
+        source = without_filler(source, self.special_ids, ends=not self.facts.reads_prompts)
+        source = known(source, self.facts.source_vocabulary_size, self.special_ids)
+        return at_least_one(source[:, : self.source_limit], self.special_ids.filler)
 
     def read_target(self, target):
         """Strings `[B]`, or ids `[B, T]`, -> ids `[B, T]` that the model can read."""
         if self.target_text is not None:
             target = self.target_text.tokenize(target)
-        return at_least_one(known(without_filler(target), self.target_size)[:, : self.target_limit])
+        target = known(without_filler(target, self.special_ids), self.facts.vocabulary_size, self.special_ids)
+        return at_least_one(target[:, : self.target_limit], self.special_ids.filler)
 
     def all_of(self, found):
         """Returns all of `Generated`, and the texts if there is a tokenizer."""
-        outputs = decoding.Generated(*found)._asdict()
+        outputs = Generated(*found)._asdict()
         if self.target_text is not None:
             outputs["texts"] = self.target_text.detokenize(outputs["tokens"])
         return outputs
 
 
-def sizes_of(model):
-    """Returns the numbers of ids that a recipe reads on both sides, None for other models."""
-    if not isinstance(model, SequenceModel):
-        return None, None
-    return tuple(model.get_layer(f"{side}_embedding").input_dim for side in (model.source_vocabulary, "target"))
-
-
-def limits_of(model, max_length):
-    """Returns how many ids a recipe can read on both sides, None where positions are unbounded.
-
-    Raises:
-        ValueError: If learned positions leave no room for `max_length` tokens.
-    """
-    bounds = {layer.name: layer.max_length for layer in getattr(model, "layers", ()) if isinstance(layer, Learned)}
-    source, target = bounds.get("source_position"), bounds.get("target_position")
-    prompted = has(model, "first_tokens")
-    if target is not None and max_length > target - prompted:
-        raise ValueError(
-            f"`max_length` must fit the model's {target} learned positions"
-            f"{', a prompt before it' * prompted}. Received: max_length={max_length}."
-        )
-    return (target and target - max_length if prompted else source), target
-
-
 def shortest(tokenizer, bound):
-    """Returns how many ids are read of a row: no more than a tokenizer gives, nor than a recipe's positions allow."""
+    """Returns how many ids are read of a row: no more than a tokenizer gives, nor than the model's positions allow."""
     most = MOST_IDS if tokenizer is None else tokenizer.max_length
     return min((limit for limit in (most, bound) if limit is not None), default=None)
 

@@ -43,7 +43,7 @@ def warmup_requests(endpoints, examples):
     rows = [row_of(example, inputs) for example in examples]
     requests = [Request("serving_default", {name: value[None] for name, value in row.items()}) for row in rows]
     if isinstance(endpoints, GenerationEndpoints):
-        first = stacked([row["source"] for row in rows[:BATCH_SIZE]])
+        first = stacked([row["source"] for row in rows[:BATCH_SIZE]], endpoints.special_ids.filler)
         requests += [
             Request(each.name, {"source": first}) for each in endpoints.all() if not each.name.endswith("_xla")
         ]
@@ -80,11 +80,11 @@ def checked(value, spec):
     return array.astype(dtype)
 
 
-def stacked(values):
-    """Returns strings, or rows of ids of any length, as one batch; zeros behind the shorter rows."""
+def stacked(values, filler):
+    """Returns strings, or rows of ids of any length, as one batch; `filler` behind the shorter rows."""
     if not values[0].shape:
         return np.array([value.item() for value in values], object)
-    batch = np.zeros((len(values), max(map(len, values))), values[0].dtype)
+    batch = np.full((len(values), max(map(len, values))), filler, values[0].dtype)
     for row, value in zip(batch, values, strict=True):
         row[: len(value)] = value
     return batch
@@ -123,7 +123,7 @@ def completed(request, endpoints, functions):
     if signature == "generate":
         source = endpoints.read(tf.constant(inputs["source"])).numpy()
         rows = len(source)
-        limits, temperature = np.full(rows, endpoints.request.max_length, "int32"), np.zeros(rows, "float32")
+        limits, temperature = np.full(rows, endpoints.config.max_length, "int32"), np.zeros(rows, "float32")
         return Request(signature, {"source": source, "max_length": limits, "temperature": temperature})
     return request
 

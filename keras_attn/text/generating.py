@@ -1,8 +1,10 @@
 """Texts in, texts out: generation over any number of texts, outside of a served model."""
 
 from keras_attn.base.checks import check_positive
+from keras_attn.base.special_ids import check_same_special_ids
 from keras_attn.base.tensors import as_array, is_array, short_repr, static_shape
 from keras_attn.decoding import generate_batches
+from keras_attn.decoding.protocol import facts_of
 from keras_attn.text.tokenizer import Tokenizer
 
 
@@ -26,7 +28,8 @@ def generate(model, texts, source, target, batch_size=64, verbose=0, **named):
 
     Raises:
         ValueError: If `texts` is one text, `source` or `target` no tokenizer, or `batch_size` no
-            positive integer; for prefixes of each text, or if attention scores are asked for.
+            positive integer; if the tokenizers have other special ids than the model; for prefixes
+            of each text, or if attention scores are asked for.
 
     Example:
     >>> from keras_attn import models, text
@@ -50,11 +53,17 @@ def generate(model, texts, source, target, batch_size=64, verbose=0, **named):
         raise ValueError(
             f"`prefix_ids` must be one for all texts, [P]. Received: prefix_ids.shape={static_shape(prefix)}."
         )
+    facts = facts_of(model)
+    check_same_special_ids(model=facts.special_ids, source=source.special_ids, target=target.special_ids)
+    if facts.special_ids.padding is None and batch_size > 1:
+        raise ValueError(
+            "`batch_size` must be 1 for a model without a padding id: the rows of a batch differ in length. "
+            f"Received: batch_size={batch_size}."
+        )
     texts = list(texts)
     order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
     starts = range(0, len(texts), batch_size)
-    # A model that goes on from its source says what its first step reads.
-    read = source.prompt if callable(getattr(model, "first_tokens", None)) else source.tokenize
+    read = source.prompt if facts.reads_prompts else source.tokenize
     batches = [read([texts[index] for index in order[start : start + batch_size]]) for start in starts]
     written = [None] * len(texts)
     places = iter(order)

@@ -7,10 +7,9 @@ from collections.abc import Iterable
 import tensorflow as tf
 
 from keras_attn.base.checks import check_number
-from keras_attn.base.special_ids import NUM_SPECIAL_IDS, UNKNOWN_ID
 from keras_attn.base.tensors import short_repr
 from keras_attn.text.corpus import text_batches
-from keras_attn.text.tokenizer import Tokenizer
+from keras_attn.text.tokenizer import NUM_SPECIAL_IDS, Tokenizer
 
 # Unicode's White_Space characters, in a spelling that TensorFlow's and Python's expressions share.
 WHITESPACE = "[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]"
@@ -112,7 +111,7 @@ class LookupTokenizer(Tokenizer):
 
     def _open(self, path):
         unit, line = (self.unit_dtype, self.unit_column), (tf.int64, LINE_NUMBER)
-        self._ids_of_units = lookup_table(path, unit, line, UNKNOWN_ID)
+        self._ids_of_units = lookup_table(path, unit, line, self.special_ids.unknown)
         self._units_of_ids = lookup_table(path, line, unit, self.unknown_unit)
 
     def _encode(self, texts):

@@ -7,12 +7,11 @@ import pathlib
 import tensorflow as tf
 
 from keras_attn.base.slot import register
-from keras_attn.base.special_ids import END_ID, NUM_SPECIAL_IDS, START_ID, UNKNOWN_ID
 from keras_attn.base.tensors import short_repr
 from keras_attn.text.corpus import text_batches
 from keras_attn.text.lookup import check_vocabulary_size
 from keras_attn.text.optional import text_module
-from keras_attn.text.tokenizer import Tokenizer
+from keras_attn.text.tokenizer import NUM_SPECIAL_IDS, Tokenizer
 
 # The end of a model file, in Protocol Buffers' wire format: what follows wins, so this sets
 # trainer_spec (field 2) . unk_surface (field 44), the text of the unknown id, to U+FFFD.
@@ -97,10 +96,10 @@ class SentencePiece(Tokenizer):
                 vocab_size=vocabulary_size,
                 hard_vocab_limit=False,
                 max_sentence_length=2**30,  # longer texts would be left out
-                pad_id=0,
-                bos_id=START_ID,
-                eos_id=END_ID,
-                unk_id=UNKNOWN_ID,
+                pad_id=self.special_ids.padding,
+                bos_id=self.special_ids.start,
+                eos_id=self.special_ids.end,
+                unk_id=self.special_ids.unknown,
                 minloglevel=2,
             )
         except RuntimeError as error:
@@ -120,7 +119,7 @@ class SentencePiece(Tokenizer):
             surfaces = processor(model).detokenize(tf.range(NUM_SPECIAL_IDS)[:, None]).numpy().tolist()
         except tf.errors.OpError as error:
             raise ValueError(f"{WRONG_MODEL} Received something else: {error.__class__.__name__}.") from error
-        if frame != [START_ID, END_ID] or surfaces != [b"", b"", b"", "\ufffd".encode()]:
+        if frame != [self.special_ids.start, self.special_ids.end] or surfaces != [b"", b"", b"", "\ufffd".encode()]:
             raise ValueError(f"{WRONG_MODEL} Received: start and end {frame}, ids 0 to 3 read as {surfaces}.")
         self._model = model
         self._num_ids = int(processor(model).vocab_size())
@@ -131,7 +130,7 @@ class SentencePiece(Tokenizer):
 
     def _decode(self, ids):
         known = tf.logical_and(ids.flat_values >= 0, ids.flat_values < self._num_ids)
-        ids = ids.with_flat_values(tf.where(known, ids.flat_values, UNKNOWN_ID))
+        ids = ids.with_flat_values(tf.where(known, ids.flat_values, self.special_ids.unknown))
         return processor(self._model).detokenize(tf.cast(ids, tf.int32))
 
 

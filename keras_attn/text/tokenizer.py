@@ -9,8 +9,10 @@ import keras
 import tensorflow as tf
 
 from keras_attn.base.checks import check_axes, check_number
-from keras_attn.base.special_ids import END_ID, NUM_SPECIAL_IDS, PADDING_ID, START_ID
+from keras_attn.base.special_ids import SpecialIds
 from keras_attn.base.tensors import short_repr
+
+NUM_SPECIAL_IDS = 4  # of our own tokenizers, whose pieces follow
 
 
 class Tokenizer(keras.layers.Layer):
@@ -21,7 +23,8 @@ class Tokenizer(keras.layers.Layer):
     the graph, so that a tokenizer goes into a SavedModel. What it learned travels as an asset, in
     `.keras` files too, and is no part of the config.
 
-    Write your own by subclassing: `_encode`, `_decode`, `_open` and `tokens`.
+    Write your own by subclassing: `_encode`, `_decode`, `_open` and `tokens`; `special_ids` and
+    `vocabulary_size` where its ids are others.
 
     Args:
         max_length: Number of ids that a row has at most, the start or end id counted; longer texts
@@ -39,6 +42,7 @@ class Tokenizer(keras.layers.Layer):
     """
 
     asset_name = "vocabulary.txt"
+    special_ids = SpecialIds()
 
     def __init__(self, max_length=512, lowercase=False, **kwargs):
         super().__init__(**kwargs)
@@ -57,19 +61,19 @@ class Tokenizer(keras.layers.Layer):
         return self.tokenize(texts)
 
     def tokenize(self, texts):
-        """Returns the ids of strings `[B]`, the end id behind each: int32 `[B, S]`, zeros behind."""
+        """Returns the ids of strings `[B]`, the end id behind each: int32 `[B, S]`, padding behind."""
         pieces = self._cut(self.pieces(texts))
-        ends = tf.fill([pieces.nrows(), 1], END_ID)
-        return tf.concat([pieces, ends], axis=1).to_tensor(PADDING_ID)
+        ends = tf.fill([pieces.nrows(), 1], self.special_ids.end)
+        return tf.concat([pieces, ends], axis=1).to_tensor(self.special_ids.filler)
 
     def prompt(self, texts):
-        """Returns the start id and the pieces of strings `[B]`: int32 `[B, P]`, zeros behind.
+        """Returns the start id and the pieces of strings `[B]`: int32 `[B, P]`, padding behind.
 
         This is how a decoder-only model is given the beginning of a text that it shall go on with.
         """
         pieces = self._cut(self.pieces(texts))
-        starts = tf.fill([pieces.nrows(), 1], START_ID)
-        return tf.concat([starts, pieces], axis=1).to_tensor(PADDING_ID)
+        starts = tf.fill([pieces.nrows(), 1], self.special_ids.start)
+        return tf.concat([starts, pieces], axis=1).to_tensor(self.special_ids.filler)
 
     def pieces(self, texts):
         """Returns the ids of strings `[B]`, uncut: a ragged int32 `[B, None]` without special ids but unknown."""
@@ -86,11 +90,13 @@ class Tokenizer(keras.layers.Layer):
             ValueError: If `ids` are not integers, or a scalar.
         """
         self._check_filled()
-        ids = as_ids(ids)
+        ids = as_ids(ids, self.special_ids.filler)
         shape = tf.shape(ids)
         rows = tf.reshape(ids, [tf.reduce_prod(shape[:-1]), shape[-1]])  # [N, L]
-        ended = tf.cumsum(tf.cast(tf.equal(rows, END_ID), "int32"), axis=-1) > 0
-        special = tf.logical_or(tf.equal(rows, PADDING_ID), tf.equal(rows, START_ID))
+        ended = tf.cumsum(tf.cast(tf.equal(rows, self.special_ids.end), "int32"), axis=-1) > 0
+        special = tf.equal(rows, self.special_ids.start)
+        if self.special_ids.padding is not None:
+            special = tf.logical_or(tf.equal(rows, self.special_ids.padding), special)
         kept = tf.logical_not(tf.logical_or(ended, special))
         texts = self._decode(tf.ragged.boolean_mask(rows, kept))  # [N]
         return tf.ensure_shape(tf.reshape(texts, shape[:-1]), ids.shape[:-1])
@@ -181,10 +187,10 @@ def check_texts(texts):
     check_axes({"texts": "B"}, {"texts": texts})
 
 
-def as_ids(ids):
-    """Returns int64 ids `[..., L]`, ragged ones padded, or raises a `ValueError`."""
+def as_ids(ids, filler):
+    """Returns int64 ids `[..., L]`, ragged ones filled up, or raises a `ValueError`."""
     try:
-        ids = ids.to_tensor(PADDING_ID) if isinstance(ids, tf.RaggedTensor) else tf.convert_to_tensor(ids)
+        ids = ids.to_tensor(filler) if isinstance(ids, tf.RaggedTensor) else tf.convert_to_tensor(ids)
     except (TypeError, ValueError) as error:
         raise ValueError(f"`ids` must be integers [..., L]. Received: {ids.__class__.__name__}.") from error
     if not ids.dtype.is_integer:

@@ -3,9 +3,9 @@
 import tensorflow as tf
 
 from keras_attn.base.slot import register
-from keras_attn.base.special_ids import NUM_SPECIAL_IDS
 from keras_attn.text.lookup import WHITESPACE, LookupTokenizer, check_vocabulary_size
 from keras_attn.text.optional import text_module
+from keras_attn.text.tokenizer import NUM_SPECIAL_IDS
 
 
 @register

@@ -3,14 +3,14 @@
 from keras import ops
 
 from keras_attn.backend import fori
-from keras_attn.base.special_ids import END_ID, PADDING_ID
+from keras_attn.base.special_ids import SpecialIds
 
 
-def cut(ids):
-    """Returns ids `[B, T]` with padding from the first end id or padding on."""
-    ends = ops.logical_or(ops.equal(ids, END_ID), ops.equal(ids, PADDING_ID))
+def cut(ids, special_ids):
+    """Returns ids `[B, T]` with `special_ids.absent` from the first end id or padding on."""
+    ends = ops.logical_or(ops.equal(ids, special_ids.end), ops.equal(ids, special_ids.absent))
     ended = ops.cumsum(ops.cast(ends, "int32"), axis=-1, dtype="int32")
-    return ops.where(ops.equal(ended, 0), ids, PADDING_ID)
+    return ops.where(ops.equal(ended, 0), ids, special_ids.absent)
 
 
 def edit_distances(first, second, costs=None, texts=None):
@@ -32,7 +32,7 @@ def edit_distances(first, second, costs=None, texts=None):
         `[B]`, int32 or of the dtype of the costs.
     """
     if costs is None:
-        costs = tuple(ops.cast(ops.not_equal(side, PADDING_ID), "int32") for side in (first, second))
+        costs = tuple(ops.cast(SpecialIds().is_real(side), "int32") for side in (first, second))
     if texts is None:
         texts = tuple(ops.zeros_like(side) for side in (first, second))
     length, width = ops.shape(first)[1], ops.shape(second)[1]

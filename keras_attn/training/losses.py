@@ -7,7 +7,7 @@ from keras import ops
 from keras_attn.backend import is_concrete
 from keras_attn.base.checks import check_axes, check_positive, check_rate
 from keras_attn.base.slot import register
-from keras_attn.base.special_ids import PADDING_ID
+from keras_attn.base.special_ids import special_ids_or_default
 from keras_attn.base.tensors import as_array
 from keras_attn.training.crossentropy import token_crossentropy
 from keras_attn.training.weights import real_tokens, token_weights
@@ -18,7 +18,7 @@ class MaskedCrossentropy(keras.losses.Loss):
     """Crossentropy of ids and logits, the mean over the tokens that are not padding.
 
     `loss = 1/n sum_t ((1 - eps) * -log p_t(y_t) + eps * mean_v(-log p_t(v)))` over the n tokens
-    with `y_t != 0`, `p = softmax(logits)`. A batch of padding alone has the loss 0.
+    that are not padding, `p = softmax(logits)`. A batch of padding alone has the loss 0.
 
     Args:
         label_smoothing: The share eps of each label that is spread evenly over the vocabulary, in
@@ -31,9 +31,10 @@ class MaskedCrossentropy(keras.losses.Loss):
             tokens, `"mean_with_sample_weight"` by the sum of their weights, `"sum"` does not
             divide, `"none"` returns `[B, T]`, padding zero.
         name: Of the loss.
+        special_ids: The `SpecialIds` of the labels; padding is 0 by default.
 
     Call arguments:
-        y_true: Ids `[B, T]`, 0 for padding. In a graph, an id that is no integer or is outside the
+        y_true: Ids `[B, T]`. In a graph, an id that is no integer or is outside the
             vocabulary makes the loss and its gradient NaN: `keras.callbacks.TerminateOnNaN` stops there.
         y_pred: Logits `[B, T, V]`; low precision is widened to float32. What stands at padding,
             NaN included, counts for nothing. A padding mask of Keras on the logits is honoured.
@@ -77,34 +78,37 @@ class MaskedCrossentropy(keras.losses.Loss):
         vocabulary_block=None,
         reduction="sum_over_batch_size",
         name="masked_crossentropy",
+        special_ids=None,
     ):
         super().__init__(name=name, reduction=reduction)
         check_rate("label_smoothing", label_smoothing)
         check_positive("vocabulary_block", vocabulary_block, optional=True)
         self.label_smoothing = label_smoothing
         self.vocabulary_block = vocabulary_block
+        self.special_ids = special_ids_or_default(special_ids)
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         # Keras' own call would copy the logits to float32 first.
         losses = self.call(y_true, y_pred)  # [B, T]
-        weights = token_weights(y_true, y_pred, sample_weight, losses.dtype)
+        weights = token_weights(y_true, y_pred, sample_weight, losses.dtype, self.special_ids)
         losses = ops.where(ops.equal(weights, 0), 0, losses)  # NaN times 0 is NaN
         if self.reduction in ("sum_over_batch_size", "mean"):
             # Keras divides by the number of all tokens.
-            real = ops.sum(ops.cast(real_tokens(y_true, y_pred), losses.dtype))
+            real = ops.sum(ops.cast(real_tokens(y_true, y_pred, self.special_ids), losses.dtype))
             weights = weights * ops.divide_no_nan(ops.cast(ops.size(losses), losses.dtype), real)
         return _Reduced(self.reduction, self.name, losses.dtype)(weights, losses, weights)
 
     def call(self, y_true, y_pred):
         """Returns the loss of each token, `[B, T]`, zero for padding."""
         labels, logits = checked(y_true, y_pred)
-        real = ops.not_equal(labels, PADDING_ID)
+        real = self.special_ids.is_real(labels)
         losses = token_crossentropy(labels, logits, self.label_smoothing, self.vocabulary_block)
         return ops.where(real, losses, 0)
 
     def get_config(self):
         own = {"label_smoothing": self.label_smoothing, "vocabulary_block": self.vocabulary_block}
-        return {**super().get_config(), **own}
+        special_ids = keras.saving.serialize_keras_object(self.special_ids)
+        return {**super().get_config(), **own, "special_ids": special_ids}
 
 
 class _Reduced(keras.losses.Loss):

@@ -6,7 +6,7 @@ from keras import ops
 from keras_attn.backend.precision import at_least_float32
 from keras_attn.base.checks import check_axes, check_positive
 from keras_attn.base.slot import register
-from keras_attn.base.special_ids import PADDING_ID
+from keras_attn.base.special_ids import special_ids_or_default
 from keras_attn.base.tensors import to_tensor
 from keras_attn.training.crossentropy import token_crossentropy
 from keras_attn.training.losses import checked, checked_ids
@@ -17,11 +17,12 @@ from keras_attn.training.weights import metric_weights, real_tokens
 class _Ratio(keras.metrics.Metric):
     """A sum divided by another one, both over all batches; 0 where there is nothing to divide by."""
 
-    def __init__(self, name, dtype):
+    def __init__(self, name, dtype, special_ids):
         # Sums in half precision stand still: 256 and 1 are 256 in bfloat16.
         super().__init__(name=name, dtype=dtype or at_least_float32(keras.config.floatx()))
         self.total = self.add_variable((), "zeros", self.dtype, name="total")
         self.count = self.add_variable((), "zeros", self.dtype, name="count")
+        self.special_ids = special_ids_or_default(special_ids)
 
     def add(self, values, counts):
         """Adds the sums of values and of what they are counted against, both weighted."""
@@ -31,19 +32,23 @@ class _Ratio(keras.metrics.Metric):
     def result(self):
         return ops.divide_no_nan(self.total, self.count)
 
+    def get_config(self):
+        return {**super().get_config(), "special_ids": keras.saving.serialize_keras_object(self.special_ids)}
+
 
 @register
 class TokenAccuracy(_Ratio):
     """The share of real tokens that are predicted right.
 
-    `sum_t w_t [argmax_v z_t(v) = y_t] / sum_t w_t` over the tokens with `y_t != 0`.
+    `sum_t w_t [argmax_v z_t(v) = y_t] / sum_t w_t` over the tokens that are not padding.
 
     Args:
         name: Of the metric.
         dtype: Of its sums; by default Keras' `floatx`, float32 where that is half precision.
+        special_ids: The `SpecialIds` of the labels; by default 0 is padding and 2 the end.
 
     Call arguments (of `update_state`):
-        y_true: Ids `[B, T]`, 0 for padding.
+        y_true: Ids `[B, T]`.
         y_pred: Logits `[B, T, V]`, or ids `[B, T]`.
         sample_weight: `[B]`, `[B, 1]` or `[B, T]`, as for `MaskedCrossentropy`; not negative.
 
@@ -60,13 +65,13 @@ class TokenAccuracy(_Ratio):
     0.6667
     """
 
-    def __init__(self, name="token_accuracy", dtype=None):
-        super().__init__(name, dtype)
+    def __init__(self, name="token_accuracy", dtype=None, special_ids=None):
+        super().__init__(name, dtype, special_ids)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        labels, ids = paired_ids(y_true, y_pred)
+        labels, ids = paired_ids(y_true, y_pred, self.special_ids)
         check_axes({"y_true": "BT", "y_pred": "BT"}, {"y_true": labels, "y_pred": ids})
-        weights = metric_weights(labels, y_pred, sample_weight, self.dtype)
+        weights = metric_weights(labels, y_pred, sample_weight, self.dtype, self.special_ids)
         self.add(weights * ops.cast(ops.equal(labels, ids), self.dtype), weights)
 
 
@@ -82,9 +87,10 @@ class SequenceAccuracy(_Ratio):
     Args:
         name: Of the metric.
         dtype: Of its sums; by default Keras' `floatx`, float32 where that is half precision.
+        special_ids: The `SpecialIds` of the labels; by default 0 is padding and 2 the end.
 
     Call arguments (of `update_state`):
-        y_true: Ids `[B, T]`, 0 for padding.
+        y_true: Ids `[B, T]`.
         y_pred: Logits `[B, T, V]`, which are read where there is a label, or ids `[B, L]` of
             any length, as `generate` returns them.
         sample_weight: `[B]`, `[B, 1]` or `[B, T]`, as for `MaskedCrossentropy`: a text weighs the mean
@@ -104,11 +110,11 @@ class SequenceAccuracy(_Ratio):
     0.5
     """
 
-    def __init__(self, name="sequence_accuracy", dtype=None):
-        super().__init__(name, dtype)
+    def __init__(self, name="sequence_accuracy", dtype=None, special_ids=None):
+        super().__init__(name, dtype, special_ids)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        texts = texts_of(y_true, y_pred, sample_weight, self.dtype)
+        texts = texts_of(y_true, y_pred, sample_weight, self.dtype, self.special_ids)
         self.add(texts.weights * ops.cast(texts.right(), self.dtype), texts.weights)
 
 
@@ -138,11 +144,11 @@ class EditDistance(_Ratio):
         Reversals; Wagner and Fischer 1974, The String-to-String Correction Problem.
     """
 
-    def __init__(self, name="edit_distance", dtype=None):
-        super().__init__(name, dtype)
+    def __init__(self, name="edit_distance", dtype=None, special_ids=None):
+        super().__init__(name, dtype, special_ids)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        texts = texts_of(y_true, y_pred, sample_weight, self.dtype)
+        texts = texts_of(y_true, y_pred, sample_weight, self.dtype, self.special_ids)
         self.add(texts.edits(), texts.costs()[0])
 
 
@@ -150,16 +156,17 @@ class EditDistance(_Ratio):
 class Perplexity(_Ratio):
     """The exponential of the mean crossentropy of all real tokens, those of all batches alike.
 
-    `exp(sum_t w_t -log p_t(y_t) / sum_t w_t)` over the tokens with `y_t != 0`, without label
+    `exp(sum_t w_t -log p_t(y_t) / sum_t w_t)` over the tokens that are not padding, without label
     smoothing; its logarithm is the exact loss of a data set, batch by batch.
 
     Args:
         vocabulary_block: As for `MaskedCrossentropy`.
         name: Of the metric.
         dtype: Of its sums; by default Keras' `floatx`, float32 where that is half precision.
+        special_ids: The `SpecialIds` of the labels; by default 0 is padding and 2 the end.
 
     Call arguments (of `update_state`):
-        y_true: Ids `[B, T]`, 0 for padding.
+        y_true: Ids `[B, T]`.
         y_pred: Logits `[B, T, V]`.
         sample_weight: `[B]`, `[B, 1]` or `[B, T]`, as for `MaskedCrossentropy`; not negative.
 
@@ -175,15 +182,15 @@ class Perplexity(_Ratio):
     8.0
     """
 
-    def __init__(self, vocabulary_block=None, name="perplexity", dtype=None):
-        super().__init__(name, dtype)
+    def __init__(self, vocabulary_block=None, name="perplexity", dtype=None, special_ids=None):
+        super().__init__(name, dtype, special_ids)
         check_positive("vocabulary_block", vocabulary_block, optional=True)
         self.vocabulary_block = vocabulary_block
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         labels, logits = checked(y_true, y_pred)
         losses = token_crossentropy(labels, logits, vocabulary_block=self.vocabulary_block)
-        weights = metric_weights(labels, y_pred, sample_weight, self.dtype)
+        weights = metric_weights(labels, y_pred, sample_weight, self.dtype, self.special_ids)
         losses = ops.where(ops.equal(weights, 0), 0, ops.cast(losses, self.dtype))  # NaN times 0 is NaN
         self.add(weights * losses, weights)
 
@@ -194,7 +201,7 @@ class Perplexity(_Ratio):
         return {**super().get_config(), "vocabulary_block": self.vocabulary_block}
 
 
-def paired_ids(labels, predictions):
+def paired_ids(labels, predictions, special_ids):
     """Returns the ids of labels `[B, T]` and of predictions, given as ids `[B, L]` or logits `[B, T, V]`."""
     labels = checked_ids("y_true", labels)
     predictions = to_tensor("y_pred", predictions)
@@ -208,14 +215,15 @@ def paired_ids(labels, predictions):
             f"Received: {predictions.dtype} of shape {tuple(predictions.shape)}."
         )
     ids = ops.cast(ops.argmax(predictions, axis=-1), "int32")
-    return labels, ops.where(ops.equal(labels, PADDING_ID), PADDING_ID, ids)
+    return labels, ops.where(special_ids.is_real(labels), ids, special_ids.absent)
 
 
-def texts_of(labels, predictions, sample_weight, dtype):
+def texts_of(labels, predictions, sample_weight, dtype, special_ids):
     """Returns the texts of references and predictions: of ids one in a row, of logits as many as there are ends."""
     predictions = predictions if ops.is_tensor(predictions) else ops.convert_to_tensor(predictions)
     aligned = len(predictions.shape) == 3
     masked = predictions if aligned else None
-    labels, ids = paired_ids(labels, predictions)
-    weights = metric_weights(labels, masked, sample_weight, dtype)
-    return (PackedTexts if aligned else RowTexts)(labels, ids, real_tokens(labels, masked), weights)
+    labels, ids = paired_ids(labels, predictions, special_ids)
+    weights = metric_weights(labels, masked, sample_weight, dtype, special_ids)
+    real = real_tokens(labels, masked, special_ids)
+    return (PackedTexts if aligned else RowTexts)(labels, ids, real, weights, special_ids)

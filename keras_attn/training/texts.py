@@ -2,7 +2,6 @@
 
 from keras import ops
 
-from keras_attn.base.special_ids import END_ID, PADDING_ID
 from keras_attn.training.edit_distance import cut, edit_distances
 
 
@@ -14,26 +13,31 @@ class RowTexts:
         ids: Predictions `[B, L]`.
         real: Which labels count, boolean `[B, T]`.
         weights: Of the labels, `[B, T]`.
+        special_ids: Those of labels and predictions.
 
     Attributes:
         reference, read: Ids `[B, T]` and `[B, L]`, padding where no token counts.
         weights: Of each text, the mean of the weights of its real labels, `[B, 1]`.
     """
 
-    def __init__(self, labels, ids, real, weights):
+    def __init__(self, labels, ids, real, weights, special_ids):
         number = ops.sum(ops.cast(real, weights.dtype), axis=1, keepdims=True)
         self.weights = ops.divide_no_nan(ops.sum(weights, axis=1, keepdims=True), number)
-        self.reference, self.read = cut(labels), cut(ids)
+        self.absent = special_ids.absent
+        self.reference, self.read = cut(labels, special_ids), cut(ids, special_ids)
 
     def right(self):
         """Returns which texts are read without an error, boolean `[B, 1]`."""
-        padded = [self.reference, ops.zeros_like(self.read)], [self.read, ops.zeros_like(self.reference)]
+        none = [ops.full_like(side, self.absent) for side in (self.read, self.reference)]
+        padded = [self.reference, none[0]], [self.read, none[1]]
         same = ops.equal(*(ops.concatenate(parts, axis=1) for parts in padded))  # both of length T + L
         return ops.all(same, axis=1, keepdims=True)
 
     def costs(self):
         """Returns the weights of the reference's and of the read tokens, `[B, T]` and `[B, L]`, 0 for no token."""
-        return tuple(self.weights * counted(side, self.weights.dtype) for side in (self.reference, self.read))
+        return tuple(
+            self.weights * counted(side, self.absent, self.weights.dtype) for side in (self.reference, self.read)
+        )
 
     def edits(self):
         """Returns the weighted edit distances of each row, `[B]`."""
@@ -46,24 +50,25 @@ class PackedTexts(RowTexts):
     Args and attributes as `RowTexts`, with L = T; `weights` is `[B, T]`, zero behind the last text of a row.
     """
 
-    def __init__(self, labels, ids, real, weights):
+    def __init__(self, labels, ids, real, weights, special_ids):
         batch, length = ops.shape(labels)
-        ends = ops.cast(ops.logical_and(real, ops.equal(labels, END_ID)), "int32")
+        self.absent = special_ids.absent
+        ends = ops.cast(ops.logical_and(real, ops.equal(labels, special_ids.end)), "int32")
         self.index = (
             ops.cumsum(ends, axis=1, dtype="int32") - ends
         )  # of each token's text; an end belongs to the text before it
         self._places = self.index + length * ops.arange(batch, dtype="int32")[:, None]
         number = self._sums(ops.cast(real, weights.dtype))
         self.weights = ops.divide_no_nan(self._sums(weights), number)
-        self.reference = ops.where(ops.logical_and(real, ops.not_equal(labels, END_ID)), labels, PADDING_ID)
-        ends_read = ops.logical_or(ops.equal(ids, END_ID), ops.equal(ids, PADDING_ID))
+        self.reference = ops.where(ops.logical_and(real, ops.not_equal(labels, special_ids.end)), labels, self.absent)
+        ends_read = ops.logical_or(ops.equal(ids, special_ids.end), ops.equal(ids, self.absent))
         ends_read = ops.cast(ops.logical_and(real, ends_read), "int32")
         of_texts = self._sums(ends_read)
         before = self._of_tokens(
             ops.cumsum(of_texts, axis=1, dtype="int32") - of_texts
         )  # ends read in the texts before
         open_still = ops.equal(ops.cumsum(ends_read, axis=1, dtype="int32"), before)
-        self.read = ops.where(ops.logical_and(real, open_still), ids, PADDING_ID)
+        self.read = ops.where(ops.logical_and(real, open_still), ids, self.absent)
 
     def right(self):
         wrong = ops.cast(ops.not_equal(self.reference, self.read), "int32")
@@ -71,7 +76,7 @@ class PackedTexts(RowTexts):
 
     def costs(self):
         weights = self._of_tokens(self.weights)
-        return tuple(weights * counted(side, weights.dtype) for side in (self.reference, self.read))
+        return tuple(weights * counted(side, self.absent, weights.dtype) for side in (self.reference, self.read))
 
     def edits(self):
         return edit_distances(self.reference, self.read, self.costs(), (self.index, self.index))
@@ -87,6 +92,6 @@ class PackedTexts(RowTexts):
         return ops.take_along_axis(values, self.index, axis=1)
 
 
-def counted(ids, dtype):
-    """Returns 1 for each token and 0 for padding."""
-    return ops.cast(ops.not_equal(ids, PADDING_ID), dtype)
+def counted(ids, absent, dtype):
+    """Returns 1 for each token, and 0 where there is none."""
+    return ops.cast(ops.not_equal(ids, absent), dtype)

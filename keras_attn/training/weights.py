@@ -14,23 +14,23 @@ from keras import ops
 
 from keras_attn.backend import is_concrete
 from keras_attn.base.checks import check_broadcast
-from keras_attn.base.special_ids import PADDING_ID
 from keras_attn.base.tensors import static_shape, to_tensor
 
 
-def real_tokens(labels, predictions):
+def real_tokens(labels, predictions, special_ids):
     """Returns which tokens count, boolean `[B, T]`: those that are not padding, and that no Keras mask hides.
 
     Args:
         labels: Ids `[B, T]`.
         predictions: What may carry a Keras mask `[B, T]`, or None.
+        special_ids: Those of the labels.
     """
-    real = ops.not_equal(ops.cast(labels, "int32"), PADDING_ID)
+    real = special_ids.is_real(ops.cast(labels, "int32"))
     mask = getattr(predictions, "_keras_mask", None)
     return real if mask is None else ops.logical_and(real, ops.cast(mask, "bool"))
 
 
-def token_weights(labels, predictions, sample_weight, dtype):
+def token_weights(labels, predictions, sample_weight, dtype, special_ids):
     """Returns the weight of each token, `[B, T]`.
 
     Args:
@@ -38,11 +38,12 @@ def token_weights(labels, predictions, sample_weight, dtype):
         predictions: What may carry a Keras mask `[B, T]`, or None.
         sample_weight: `[B]`, `[B, 1]`, `[B, T]`, or None for 1.
         dtype: Of the result.
+        special_ids: Those of the labels.
 
     Raises:
         ValueError: For another shape, and in eager calls for weights of real tokens that are not finite.
     """
-    real = real_tokens(labels, predictions)
+    real = real_tokens(labels, predictions, special_ids)
     if sample_weight is None:
         return ops.cast(real, dtype)
     sample_weight = to_tensor("sample_weight", sample_weight, dtype)
@@ -57,13 +58,13 @@ def token_weights(labels, predictions, sample_weight, dtype):
     return weights
 
 
-def metric_weights(labels, predictions, sample_weight, dtype):
+def metric_weights(labels, predictions, sample_weight, dtype, special_ids):
     """Returns `token_weights` of a metric, none of them negative; arguments as there.
 
     Raises:
         ValueError: As `token_weights`, and in eager calls for negative weights of real tokens.
     """
-    weights = token_weights(labels, predictions, sample_weight, dtype)
+    weights = token_weights(labels, predictions, sample_weight, dtype, special_ids)
     if sample_weight is None:
         return weights
     negative = ops.less(weights, 0)

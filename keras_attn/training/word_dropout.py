@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_attn.base.checks import check_rate
 from keras_attn.base.slot import register
-from keras_attn.base.special_ids import UNKNOWN_ID
+from keras_attn.base.special_ids import special_ids_or_default
 
 
 @register
@@ -18,6 +18,7 @@ class WordDropout(keras.layers.Layer):
     Args:
         rate: The probability in [0, 1) of each word to be replaced.
         seed: Integer, or None to draw anew in each model.
+        special_ids: The `SpecialIds` of the ids; 0 padding, 1 start, 2 end, 3 unknown by default.
 
     Call arguments:
         inputs: Ids of any shape.
@@ -27,7 +28,7 @@ class WordDropout(keras.layers.Layer):
         Ids of the same shape and dtype; their Keras mask is passed on.
 
     Raises:
-        ValueError: If `rate` is out of range.
+        ValueError: If `rate` is out of range, or there is no unknown id.
 
     Example:
     >>> import keras
@@ -43,11 +44,14 @@ class WordDropout(keras.layers.Layer):
         section 3.1.
     """
 
-    def __init__(self, rate, seed=None, **kwargs):
+    def __init__(self, rate, seed=None, special_ids=None, **kwargs):
         super().__init__(**kwargs)
         check_rate("rate", rate)
         self.rate = rate
         self.seed = seed
+        self.special_ids = special_ids_or_default(special_ids)
+        if self.special_ids.unknown is None:
+            raise ValueError(f"`special_ids` must have an unknown id. Received: special_ids={self.special_ids}.")
         self.seed_generator = keras.random.SeedGenerator(seed)
         self.supports_masking = True
         self.built = True
@@ -56,11 +60,14 @@ class WordDropout(keras.layers.Layer):
         if not training or not self.rate:
             return inputs
         drawn = keras.random.uniform(ops.shape(inputs), dtype="float32", seed=self.seed_generator) < self.rate
-        word = ops.greater_equal(inputs, UNKNOWN_ID)  # the special ids come first
-        return ops.where(ops.logical_and(drawn, word), ops.cast(UNKNOWN_ID, inputs.dtype), inputs)
+        ids = self.special_ids
+        word = ops.logical_and(ops.not_equal(inputs, ids.start), ops.not_equal(inputs, ids.end))
+        word = ops.logical_and(word, ids.is_real(inputs))
+        return ops.where(ops.logical_and(drawn, word), ops.cast(ids.unknown, inputs.dtype), inputs)
 
     def compute_output_spec(self, inputs, training=None):
         return keras.KerasTensor(inputs.shape, inputs.dtype)
 
     def get_config(self):
-        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+        special_ids = keras.saving.serialize_keras_object(self.special_ids)
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed, "special_ids": special_ids}

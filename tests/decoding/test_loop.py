@@ -8,6 +8,8 @@ from keras import ops
 
 import keras_attn as ka
 from keras_attn import decoding
+from keras_attn.decoding.loop import search
+from keras_attn.decoding.request import GenerationConfig
 from tests.decoding.test_beam import END, Chain, exhaustive, log_softmax
 
 STRATEGIES = {
@@ -151,9 +153,9 @@ class StopAt(decoding.Greedy):
     def __init__(self, length):
         self.length = length
 
-    def pick(self, log_probs, index, problem):
+    def pick(self, log_probs, index, context):
         likeliest = ops.cast(ops.argmax(log_probs[:, 3:], axis=-1), "int32") + 3
-        return ops.where(index >= self.length - 1, problem.end_id, likeliest)
+        return ops.where(index >= self.length - 1, context.end_id, likeliest)
 
 
 def test_repetition_penalty_is_its_formula():
@@ -272,8 +274,8 @@ def test_rows_have_greatest_lengths_of_their_own(strategy, rng):
     """A row with a limit has what generation with that greatest length gives it."""
     model, limits = Chain(rng.normal(size=(4, 9, 7, 7))), [1, 3, 9, 5]
     source = np.zeros((4, 1), "int32")
-    request = decoding.Request(strategy, 9, 1, 2)
-    limited = decoding.search(model, source, None, strategy.draw_seed(), request, limits=np.array(limits))
+    config = GenerationConfig(strategy, 9, 1, 2)
+    limited = search(model, source, None, strategy.draw_seed(), config, limits=np.array(limits))
     for row, limit in enumerate(limits):
         alone = decoding.generate(model, source, strategy, max_length=limit)
         for name, mine, other in zip(alone._fields, limited, alone):
@@ -283,8 +285,8 @@ def test_rows_have_greatest_lengths_of_their_own(strategy, rng):
 
 
 def test_limits_out_of_range_are_clipped(rng):
-    model, request = Chain(rng.normal(size=(3, 4, 7, 7))), decoding.Request(decoding.Greedy(), 4, 1, 6)
-    found = decoding.search(model, np.zeros((3, 1), "int32"), None, None, request, limits=np.array([-2, 0, 99]))
+    model, config = Chain(rng.normal(size=(3, 4, 7, 7))), GenerationConfig(decoding.Greedy(), 4, 1, 6)
+    found = search(model, np.zeros((3, 1), "int32"), None, None, config, limits=np.array([-2, 0, 99]))
     lengths = ops.convert_to_numpy(found.lengths)[:, 0]
     assert lengths[:2].tolist() == [1, 1] and lengths[2] > 1
 
@@ -294,9 +296,9 @@ def test_rows_have_temperatures_of_their_own(rng):
     model, source = Chain(rng.normal(size=(3, 9, 7, 7))), np.zeros((3, 1), "int32")
 
     def found(strategy, temperature=None):
-        seed, request = strategy.draw_seed(), decoding.Request(strategy, 9, 1, 2)
+        seed, config = strategy.draw_seed(), GenerationConfig(strategy, 9, 1, 2)
         temperature = None if temperature is None else ops.convert_to_tensor(temperature, "float32")
-        return [ops.convert_to_numpy(x) for x in decoding.search(model, source, None, seed, request, None, temperature)]
+        return [ops.convert_to_numpy(x) for x in search(model, source, None, seed, config, None, temperature)]
 
     greedy, sampled, hot = (found(s) for s in (decoding.Greedy(), decoding.Sample(seed=5), decoding.Sample(4, seed=5)))
     mixed = found(decoding.Sample(0.1, seed=5), [0.0, 1.0, 4.0])

@@ -14,17 +14,17 @@ L, V = 3, 7
 SOURCE = np.array([[5, 6, 2], [4, 2, 0]])
 
 
-class Likeliest(decoding.Picking):
+class Likeliest(decoding.TokenStrategy):
     """A user's own strategy."""
 
-    def pick(self, log_probs, index, problem):
+    def pick(self, log_probs, index, context):
         return ops.argmax(log_probs, axis=-1)
 
 
-class Padding(decoding.Picking):
+class Padding(decoding.TokenStrategy):
     """A user's own strategy that insists on padding."""
 
-    def pick(self, log_probs, index, problem):
+    def pick(self, log_probs, index, context):
         return ops.zeros(ops.shape(log_probs)[:1], "int32")
 
 

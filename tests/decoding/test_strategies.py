@@ -87,10 +87,10 @@ def test_scores_and_lengths_are_those_of_the_texts(strategy, rng):
         np.testing.assert_array_equal(tokens[row, lengths[row] :], 0)
 
 
-class Second(decoding.Picking):
+class Second(decoding.TokenStrategy):
     """A user's own strategy: the second best token."""
 
-    def pick(self, log_probs, index, problem):
+    def pick(self, log_probs, index, context):
         return ops.top_k(log_probs, 2)[1][:, 1]
 
 

@@ -169,7 +169,10 @@ BAD = [
     (lambda d: serving.export(model("ids"), d, letters, letters), "`target_text` must have at most the model's 11 ids"),
     (lambda d: serving.export(model("rnn"), d, text.Words()), "`Words` has no vocabulary yet"),
     (lambda d: serving.export(model("ids"), d, warmup=[[4.5]]), r"must hold int32 of the shape \[None\] for `source`"),
-    (lambda d: serving.export(learned(), d, max_length=17), "must fit the model's 16 learned positions"),
+    (
+        lambda d: serving.export(learned(), d, max_length=17),
+        "`max_length` must be at most the 16 positions of the model",
+    ),
     (lambda d: serving.export(named("a b"), d), r"names could be those of arguments.*Received: \['a b'\]"),
     (lambda d: serving.export(named("self"), d), r"names could be those of arguments.*Received: \['self'\]"),
     (lambda d: serving.export(nested_outputs(), d), r"flat structure of outputs. Received: \['a', 'b'\]"),

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_attn import decoding, serving, text
+from keras_attn.base.special_ids import SpecialIds
 from keras_attn.serving.endpoints import without_filler
 from keras_attn.serving.generation import MOST_IDS, shortest
 from keras_attn.text import Tokenizer
@@ -101,10 +102,16 @@ def test_filler_is_read_as_padding():
     }
     for ends in (True, False):
         for row, wanted in rows.items():
-            assert without_filler(tf.constant([row], "int32"), ends).numpy().tolist() == [list(wanted)], row
+            assert without_filler(tf.constant([row], "int32"), SpecialIds(), ends).numpy().tolist() == [list(wanted)], (
+                row
+            )
     ended = tf.constant([[7, 8, 7, 2, 7, 7], [2, 7, 2, 2, 2, 2], [7, 8, 7, 7, 7, 7]])
-    assert without_filler(ended).numpy().tolist() == [[7, 8, 7, 2, 0, 0], [2, 0, 0, 0, 0, 0], [7, 8, 0, 0, 0, 0]]
-    assert without_filler(ended, ends=False).numpy().tolist()[0] == [7, 8, 7, 2, 0, 0]
+    assert without_filler(ended, SpecialIds()).numpy().tolist() == [
+        [7, 8, 7, 2, 0, 0],
+        [2, 0, 0, 0, 0, 0],
+        [7, 8, 0, 0, 0, 0],
+    ]
+    assert without_filler(ended, SpecialIds(), ends=False).numpy().tolist()[0] == [7, 8, 7, 2, 0, 0]
 
 
 @pytest.mark.parametrize("name", ["causal", "ids"])

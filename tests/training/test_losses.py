@@ -7,6 +7,7 @@ import pytest
 from keras import ops
 
 from keras_attn.backend import in_xla
+from keras_attn.base.special_ids import SpecialIds
 from keras_attn.training import MaskedCrossentropy
 
 B, T, V = 3, 5, 11
@@ -201,7 +202,13 @@ def test_reloads_with_its_model(labels, logits, tmp_path):
     assert (
         reloaded.loss.get_config()
         == model.loss.get_config()
-        == {"name": "masked_crossentropy", "reduction": "sum", "label_smoothing": 0.1, "vocabulary_block": 4}
+        == {
+            "name": "masked_crossentropy",
+            "reduction": "sum",
+            "label_smoothing": 0.1,
+            "vocabulary_block": 4,
+            "special_ids": keras.saving.serialize_keras_object(SpecialIds()),
+        }
     )
     assert reloaded.evaluate(logits, labels, verbose=0) == model.evaluate(logits, labels, verbose=0)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model.loss))
