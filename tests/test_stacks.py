@@ -143,9 +143,9 @@ def test_shapes_that_do_not_fit_are_named(x):
         ka.Encoder(2, ka.EncoderBlock(H, HIDDEN))(x, attention_mask=np.ones((T, S), bool))
 
 
-@pytest.mark.parametrize(("side", "wanted"), [("encoder", 1), ("decoder", 2)])
-def test_padding_is_hidden_once_per_stack(side, wanted, monkeypatch):
-    """Once per tensor that comes in, not once per block and sublayer."""
+@pytest.mark.parametrize(("side", "wanted"), [("encoder", 2), ("decoder", 3)])
+def test_padding_is_not_hidden_once_per_sublayer(side, wanted, monkeypatch):
+    """Once per tensor that comes in, and once more before the last of the blocks, for what comes out in padding."""
     hidden, hide = [], masks.hide
 
     def counting_hide(tensor, mask):

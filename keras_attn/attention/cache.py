@@ -6,51 +6,14 @@ state also holds which index stands in each place. One more place, the last one,
 does not have in a chunk, and is never read.
 """
 
-import functools
-from typing import Any, NamedTuple
-
-import numpy as np
 from keras import ops, tree
 
-from keras_attn.backend import fresh, is_concrete, write_rows
+from keras_attn.attention.cache_state import FAR, check_chunk, check_rewind, state_type, write
+from keras_attn.backend import fresh
 from keras_attn.backend.precision import at_least_float32
 from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.slot import Slot, register
-from keras_attn.base.tensors import is_array, static_shape
-
-FAR = 2**30  # behind every index
-
-
-class CacheState(NamedTuple):
-    """What a cache keeps. `state_type` makes the subclass that says of which cache it is.
-
-    Loops and compilers rebuild a named tuple by its type, so the type carries what is no tensor.
-
-    Attributes:
-        kept: Tensors `[B, H_kv, L + 1, ...]` by name.
-        index: The index that stands in each place, int32 `[B, L + 1]`, negative for none; None for
-            a cache that does not roll.
-    """
-
-    kept: dict[str, Any]
-    index: Any
-
-    # Of the type, not of the tuple:
-    cache = None  # the `Cache`
-    window = None  # how many positions a query reads, itself counted, where the cache rolls
-    in_place = False  # whether nobody else reads these tensors, so that they may be overwritten
-
-    @property
-    def num_places(self):
-        """Number L of places, the spare one not counted."""
-        return ops.shape(next(iter(self.kept.values())))[2] - 1
-
-
-@functools.cache
-def state_type(cache, window=None, in_place=False):
-    """Returns the subclass of `CacheState` for a cache."""
-    attributes = {"cache": cache, "window": window, "in_place": in_place, "__slots__": ()}
-    return type(f"CacheState({cache!r}, window={window}, in_place={in_place})", (CacheState,), attributes)
+from keras_attn.base.tensors import is_array
 
 
 class Cache(Slot):
@@ -140,22 +103,24 @@ class Cache(Slot):
         state = state._replace(kept=self._write(state, new, place, in_place=False), index=written)
         return state, *self.decode(read, key.dtype), ops.concatenate([held, index], axis=1)
 
-    def resize(self, state, added):
-        """Returns the state with places added behind, or taken away where `added` is negative.
+    def own(self, state, unused=0):
+        """Returns a copy for a loop that uses each state once: its tensors are overwritten in place.
 
-        Only a cache that does not roll changes its size. What stood in places that are taken away is lost.
+        Args:
+            state: A `CacheState`.
+            unused: Number of places that are left out at the end until `grow` adds them. A cache that rolls
+                keeps all of its places.
         """
-        if state.index is not None or added == 0:
-            return state
-        if added < 0:
-            return state._replace(kept={name: tensor[:, :, :added] for name, tensor in state.kept.items()})
-        widths = [[0, 0], [0, 0], [0, added], [0, 0]]
-        return state._replace(kept={name: ops.pad(tensor, widths) for name, tensor in state.kept.items()})
+        unused = 0 if state.index is not None else unused
+        kept = {name: fresh(tensor[:, :, : -unused or None]) for name, tensor in state.kept.items()}
+        return state_type(self, state.window, True, unused)(kept, state.index)
 
-    def own(self, state):
-        """Returns a copy for a loop that uses each state once: its tensors are overwritten in place."""
-        kept = {name: fresh(tensor) for name, tensor in state.kept.items()}
-        return state_type(self, state.window, in_place=True)(kept, state.index)
+    def grow(self, state, added):
+        """Returns the state with so many of its unused places added, at most as many as there are."""
+        added = min(added, state.unused)
+        widths = [[0, 0], [0, 0], [0, added], [0, 0]]
+        kept = {name: ops.pad(tensor, widths) if added else tensor for name, tensor in state.kept.items()}
+        return state_type(self, state.window, True, state.unused - added)(kept, state.index)
 
     def _write(self, state, new, place, in_place=None):
         in_place = state.in_place if in_place is None else in_place
@@ -221,66 +186,3 @@ def quantize(heads):
     heads = ops.cast(heads, at_least_float32(heads.dtype))
     scale = ops.max(ops.abs(heads), axis=-1, keepdims=True) / 127
     return ops.cast(ops.round(heads / ops.where(scale > 0, scale, 1)), "int8"), scale
-
-
-def write(table, heads, place, in_place=False):
-    """Returns the table `[B, H, L, X]` with heads `[B, H, T, X]` in the places `[B, T]` of each row."""
-    batch_size, num_heads, length, size = ops.shape(table)
-    row = ops.reshape(ops.arange(batch_size * num_heads, dtype="int32"), (batch_size, num_heads, 1)) * length
-    rows = ops.reshape(row + place[:, None], (-1,))  # [B H T]
-    flat = ops.reshape(table, (batch_size * num_heads * length, size))
-    heads = ops.reshape(ops.cast(heads, flat.dtype), (-1, size))
-    return ops.reshape(write_rows(flat, rows, heads, in_place), ops.shape(table))
-
-
-def map_caches(function, state):
-    """Applies a function to every `CacheState` in a state."""
-    return tree.traverse(lambda part: function(part) if isinstance(part, CacheState) else None, state)
-
-
-def check_chunk(state, new):
-    """Raises a `ValueError` for a state of another shape, or a chunk longer than a cache that does not roll.
-
-    Args:
-        state: The `CacheState`.
-        new: What the cache keeps of the chunk, by name.
-    """
-    kept, new = ({name: static_shape(tensor) for name, tensor in each.items()} for each in (state.kept, new))
-    for name in kept.keys() | new.keys():
-        ours, theirs = new.get(name, ()), kept.get(name, ())
-        same = len(ours) == len(theirs) == 4 and all(
-            None in (ours[axis], theirs[axis]) or ours[axis] == theirs[axis] for axis in (0, 1, 3)
-        )
-        if not same:
-            raise ValueError(
-                f"`state` must be one of this layer and of these rows: {name} of shape {ours}. "
-                f"Received: a cache with {name} of shape {theirs}."
-            )
-        length, places = ours[2], theirs[2]
-        if state.index is None and None not in (length, places) and length > places - 1:
-            raise ValueError(
-                f"`inputs` may have at most max_length={places - 1} positions, those of the cache. "
-                f"Received: a chunk of {length} positions."
-            )
-
-
-def check_rewind(state, first):
-    """Raises a `ValueError` if a query at a row's first new index would read a position that was overwritten.
-
-    Args:
-        state: The `CacheState` of a cache that rolls.
-        first: The first new index of each row, `[B, 1]`; `FAR` where a row has none.
-    """
-    if not (is_concrete(state.index) and is_concrete(first)):
-        return
-    held, first = ops.convert_to_numpy(state.index), ops.convert_to_numpy(first)
-    wanted = first - np.arange(1, state.window)  # [B, window - 1]
-    standing = np.take_along_axis(held, np.where(wanted < 0, 0, wanted) % (held.shape[1] - 1), axis=1)
-    lost = (wanted >= 0) & (first < FAR) & (standing > wanted)
-    if np.any(lost):
-        row = int(np.argmax(np.any(lost, axis=1)))
-        raise ValueError(
-            f"`index` must not go further back than the cache holds: its last position was {held[row].max()}, and it "
-            f"can be read again from {held[row].max() - state.cache.rewind} on (`rewind={state.cache.rewind}`). "
-            f"Received: index={int(first[row, 0])}."
-        )

@@ -6,7 +6,7 @@ from typing import Any
 from keras import ops
 
 from keras_attn import masks
-from keras_attn.attention.cache import map_caches
+from keras_attn.attention.cache_state import map_caches
 from keras_attn.backend import is_concrete
 from keras_attn.base.checks import check_axes
 from keras_attn.base.tensors import static_shape, to_tensor
@@ -77,9 +77,9 @@ def limits(state):
     """Returns the rows B and the fewest places L of the caches in a state, each None where not known."""
     found = []
     map_caches(lambda each: found.append(each) or each, state)
-    rows = {static_shape(each.kept[name])[0] for each in found for name in each.kept} - {None}
-    sizes = [static_shape(tensor)[2] for each in found if each.index is None for tensor in each.kept.values()]
-    return max(rows, default=None), min((size - 1 for size in sizes if size is not None), default=None)
+    rows = {static_shape(tensor)[0] for each in found for tensor in each.kept.values()} - {None}
+    places = {each.static_places for each in found if each.index is None} - {None}
+    return max(rows, default=None), min(places, default=None)
 
 
 def check_index(start, new, places):

@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from keras_attn.attention.cache import map_caches
+from keras_attn.attention.cache_state import map_caches
 from keras_attn.backend import no_gradient, while_loop
 from keras_attn.base.state import map_rows
 from keras_attn.base.tensors import static_shape, to_tensor
@@ -100,9 +100,8 @@ def search(model, source, prefix, seed, config, limits=None, temperature=None):
     with no_gradient():
         state = model.init_state(source, config.max_length, **named)
         written, *later = stages(config.max_length)
-        state = resize_caches(state, written - config.max_length)
         state = state if width == 1 else map_rows(lambda tensor: ops.repeat(tensor, width, axis=0), state)
-        state = map_caches(lambda each: each.cache.own(each), state)
+        state = own_caches(state, config.max_length, config.max_length - written)
         if facts.reads_prompts:
             tokens = model.first_tokens(source, config.start_id)
         else:
@@ -138,7 +137,7 @@ def search(model, source, prefix, seed, config, limits=None, temperature=None):
 
         carry = while_loop(unfinished_before(written), body, carry)
         for limit in later:
-            carry["state"] = resize_caches(carry["state"], limit - written)
+            carry["state"] = grow_caches(carry["state"], limit - written)
             carry, written = while_loop(unfinished_before(limit), body, carry), limit
         return strategy.finish(carry["search"], context)
 
@@ -207,6 +206,19 @@ def source_mask(strategy, source, special_ids):
     return special_ids.is_real(source)
 
 
-def resize_caches(state, added):
-    """Returns a state whose caches have so many more places, or fewer where the number is negative."""
-    return map_caches(lambda each: each.cache.resize(each, added), state)
+def own_caches(state, max_length, unused):
+    """Returns a state whose caches a loop may overwrite, without the places that its first stage cannot reach.
+
+    A cache with fewer places than `max_length` is not one for all tokens of the search, and keeps them all.
+    """
+
+    def own(each):
+        places = each.static_places
+        return each.cache.own(each, 0 if places is not None and places < max_length else unused)
+
+    return map_caches(own, state)
+
+
+def grow_caches(state, added):
+    """Returns a state whose caches have so many more places, of those that were left out."""
+    return map_caches(lambda each: each.cache.grow(each, added), state)

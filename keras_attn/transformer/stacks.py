@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_attn import masks
 from keras_attn.attention.doors import Doors, MemoryDoors, SequenceDoors
 from keras_attn.base.checks import check_positive
 from keras_attn.base.cloning import clone, comparable
@@ -71,8 +72,11 @@ class _Stack(Doors):
     def run(self, x, state=None, chunk=None, return_attention_scores=False, training=False, memory=None, **named):
         road = {"return_attention_scores": return_attention_scores, "training": training, **named}
         tensors = {} if memory is None else {"memory": memory}
+        padding = masks.first_given(named.get("mask"), named.get("inputs_mask"))
         scores, states = [], []
         for block, block_state in zip(self.blocks, state or [None] * self.num_layers, strict=True):
+            if block is self.blocks[-1] is not self.blocks[0]:
+                x = masks.hide(x, padding)  # what comes out in padding is what the last block makes of zeros
             if is_plain(block, self.block_class):
                 x, block_scores, block_state = block.run(x, block_state, chunk, **tensors, **road)
             elif chunk is not None:

@@ -95,16 +95,18 @@ def test_append_by_hand():
     np.testing.assert_array_equal(value, -np.asarray(key))
 
 
-def test_a_cache_that_does_not_roll_grows_and_shrinks():
+def test_a_cache_that_does_not_roll_grows_by_the_places_left_out():
     kind = cache.ExactCache()
     state = kind.empty(1, 1, 4, (1, 1), "float32")
     ones = np.ones((1, 1, 2, 1), "float32")
     state, *_ = kind.append(state, ones, ones, ops.convert_to_tensor(np.array([[0, 1]], "int32")))
-    state = kind.resize(kind.resize(state, -2), 5)
-    assert state.num_places == 7
+    state = kind.own(state, unused=2)
+    assert (state.num_places, state.unused, state.in_place) == (2, 2, True)
+    state = kind.grow(kind.grow(state, 1), 5)
+    assert (state.num_places, state.unused) == (4, 0)
     np.testing.assert_array_equal(state.kept["key"][0, 0, :2, 0], [1, 1])
-    rolling = kind.empty(1, 1, None, (1, 1), "float32", window=3)
-    assert kind.resize(rolling, 5) is rolling
+    rolling = kind.own(kind.empty(1, 1, None, (1, 1), "float32", window=3), unused=2)
+    assert (rolling.num_places, rolling.unused) == (3, 0)
 
 
 def test_a_cache_is_saved_with_its_rewind():

@@ -1,0 +1,120 @@
+"""The state of a cache: a named tuple that a loop can find, whose type says of which cache it is."""
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+from keras import ops, tree
+
+from keras_attn.backend import is_concrete, write_rows
+from keras_attn.base.tensors import static_shape
+
+FAR = 2**30  # behind every index
+
+
+class CacheTensors(NamedTuple):
+    """The tensors of a `CacheState`."""
+
+    kept: dict[str, Any]
+    index: Any
+
+
+class CacheState(CacheTensors):
+    """What a cache keeps. `state_type` makes the subclass that says of which cache it is.
+
+    Loops and compilers rebuild a named tuple by its type, so the type carries what is no tensor.
+
+    Attributes:
+        kept: Tensors `[B, H_kv, L + 1, ...]` by name.
+        index: The index that stands in each place, int32 `[B, L + 1]`, negative for none; None for
+            a cache that does not roll.
+    """
+
+    __slots__ = ()
+    # Of the type:
+    cache: Any = None  # the `Cache`
+    window: int | None = None  # how many positions a query reads, itself counted, where the cache rolls
+    in_place = False  # whether nobody else reads these tensors, so that they may be overwritten
+    unused = 0  # number of places that a loop has left out so far
+
+    @property
+    def num_places(self):
+        """Number L of places, the spare one not counted."""
+        return ops.shape(next(iter(self.kept.values())))[2] - 1
+
+    @property
+    def static_places(self):
+        """The number of places as an integer, or None where it is not static."""
+        size = static_shape(next(iter(self.kept.values())))[2]
+        return None if size is None else size - 1
+
+
+@functools.cache
+def state_type(cache, window=None, in_place=False, unused=0):
+    """Returns the subclass of `CacheState` for a cache; compilers tell types apart by their names."""
+    of_type = {"cache": cache, "window": window, "in_place": in_place, "unused": unused}
+    name = ", ".join(f"{name}={value!r}" for name, value in of_type.items())
+    return type(f"CacheState({name})", (CacheState,), {**of_type, "__slots__": ()})
+
+
+def write(table, heads, place, in_place=False):
+    """Returns the table `[B, H, L, X]` with heads `[B, H, T, X]` in the places `[B, T]` of each row."""
+    batch_size, num_heads, length, size = ops.shape(table)
+    row = ops.reshape(ops.arange(batch_size * num_heads, dtype="int32"), (batch_size, num_heads, 1)) * length
+    rows = ops.reshape(row + place[:, None], (-1,))  # [B H T]
+    flat = ops.reshape(table, (batch_size * num_heads * length, size))
+    heads = ops.reshape(ops.cast(heads, flat.dtype), (-1, size))
+    return ops.reshape(write_rows(flat, rows, heads, in_place), ops.shape(table))
+
+
+def map_caches(function, state):
+    """Applies a function to every `CacheState` in a state."""
+    return tree.traverse(lambda part: function(part) if isinstance(part, CacheState) else None, state)
+
+
+def check_chunk(state, new):
+    """Raises a `ValueError` for a state of another shape, or a chunk longer than a cache that does not roll.
+
+    Args:
+        state: The `CacheState`.
+        new: What the cache keeps of the chunk, by name.
+    """
+    kept, new = ({name: static_shape(tensor) for name, tensor in each.items()} for each in (state.kept, new))
+    for name in kept.keys() | new.keys():
+        ours, theirs = new.get(name, ()), kept.get(name, ())
+        same = len(ours) == len(theirs) == 4 and all(
+            None in (ours[axis], theirs[axis]) or ours[axis] == theirs[axis] for axis in (0, 1, 3)
+        )
+        if not same:
+            raise ValueError(
+                f"`state` must be one of this layer and of these rows: {name} of shape {ours}. "
+                f"Received: a cache with {name} of shape {theirs}."
+            )
+        length, places = ours[2], theirs[2]
+        if state.index is None and None not in (length, places) and length > places - 1:
+            raise ValueError(
+                f"`inputs` may have at most max_length={places - 1} positions, those of the cache. "
+                f"Received: a chunk of {length} positions."
+            )
+
+
+def check_rewind(state, first):
+    """Raises a `ValueError` if a query at a row's first new index would read a position that was overwritten.
+
+    Args:
+        state: The `CacheState` of a cache that rolls.
+        first: The first new index of each row, `[B, 1]`; `FAR` where a row has none.
+    """
+    if not (is_concrete(state.index) and is_concrete(first)):
+        return
+    held, first = ops.convert_to_numpy(state.index), ops.convert_to_numpy(first)
+    wanted = first - np.arange(1, state.window)  # [B, window - 1]
+    standing = np.take_along_axis(held, np.where(wanted < 0, 0, wanted) % (held.shape[1] - 1), axis=1)
+    lost = (wanted >= 0) & (first < FAR) & (standing > wanted)
+    if np.any(lost):
+        row = int(np.argmax(np.any(lost, axis=1)))
+        raise ValueError(
+            f"`index` must not go further back than the cache holds: its last position was {held[row].max()}, and it "
+            f"can be read again from {held[row].max() - state.cache.rewind} on (`rewind={state.cache.rewind}`). "
+            f"Received: index={int(first[row, 0])}."
+        )
