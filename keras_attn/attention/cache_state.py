@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops, tree
 
 from keras_attn.backend import is_concrete, write_rows
-from keras_attn.base.tensors import static_shape
+from keras_attn.base.tensors import short_repr, static_shape
 
 FAR = 2**30  # behind every index
 
@@ -70,6 +70,12 @@ def write(table, heads, place, in_place=False):
 def map_caches(function, state):
     """Applies a function to every `CacheState` in a state."""
     return tree.traverse(lambda part: function(part) if isinstance(part, CacheState) else None, state)
+
+
+def check_state(state):
+    """Raises a `ValueError` unless `state` is the state of a cache."""
+    if not isinstance(state, CacheState):
+        raise ValueError(f"`state` must be from `init_state` of this layer. Received: state={short_repr(state)}.")
 
 
 def check_chunk(state, new):

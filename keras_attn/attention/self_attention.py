@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_attn import masks
 from keras_attn.attention.cache import Cache, ExactCache
+from keras_attn.attention.cache_state import check_state
 from keras_attn.attention.doors import SequenceDoors
 from keras_attn.attention.multi_head import MultiHead, split_heads
 from keras_attn.base.checks import check_slot
@@ -112,6 +113,7 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
         query, key, value = self._heads(x, row_positions(x, positions if chunk is None else chunk.positions))
         key_index = index  # a call, and the first chunk, read themselves alone
         if chunk is not None:
+            check_state(state)
             state, *held = state.cache.append(state, key, value, index)
             if not chunk.is_first:
                 key, value, key_index = held

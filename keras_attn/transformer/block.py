@@ -23,6 +23,7 @@ from keras_attn.positions import HeadPosition
 from keras_attn.transformer.feed_forward import FeedForward
 from keras_attn.transformer.residual import PostNorm, Residual
 
+OPTIONAL = "training", "query_mask"  # which a layer need not know: padded queries spoil nobody else
 PLAIN = {"attention": MultiHeadSelfAttention, "memory_attention": EncoderDecoderAttention}
 
 
@@ -116,25 +117,24 @@ class Block(Doors):
         """Returns the stream after sublayer i, which returned `y`."""
         return self.residual.after(x, self.dropouts[i](y, training=training), self.norms[i])
 
-    def part(self, slot, x, state, chunk, training, memory=(), optional=("training",), **named):
+    def part(self, slot, x, state, chunk, training, memory=None, **named):
         """Runs the attention in a slot: returns its outputs, its scores or None, and its new state.
 
         Args:
             slot: Name of the slot.
             x: `[B, T, D]`.
             state, chunk, training: As for `Doors.run`.
-            memory: `[B, S, M]` in a tuple, or nothing.
-            optional: As for `call_slot`.
+            memory: `[B, S, M]`, or None where there is none or the state holds it.
             **named: The other arguments of the attention's call.
         """
-        layer, plain = getattr(self, slot), PLAIN[slot]
-        if is_plain(layer, plain):
-            tensors = {"memory": memory[0]} if memory else {}
+        layer = getattr(self, slot)
+        tensors = {} if memory is None else {"memory": memory}
+        if is_plain(layer, PLAIN[slot]):
             return layer.run(x, state, chunk, training=training, **tensors, **named)
         if chunk is not None:
             return extend_slot(slot, layer, x, state, chunk, named["return_attention_scores"])
-        outputs = call_slot(slot, layer, [x, *memory], {**named, "training": training}, optional)
-        return *with_scores(outputs), None
+        named |= {"training": training}
+        return *with_scores(call_slot(slot, layer, [x, *tensors.values()], named, OPTIONAL)), None
 
     def feed(self, x, training=None):
         """The feed-forward sublayer of a stream `[B, T, D]`."""

@@ -106,54 +106,18 @@ class DecoderBlock(MemoryDoors, Block):
             "memory_attention": stepwise("memory_attention", self.memory_attention).init_state(memory, memory_mask),
         }
 
-    def run(
-        self,
-        x,
-        state=None,
-        chunk=None,
-        return_attention_scores=False,
-        training=False,
-        memory=None,
-        inputs_mask=None,
-        memory_mask=None,
-        attention_mask=None,
-        memory_attention_mask=None,
-        segment_ids=None,
-        memory_segment_ids=None,
-        positions=None,
-    ):
-        own, shared = (state["attention"], state["memory_attention"]) if chunk is not None else (None, None)
-        y, _, own = self.part(
-            "attention",
-            self.before(0, x),
-            own,
-            chunk,
-            training,
-            mask=inputs_mask,
-            attention_mask=attention_mask,
-            segment_ids=segment_ids,
-            positions=positions,
-            return_attention_scores=False,
-        )
+    def run(self, x, state=None, chunk=None, return_attention_scores=False, training=False, memory=None, **named):
+        attended, remembered = (None, None) if state is None else (state["attention"], state["memory_attention"])
+        own, read = arguments(return_attention_scores, **named)
+        y, _, attended = self.part("attention", self.before(0, x), attended, chunk, training, **own)
         x = self.after(0, x, y, training)
-        y, scores, shared = self.part(
-            "memory_attention",
-            self.before(1, x),
-            shared,
-            chunk,
-            training,
-            memory=() if memory is None else (memory,),
-            optional=("training", "query_mask"),  # padded queries spoil nobody else
-            query_mask=inputs_mask,
-            memory_mask=memory_mask,
-            attention_mask=memory_attention_mask,
-            query_segment_ids=None if memory_segment_ids is None else segment_ids,
-            memory_segment_ids=memory_segment_ids,
-            return_attention_scores=return_attention_scores,
+        y, scores, remembered = self.part(
+            "memory_attention", self.before(1, x), remembered, chunk, training, memory, **read
         )
         x = self.after(1, x, y, training)
         y = self.feed(self.before(2, x), training)
-        return self.after(2, x, y, training), scores, {"attention": own, "memory_attention": shared}
+        state = {"attention": attended, "memory_attention": remembered}
+        return self.after(2, x, y, training), scores, state
 
     def scores_spec(self, inputs, memory):
         return self.memory_attention.compute_output_spec(inputs, memory, return_attention_scores=True)[1]
@@ -167,3 +131,32 @@ class DecoderBlock(MemoryDoors, Block):
         named = {name: get(name) for name in ("memory_segment_ids", "return_attention_scores")}
         named |= {"memory_mask": padding["memory"], "attention_mask": get("memory_attention_mask")}
         check_given("memory_attention", self.memory_attention, named)
+
+
+def arguments(
+    return_attention_scores,
+    inputs_mask=None,
+    memory_mask=None,
+    attention_mask=None,
+    memory_attention_mask=None,
+    segment_ids=None,
+    memory_segment_ids=None,
+    positions=None,
+):
+    """Returns what of a call's arguments goes to the self-attention, and what to the encoder-decoder attention."""
+    own = {
+        "mask": inputs_mask,
+        "attention_mask": attention_mask,
+        "segment_ids": segment_ids,
+        "positions": positions,
+        "return_attention_scores": False,
+    }
+    read = {
+        "query_mask": inputs_mask,
+        "memory_mask": memory_mask,
+        "attention_mask": memory_attention_mask,
+        "query_segment_ids": None if memory_segment_ids is None else segment_ids,
+        "memory_segment_ids": memory_segment_ids,
+        "return_attention_scores": return_attention_scores,
+    }
+    return own, read

@@ -284,3 +284,5 @@ def test_bad_chunks_are_named():
     other(X)
     with pytest.raises(ValueError, match=r"`state` must be one of this layer.*\(3, 3, 1, 4\).*\(3, 1, 5, 6\)"):
         other.extend(X[:, :1], layer.init_state(B, max_length=4), 0)
+    with pytest.raises(ValueError, match="`state` must be from `init_state` of this layer. Received: state={'key': <"):
+        layer.extend(X[:, :1], {"key": X}, 0)
