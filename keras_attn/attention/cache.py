@@ -86,10 +86,10 @@ class Cache(Slot):
         batch_size, _, length, _ = ops.shape(key)
         state, places, new = self._for_rows(state, key), state.num_places, self.encode(key, value)
         check_chunk(state, new)
-        index = ops.broadcast_to(index, (batch_size, length))
         if state.index is None:
             state = state._replace(kept=self._write(state, new, ops.where(index < 0, places, index)))
             return state, *self.decode(state.kept, key.dtype), ops.arange(places + 1, dtype="int32")[None]
+        index = ops.broadcast_to(index, (batch_size, length))
         first = ops.min(ops.where(index < 0, FAR, index), axis=1, keepdims=True)  # [B, 1]
         check_rewind(state, first)
         held = ops.where(state.index >= first, -1, state.index)
