@@ -13,7 +13,7 @@ from keras_attn.backend import fresh
 from keras_attn.backend.precision import at_least_float32
 from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.slot import Slot, register
-from keras_attn.base.tensors import is_array
+from keras_attn.base.tensors import is_array, to_tensor
 
 
 class Cache(Slot):
@@ -83,7 +83,7 @@ class Cache(Slot):
             ValueError: Where values can be seen: for a chunk longer than a cache that does not roll,
                 and for an index further back than a rolling cache holds.
         """
-        batch_size, _, length, _ = ops.shape(key)
+        index, (batch_size, _, length, _) = to_tensor("index", index, "int32"), ops.shape(key)
         state, places, new = self._for_rows(state, key), state.num_places, self.encode(key, value)
         check_chunk(state, new)
         if state.index is None:
