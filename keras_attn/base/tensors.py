@@ -67,7 +67,7 @@ def to_tensor(name, value, dtype=None):
     if is_wrong and 0 not in value.shape:  # an empty list has no dtype of its own
         wanted = "integers" if len(value.shape) else "an integer"
         raise ValueError(f"`{name}` must be {wanted}. Received: {name}.dtype={given}.")
-    if isinstance(value, np.ndarray) and value.dtype.kind == "V":  # of bfloat16: PyTorch would round twice
+    if isinstance(value, np.ndarray) and value.dtype.kind == "V":  # bfloat16, which Keras on PyTorch does not cast
         value = ops.convert_to_tensor(value, given)
     return ops.cast(value, dtype)
 
