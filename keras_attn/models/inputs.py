@@ -25,6 +25,11 @@ def named_inputs(inputs, sides):
         ValueError: For a name that is not an input, an input that is missing, incomplete packing,
             or rows of different lengths.
     """
+    return {name: as_array(name, value) for name, value in by_name(inputs, sides).items()}
+
+
+def by_name(inputs, sides):
+    """Returns the inputs as a dictionary, after checking their names; arguments as `named_inputs`."""
     if not isinstance(inputs, dict):
         inputs = dict(zip(sides, in_order(inputs, sides), strict=True))
     packing = packing_names(sides)
@@ -40,7 +45,7 @@ def named_inputs(inputs, sides):
     given = [name for name in packing if name in inputs]
     if given and len(given) < len(packing):
         raise ValueError(f"Packed inputs must have all of {packing}. Received: {sorted(inputs)}.")
-    return {name: as_array(name, value) for name, value in inputs.items()}
+    return inputs
 
 
 def in_order(inputs, sides):
@@ -68,10 +73,10 @@ def check_data(x, sides):
         sides: As for `named_inputs`.
     """
     spec = getattr(x, "element_spec", None)
-    if spec is not None:
-        spec = spec[0] if isinstance(spec, tuple) else spec
-        x = spec if isinstance(spec, dict) else None
-    if isinstance(x, (dict, list, tuple)):
+    spec = spec[0] if isinstance(spec, tuple) else spec
+    if isinstance(spec, dict):
+        by_name(spec, sides)  # what it says of the values is for `tf.data` and `tf.distribute` to know
+    elif spec is None and isinstance(x, (dict, list, tuple)):
         named_inputs(x, sides)
 
 
