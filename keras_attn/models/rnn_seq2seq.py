@@ -11,9 +11,9 @@ from keras_attn.base.special_ids import special_ids_or_default
 from keras_attn.models.embedding import logit_layers, project
 from keras_attn.models.inputs import id_inputs
 from keras_attn.models.sequence_model import Seq2SeqModel
+from keras_attn.recurrent.additive_rnn_attention import AdditiveRNNAttention
 from keras_attn.recurrent.cells import recurrent_initializer
 from keras_attn.recurrent.encoder import pass_masks_on
-from keras_attn.recurrent.rnn_attention import AdditiveRNNAttention
 
 
 @register

@@ -1,7 +1,8 @@
 """Attention in recurrent decoders: the layers, the cells they run, the scores that fill their slot."""
 
+from keras_attn.recurrent.additive_rnn_attention import AdditiveRNNAttention
 from keras_attn.recurrent.encoder import RecurrentEncoder
-from keras_attn.recurrent.rnn_attention import AdditiveRNNAttention, RNNAttention
+from keras_attn.recurrent.rnn_attention import RNNAttention
 from keras_attn.recurrent.scores import AdditiveScore, MultiplicativeScore, Score
 
 __all__ = [

@@ -5,7 +5,7 @@ from keras import ops, tree
 
 from keras_attn import kernels, masks
 from keras_attn.backend import scan
-from keras_attn.base.checks import as_boolean, check_axes, check_last_axis, check_positive, check_rate
+from keras_attn.base.checks import as_boolean, check_axes, check_last_axis, check_rate
 from keras_attn.base.layer import BaseLayer
 from keras_attn.base.recording import is_recording, record
 from keras_attn.base.slot import register
@@ -18,10 +18,8 @@ from keras_attn.recurrent.cells import (
     first_state,
     fixed_dropout,
     last_state,
-    recurrent_initializer,
     single_cells,
 )
-from keras_attn.recurrent.scores import AdditiveScore
 
 
 @register
@@ -245,57 +243,6 @@ class RNNAttention(BaseLayer):
         if not return_attention_scores:
             return outputs
         return outputs, keras.KerasTensor((*inputs.shape[:2], memory.shape[1]), self.compute_dtype)
-
-
-@register
-class AdditiveRNNAttention(RNNAttention):
-    """Bahdanau's decoder: `RNNAttention` with a GRU and the additive score.
-
-    `e_ij = v . tanh(W s_(i-1) + V h_j)`, `a_ij = softmax_j(e_ij)`, `c_i = sum_j a_ij h_j`,
-    `s_i = GRU([x_i ; c_i], s_(i-1))`, output `[s_i ; c_i]`.
-
-    Args:
-        units: Size of the decoder's state.
-        attention_units: Size U of the default score's space; `units` by default.
-        cell: A cell in place of `GRUCell(units)`.
-        score: A score in place of `AdditiveScore(attention_units)`, which then must be None or its size.
-        dropout: Rate at which the joined cell input `[x_i ; c_i]` is dropped in training.
-
-    Call arguments, Returns, masks and Raises as `RNNAttention`.
-
-    Example:
-    >>> import numpy as np
-    >>> from keras_attn import AdditiveRNNAttention
-    >>> inputs, memory = np.ones((2, 3, 4), "float32"), np.ones((2, 5, 6), "float32")
-    >>> AdditiveRNNAttention(units=16)(inputs, memory).shape.as_list()
-    [2, 3, 22]
-
-    References:
-        Bahdanau et al. 2015, Neural Machine Translation by Jointly Learning to Align and
-        Translate, arXiv:1409.0473.
-    """
-
-    def __init__(self, units, attention_units=None, cell=None, score=None, dropout=0.0, **kwargs):
-        check_positive("units", units)
-        check_positive("attention_units", attention_units, optional=True)
-        policy = keras.dtype_policies.get(kwargs.get("dtype"))
-        if cell is None:
-            cell = keras.layers.GRUCell(units, recurrent_initializer=recurrent_initializer(policy), dtype=policy)
-        if score is None:
-            score = AdditiveScore(attention_units or units, dtype=policy)
-        elif attention_units not in (None, getattr(score, "units", None)):
-            raise ValueError(
-                "`attention_units` is the size of the default score and must be None, or `score.units`, where a "
-                f"`score` is given. Received: attention_units={attention_units}, score={short_repr(score)} with "
-                f"units={getattr(score, 'units', None)}."
-            )
-        super().__init__(cell, score, dropout, **kwargs)
-        if cell_output_size(cell) != units:
-            raise ValueError(
-                f"`cell` must have outputs of size units={units}. Received: cell with {cell_output_size(cell)}."
-            )
-        self.units = units
-        self.attention_units = attention_units
 
 
 def call_cell(cell, inputs_shape):
