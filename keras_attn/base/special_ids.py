@@ -64,9 +64,7 @@ class SpecialIds(Slot):
 
     def is_real(self, ids):
         """Returns `[B, T]` booleans, True where an id is not padding: everywhere if there is no padding id."""
-        if self.padding is None:
-            return ops.ones_like(ids, dtype="bool")
-        return ops.not_equal(ids, self.padding)
+        return ids != self.absent  # not by `keras.ops`: TensorFlow's pipelines ask too, whatever the backend
 
     def is_read(self, ids, segment_ids=None):
         """Returns `[B, T]` booleans, True where a decoder reads an id.
