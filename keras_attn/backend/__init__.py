@@ -11,10 +11,10 @@
 - `device_kind(tensor)`: what it runs on, `"cpu"`, `"gpu"`, `"tpu"`, or another name.
 - `in_xla()`: whether XLA compiles what runs now.
 - `value_of(tensor)`: the tensor, or what a variable holds.
-- `empty(shape, dtype, in_place)`, `write_rows(table, rows, values, in_place)`: a table that is written by rows.
+- `write_rows(table, rows, values, in_place)`: a table that is written by rows.
 - `while_loop(goes_on, body, carry)`, `no_gradient()`: the loop of generation.
 - `compiled(model, function, examples, jit_compile)`: a function of tensors that reads the model's weights.
-- `fresh(tensor)`: a copy of its own. `fresh_seed()`: integers by chance.
+- `fresh(tensor)`: a copy that shares no memory. `fresh_seed()`: random integers, new at each call.
 - `is_concrete(tensor)`: whether the tensor's values can be looked at now.
 """
 
@@ -32,7 +32,6 @@ add_to_block = adapter.add_to_block
 block_uniform = adapter.block_uniform
 compiled = adapter.compiled
 device_kind = adapter.device_kind
-empty = adapter.empty
 fori = adapter.fori
 fresh = adapter.fresh
 fresh_seed = adapter.fresh_seed

@@ -117,11 +117,6 @@ def recompute(function, *tensors):
     return jax.checkpoint(function)(*tensors)
 
 
-def empty(shape, dtype, in_place):
-    """As the TensorFlow adapter's `empty`."""
-    return jax.numpy.zeros(shape, dtype)
-
-
 def write_rows(table, rows, values, in_place):
     """As the TensorFlow adapter's `write_rows`; inside a compiled loop XLA writes in place by itself."""
     return table.at[rows].set(values)

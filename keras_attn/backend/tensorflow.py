@@ -187,16 +187,6 @@ def recompute(function, *tensors):
     return run(*tensors)
 
 
-def empty(shape, dtype, in_place):
-    """Returns zeros to be written row by row.
-
-    Constants may share memory: what is written in place must be made by an op of its own.
-    """
-    if in_place and not in_xla():
-        return tf.raw_ops.Empty(shape=shape, dtype=tf.as_dtype(dtype), init=True)
-    return tf.zeros(shape, dtype)
-
-
 def write_rows(table, rows, values, in_place):
     """Returns the table `[R, K]` with the values `[n, K]` in the rows `[n]`.
 
@@ -253,10 +243,10 @@ def compiled(model, function, examples, jit_compile):
 
 
 def fresh(tensor):
-    """Returns a copy that shares no memory, to be written in place."""
+    """Returns a copy that shares no memory, to be written in place; constants of a graph may share theirs."""
     return tensor if in_xla() else tf.ensure_shape(tf.raw_ops.DeepCopy(x=tensor), tensor.shape)
 
 
 def fresh_seed():
-    """Returns integers `[2]` by chance; keeps no variable, so that it can be saved in a graph."""
+    """Returns random integers `[2]`; keeps no variable, so that it can be saved in a graph."""
     return tf.cast(tf.random.uniform((2,), maxval=2**31 - 1, dtype=tf.int32), tf.uint32)

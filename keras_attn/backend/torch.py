@@ -109,11 +109,6 @@ def recompute(function, *tensors):
     return torch.utils.checkpoint.checkpoint(function, *tensors, use_reentrant=False)
 
 
-def empty(shape, dtype, in_place):
-    """As the TensorFlow adapter's `empty`."""
-    return ops.zeros(shape, dtype)
-
-
 def write_rows(table, rows, values, in_place):
     """As the TensorFlow adapter's `write_rows`."""
     return table.index_put_((rows,), values) if in_place else table.index_put((rows,), values)

@@ -85,33 +85,19 @@ def search(model, source, prefix, seed, config, limits=None, temperature=None):
         temperature: What a strategy that draws uses for each row instead of its own, float32
             `[B]`; 0 takes the most probable token.
     """
-    strategy, width = config.strategy, config.strategy.num_beams
-    rows = ops.shape(source)[0]
+    strategy, rows = config.strategy, ops.shape(source)[0]
     limits = ops.ones((rows,), "int32") * ops.cast(config.max_length if limits is None else limits, "int32")
     limits = ops.clip(limits, 1, config.max_length)
     facts = facts_of(model)
     mask = source_mask(strategy, source, facts.special_ids)
     context = SearchContext(rows, config.max_length, config.end_id, limits, temperature, seed, mask, config.filler)
-    named = {} if config.cache is None else {"cache": config.cache}
-    if config.cache is not None:
-        check_takes(model.init_state, "cache", "`cache` wants a model with caches")
     if strategy.reads_attention:
         check_takes(model.step, "return_attention_scores", "A coverage penalty wants a model that attends to a source")
     with no_gradient():
-        state = model.init_state(source, config.max_length, **named)
         written, *later = stages(config.max_length)
-        state = state if width == 1 else map_rows(lambda tensor: ops.repeat(tensor, width, axis=0), state)
-        state = own_caches(state, config.max_length, config.max_length - written)
-        if facts.reads_prompts:
-            tokens = model.first_tokens(source, config.start_id)
-        else:
-            tokens = ops.ones((rows,), "int32") * config.start_id
-        carry = {
-            "index": ops.zeros((), "int32"),
-            "tokens": ops.repeat(tokens, width, axis=0),
-            "state": state,
-            "search": strategy.start(context),
-        }
+        state, tokens = first_state(model, source, config, facts, unused=config.max_length - written)
+        index = ops.zeros((), "int32")
+        carry = {"index": index, "tokens": tokens, "state": state, "search": strategy.start(context)}
 
         def body(carry):
             index, known = carry["index"], carry["search"]
@@ -140,6 +126,26 @@ def search(model, source, prefix, seed, config, limits=None, temperature=None):
             carry["state"] = grow_caches(carry["state"], limit - written)
             carry, written = while_loop(unfinished_before(limit), body, carry), limit
         return strategy.finish(carry["search"], context)
+
+
+def first_state(model, source, config, facts, unused):
+    """Returns the state before the first step, and the tokens int32 `[B W]` that this step reads.
+
+    Args:
+        model, source, config: As `search` has them.
+        facts: The `ModelFacts` of the model.
+        unused: Number of tokens that the first stage does not reach, of `config.max_length`.
+    """
+    width, named = config.strategy.num_beams, {} if config.cache is None else {"cache": config.cache}
+    if config.cache is not None:
+        check_takes(model.init_state, "cache", "`cache` wants a model with caches")
+    state = model.init_state(source, config.max_length, **named)
+    state = state if width == 1 else map_rows(lambda tensor: ops.repeat(tensor, width, axis=0), state)
+    if facts.reads_prompts:
+        tokens = model.first_tokens(source, config.start_id)
+    else:
+        tokens = ops.ones((ops.shape(source)[0],), "int32") * config.start_id
+    return own_caches(state, config.max_length, unused), ops.repeat(tokens, width, axis=0)
 
 
 def stages(max_length):

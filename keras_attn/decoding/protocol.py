@@ -62,7 +62,8 @@ class ModelFacts:
         max_length: Number of positions of the generated side, prompts counted; None for no bound.
         source_max_length: Number of ids that a source may have; None for no bound.
         special_ids: `SpecialIds()` if not declared.
-        reads_prompts: Whether a text goes on from its source. By default whether there is `first_tokens`.
+        reads_prompts: Whether the source is a prompt that the generated text continues. By default whether
+            there is `first_tokens`.
         extends: Whether there is `extend`.
     """
 

@@ -1,4 +1,4 @@
-"""How the next token is chosen, where every row has one text: the best one, or one drawn by chance."""
+"""How the next token is chosen, where every row has one text: the most probable one, or a sampled one."""
 
 import copy
 import dataclasses
@@ -30,7 +30,7 @@ class Generated(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class SearchContext:
-    """What a strategy is told of the search.
+    """The facts of a search that a strategy reads.
 
     Attributes:
         batch_size: Number of rows B.
@@ -99,7 +99,7 @@ class Strategy(Slot):
             attention: Scores over the source, `[B W, S]`, if the strategy `reads_attention`.
 
         Returns:
-            Tokens int32 `[B W]`; which beam each of them goes on from, `[B W]` among the rows
+            Tokens int32 `[B W]`; which beam each of them continues, `[B W]` among the rows
             of the model's state, or None if each from its own; the new search.
         """
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `advance`.")
@@ -164,7 +164,7 @@ class Greedy(TokenStrategy):
 
 @register
 class Sample(TokenStrategy):
-    """A token drawn by chance from the model's distribution, sharpened and cut as wanted.
+    """A token sampled from the model's distribution, with temperature and truncation.
 
     `p_v ~ exp(log_prob_v / temperature)` over the tokens that top_k, top_p and min_p leave.
 

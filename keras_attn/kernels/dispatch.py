@@ -54,7 +54,7 @@ def attention(
         sinks: Logits `[H]` of a key that each head sees beside all others and whose value is
             zero (arXiv:2309.17453): scores then sum to less than one.
         dropout: Rate at which scores are dropped; the caller passes 0 outside training.
-        seed: Integer or `keras.random.SeedGenerator` for the dropout; None draws by chance.
+        seed: Integer or `keras.random.SeedGenerator` for the dropout; None draws a new one.
         query_offset: Index of the first query among the keys, integer scalar or `[B]`. By
             default the last query stands at the last key (bottom-right alignment).
         key_length: Number of keys in use of each row, `[B]`; later ones are hidden.
@@ -180,7 +180,7 @@ def _four_axes(bias, query, key):
 
 
 def draw_seed(seed):
-    """Returns integers `[2]` from an integer, the next of a `SeedGenerator`, or by chance."""
+    """Returns integers `[2]` from an integer, the next of a `SeedGenerator`, or new random ones."""
     if isinstance(seed, keras.random.SeedGenerator):
         return seed.next()
     if seed is None:

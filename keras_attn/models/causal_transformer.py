@@ -1,4 +1,4 @@
-"""The decoder-only Transformer: goes on from prompts."""
+"""The decoder-only Transformer: it continues prompts."""
 
 import numpy as np
 from keras import ops
@@ -138,7 +138,7 @@ def CausalTransformer(  # noqa: N802 - a recipe is named as what it makes
 
     Returns:
         A functional `keras.Model`: inputs `{"target": [B, T]}`, integers; output logits
-        `[B, T, V]`, float32. `generate(prompts)` goes on from prompts of different lengths, an
+        `[B, T, V]`, float32. `generate(prompts)` continues prompts of different lengths, an
         empty one being that of the start id.
 
     The same model reads rows into which several texts were packed where the inputs also hold

@@ -24,7 +24,7 @@ class SequenceModel(keras.Model):
         source_vocabulary: Which embedding's vocabulary bounds the ids that `generate` takes.
         max_length, source_max_length: Numbers of learned positions of both sides, None for no bound.
         special_ids: The `SpecialIds` of both sides.
-        reads_prompts: Whether a text goes on from its source.
+        reads_prompts: Whether the source is a prompt that the generated text continues.
 
     Names that are not inputs raise a `ValueError`. Ids outside a vocabulary raise one in eager
     mode; in a graph the embedding lookup decides (an error on a CPU, zeros on a GPU under TensorFlow).

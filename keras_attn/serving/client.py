@@ -18,7 +18,7 @@ from keras_attn.serving.tensor_specs import decode_output, empty_outputs, encode
 
 __all__ = ["Client", "DeadlineExceeded", "InvalidRequest", "ModelNotFound", "ServerUnavailable", "ServingError"]
 
-_MAX_RETRIES = 4  # gRPC makes five attempts at most, whatever it is told
+_MAX_RETRIES = 4  # gRPC makes five attempts at most, whatever the configuration says
 _MAX_VERSION = 2**63 - 1
 
 

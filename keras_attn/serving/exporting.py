@@ -72,7 +72,7 @@ a source `attention_scores` |
             `keras_attn.decoding.generate`), or a functional `keras.Model`.
         directory: Folder of the versions; its name is usually the name of the model.
         source_text, target_text: Tokenizers of `keras_attn.text`, or None for ids. A model that
-            goes on from its prompt uses the first for both.
+            continues prompts uses the first for both.
         strategy: How to generate; `Greedy()` by default.
         max_length: Number L of tokens of a text at most.
         warmup: Examples to answer before the server takes requests, at most 1,000 requests in

@@ -91,7 +91,7 @@ def stacked(values, filler):
 
 
 def write_warmup(folder, model_name, requests, endpoints, functions):
-    """Writes requests and their answers in TF Serving's format; answers drawn by chance are left out.
+    """Writes requests and their answers in TF Serving's format; sampled answers are left out.
 
     Args:
         folder: Of the SavedModel.

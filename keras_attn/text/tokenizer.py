@@ -69,7 +69,7 @@ class Tokenizer(keras.layers.Layer):
     def prompt(self, texts):
         """Returns the start id and the pieces of strings `[B]`: int32 `[B, P]`, padding behind.
 
-        This is how a decoder-only model is given the beginning of a text that it shall go on with.
+        A decoder-only model continues a prompt of this form.
         """
         pieces = self._cut(self.pieces(texts))
         starts = tf.fill([pieces.nrows(), 1], self.special_ids.start)

@@ -10,7 +10,7 @@ from keras_attn.text.tokenizer import NUM_SPECIAL_IDS
 
 @register
 class WordPiece(LookupTokenizer):
-    """Words cut into the longest pieces of the vocabulary, from left to right; `##` marks what goes on.
+    """Words cut into the longest pieces of the vocabulary, from left to right; `##` marks a piece inside a word.
 
     Words are what stands between whitespace, with each punctuation mark and each Chinese character
     a word of its own; control characters count as whitespace. `detokenize` joins words with one

@@ -1,4 +1,4 @@
-"""The last checkpoints of a training: to go on from, and to average."""
+"""The last checkpoints of a training: to resume from, and to average."""
 
 import pathlib
 

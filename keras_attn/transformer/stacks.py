@@ -80,8 +80,8 @@ class _Stack(Doors):
             if is_plain(block, self.block_class):
                 x, block_scores, block_state = block.run(x, block_state, chunk, **tensors, **road)
             elif chunk is not None:
-                asked = return_attention_scores
-                x, block_scores, block_state = extend_slot("block", block, x, block_state, chunk, asked)
+                extended = extend_slot("block", block, x, block_state, chunk, return_attention_scores)
+                x, block_scores, block_state = extended
             else:
                 x, block_scores = with_scores(block(x, **tensors, **road))
             scores.append(block_scores)
