@@ -19,11 +19,13 @@ from keras_attn.base.tensors import is_array, to_tensor
 class Cache(Slot):
     """How keys and values are kept. A subclass defines `encode` and `decode`.
 
-    Attributes:
+    Args:
         rewind: How many positions before the last one a rolling cache can go back and read again.
     """
 
-    rewind = 0
+    def __init__(self, rewind=0):
+        check_number("rewind", rewind, int, at_least=0)
+        self.rewind = rewind
 
     def encode(self, key, value):
         """Returns what is kept of keys and values.
@@ -147,10 +149,6 @@ class ExactCache(Cache):
     ExactCache(rewind=4)
     """
 
-    def __init__(self, rewind=0):
-        check_number("rewind", rewind, int, at_least=0)
-        self.rewind = rewind
-
     def encode(self, key, value):
         return {"key": key, "value": value}
 
@@ -168,10 +166,6 @@ class Int8Cache(Cache):
     Args:
         rewind: As for `ExactCache`.
     """
-
-    def __init__(self, rewind=0):
-        check_number("rewind", rewind, int, at_least=0)
-        self.rewind = rewind
 
     def encode(self, key, value):
         (key, key_scale), (value, value_scale) = quantize(key), quantize(value)

@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_attn import masks
 from keras_attn.attention.chunk import Chunk
-from keras_attn.base.checks import check_axes, check_together
+from keras_attn.base.checks import check_axes
 from keras_attn.base.layer import BaseLayer
 from keras_attn.base.slot_layers import joined, with_scores
 from keras_attn.base.tensors import as_array
@@ -26,11 +26,12 @@ class Doors(BaseLayer):
     model_size = None
     stream = "inputs"
 
-    def run(self, x, state=None, chunk=None, return_attention_scores=False, training=False, **named):
+    def run(self, x, memory=None, *, state=None, chunk=None, return_attention_scores=False, training=False, **named):
         """The body: returns outputs `[B, T, D]`, scores or None, and the new state.
 
         Args:
             x: `[B, T, D]`.
+            memory: `[B, S, M]`, for layers that read one; None in an extension: the state holds it.
             state, chunk: The state and the `Chunk` of an extension; None in a call.
             return_attention_scores, training: As for the call.
             **named: The call's other arguments; an extension has none.
@@ -64,7 +65,9 @@ class Doors(BaseLayer):
         inputs = as_array(self.stream, inputs)
         chunk = Chunk.of(self.stream, inputs, state, index, lengths, self.model_size)
         inputs = chunk.hide(ops.cast(inputs, self.compute_dtype))
-        outputs, scores, state = self.run(inputs, state, chunk, return_attention_scores)
+        outputs, scores, state = self.run(
+            inputs, state=state, chunk=chunk, return_attention_scores=return_attention_scores
+        )
         return joined(outputs, scores), state
 
     def step(self, inputs, state, index, return_attention_scores=False):
@@ -89,6 +92,12 @@ class Doors(BaseLayer):
 
     def compute_output_shape(self, inputs_shape, memory_shape=None):
         return tuple(inputs_shape)
+
+    def compute_output_spec(self, *args, return_attention_scores=False, **named):
+        names = [name for name in (self.stream, "memory") if name in self.axes]
+        tensors = [*args, *(named[name] for name in names[len(args) :])][: len(names)]
+        outputs = keras.KerasTensor(tensors[0].shape, self.compute_dtype)
+        return joined(outputs, self.scores_spec(*tensors) if return_attention_scores else None)
 
     def scores_spec(self, *tensors):
         """Returns the symbolic scores of a call with symbolic tensors."""
@@ -139,10 +148,6 @@ class SequenceDoors(Doors):
         check_axes({"inputs": "BTD"}, {"inputs": inputs})
         return self.extend(inputs, self.init_state(ops.shape(inputs)[0], max_length, cache), 0, lengths)
 
-    def compute_output_spec(self, inputs, *args, return_attention_scores=False, **kwargs):
-        outputs = keras.KerasTensor(inputs.shape, self.compute_dtype)
-        return joined(outputs, self.scores_spec(inputs) if return_attention_scores else None)
-
 
 class MemoryDoors(Doors):
     """The doors of layers that read a sequence and a memory: the decoder's block and stack."""
@@ -157,10 +162,7 @@ class MemoryDoors(Doors):
         "positions": "BT",
     }
     score_masks = {"attention_mask": "BHTT", "memory_attention_mask": "BHTS"}
-
-    def check_arguments(self, arguments):
-        check_together("segment_ids", "memory_segment_ids", arguments)
-        return super().check_arguments(arguments)
+    requires = {"memory_segment_ids": "segment_ids"}
 
     def call(
         self,
@@ -180,7 +182,7 @@ class MemoryDoors(Doors):
         memory_mask = masks.real_positions(memory_mask, memory_segment_ids)
         outputs, scores, _ = self.run(
             masks.hide(inputs, inputs_mask),
-            memory=masks.hide(memory, memory_mask),
+            masks.hide(memory, memory_mask),
             inputs_mask=inputs_mask,
             memory_mask=memory_mask,
             attention_mask=attention_mask,
@@ -192,10 +194,6 @@ class MemoryDoors(Doors):
             training=training,
         )
         return joined(outputs, scores)
-
-    def compute_output_spec(self, inputs, memory, *args, return_attention_scores=False, **kwargs):
-        outputs = keras.KerasTensor(inputs.shape, self.compute_dtype)
-        return joined(outputs, self.scores_spec(inputs, memory) if return_attention_scores else None)
 
 
 def first_step(outputs):

@@ -5,7 +5,8 @@ from keras import ops
 
 from keras_attn import masks
 from keras_attn.attention.multi_head import MultiHead, split_heads
-from keras_attn.base.checks import as_boolean, check_axes, check_last_axis, check_together
+from keras_attn.base.checks import as_boolean, check_axes, check_last_axis
+from keras_attn.base.projection_layer import with_projection_arguments
 from keras_attn.base.slot import register
 from keras_attn.base.slot_layers import joined
 from keras_attn.base.state import SHARED
@@ -19,8 +20,9 @@ class EncoderDecoderAttention(MultiHead):
     The equations of `MultiHeadSelfAttention`, with keys and values linear in the memory.
 
     Args:
-        num_heads, head_size, num_kv_heads, score, dropout, use_bias, kernel_initializer, kernel: As
-            for `MultiHeadSelfAttention`.
+        num_heads, head_size, num_kv_heads, score, dropout, kernel, use_bias, kernel_initializer,
+        bias_initializer, kernel_regularizer, bias_regularizer, kernel_constraint, bias_constraint: As for
+            `MultiHeadSelfAttention`.
 
     Call arguments:
         query: `[B, T, D]`.
@@ -59,8 +61,10 @@ class EncoderDecoderAttention(MultiHead):
         "memory_segment_ids": "BS",
     }
     score_masks = {"attention_mask": "BHTS"}
+    requires = {"memory_segment_ids": "query_segment_ids", "query_segment_ids": "memory_segment_ids"}
     stream = "query"
 
+    @with_projection_arguments
     def __init__(
         self,
         num_heads,
@@ -68,30 +72,18 @@ class EncoderDecoderAttention(MultiHead):
         num_kv_heads=None,
         score=None,
         dropout=0.0,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
         kernel="auto",
         **kwargs,
     ):
-        super().__init__(
-            num_heads, head_size, num_kv_heads, score, dropout, use_bias, kernel_initializer, kernel, **kwargs
-        )
-
-    def check_arguments(self, arguments):
-        check_together("query_segment_ids", "memory_segment_ids", arguments)
-        check_together("memory_segment_ids", "query_segment_ids", arguments)
-        return super().check_arguments(arguments)
+        super().__init__(num_heads, head_size, num_kv_heads, score, dropout, kernel, **kwargs)
 
     def build(self, query_shape, memory_shape):
         check_last_axis("memory", memory_shape)
         self._set_sizes("query", query_shape)
         head_size, query_width, key_width = self.head_sizes
-        self.query_projection = self._projection("query_projection", query_width)
-        self.memory_projection = self._projection("memory_projection", 2 * key_width)
-        self.out_projection = self._projection("out_projection", query_shape[-1])
-        self.build_child(self.query_projection, query_shape)
-        self.build_child(self.memory_projection, memory_shape)
-        self.build_child(self.out_projection, (*query_shape[:-1], query_width))
+        self.query_projection = self.project("query_projection", query_width, query_shape)
+        self.memory_projection = self.project("memory_projection", 2 * key_width, memory_shape)
+        self.out_projection = self.project("out_projection", query_shape[-1], (*query_shape[:-1], query_width))
         self._build_score(head_size)
 
     def call(
@@ -110,7 +102,7 @@ class EncoderDecoderAttention(MultiHead):
         memory_mask = masks.real_positions(memory_mask, memory_segment_ids)
         outputs, scores, _ = self.run(
             masks.hide(query, query_mask),
-            memory=masks.hide(memory, memory_mask),
+            masks.hide(memory, memory_mask),
             query_mask=query_mask,
             memory_mask=memory_mask,
             attention_mask=attention_mask,
@@ -143,11 +135,12 @@ class EncoderDecoderAttention(MultiHead):
     def run(
         self,
         x,
+        memory=None,
+        *,
         state=None,
         chunk=None,
         return_attention_scores=False,
         training=False,
-        memory=None,
         query_mask=None,
         memory_mask=None,
         attention_mask=None,
@@ -207,10 +200,6 @@ class EncoderDecoderAttention(MultiHead):
 
     def compute_output_shape(self, query_shape, memory_shape):
         return tuple(query_shape)
-
-    def compute_output_spec(self, query, memory, *args, return_attention_scores=False, **kwargs):
-        outputs = keras.KerasTensor(query.shape, self.compute_dtype)
-        return joined(outputs, self.scores_spec(query, memory) if return_attention_scores else None)
 
     def scores_spec(self, query, memory):
         return keras.KerasTensor((query.shape[0], self.num_heads, query.shape[1], memory.shape[1]), self.compute_dtype)

@@ -8,15 +8,14 @@ from keras_attn.attention.doors import Doors
 from keras_attn.attention.dot_product import DotProduct
 from keras_attn.base.checks import check_last_axis, check_positive, check_rate, check_slot
 from keras_attn.base.cloning import copied
+from keras_attn.base.projection_layer import ProjectionLayer
 from keras_attn.base.recording import is_recording, record
 
 
-class MultiHead(Doors):
+class MultiHead(Doors, ProjectionLayer):
     """What both layers share: sizes, projections, the way through the kernel."""
 
-    def __init__(
-        self, num_heads, head_size, num_kv_heads, score, dropout, use_bias, kernel_initializer, kernel, **kwargs
-    ):
+    def __init__(self, num_heads, head_size, num_kv_heads, score, dropout, kernel, **kwargs):
         super().__init__(**kwargs)
         check_positive("num_heads", num_heads)
         check_positive("num_kv_heads", num_kv_heads, optional=True)
@@ -32,9 +31,7 @@ class MultiHead(Doors):
         self.num_kv_heads = num_kv_heads
         self.score = check_slot("score", score, DotProduct) or DotProduct()
         self.dropout = dropout
-        self.use_bias = use_bias
         self.kernel = kernels.check_kernel(kernel)
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.seed_generator = keras.random.SeedGenerator() if dropout else None
 
     def _set_sizes(self, name, shape):
@@ -48,15 +45,6 @@ class MultiHead(Doors):
             )
         head_size = self.head_size or size // self.num_heads
         self.head_sizes = head_size, self.num_heads * head_size, (self.num_kv_heads or self.num_heads) * head_size
-
-    def _projection(self, name, size):
-        return keras.layers.Dense(
-            size,
-            use_bias=self.use_bias,
-            kernel_initializer=copied(self.kernel_initializer),
-            dtype=self.policy_of(name),
-            name=name,
-        )
 
     def _build_score(self, head_size):
         """Makes what the score has of weights: a norm of queries, one of keys, the sinks."""

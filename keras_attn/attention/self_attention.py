@@ -9,6 +9,7 @@ from keras_attn.attention.cache_state import check_state
 from keras_attn.attention.doors import SequenceDoors
 from keras_attn.attention.multi_head import MultiHead, split_heads
 from keras_attn.base.checks import check_slot
+from keras_attn.base.projection_layer import with_projection_arguments
 from keras_attn.base.slot import register
 from keras_attn.base.tensors import short_repr
 from keras_attn.positions import HeadPosition, row_positions
@@ -30,10 +31,10 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
         position: `Rotary()`, `Alibi()`, `RelativeBias()`; None leaves positions to the embeddings.
         score: `DotProduct(norm, softcap, sinks)`; by default the plain scaled dot product.
         dropout: Rate at which attention scores are dropped in training.
-        use_bias: Whether the projections have a bias.
-        kernel_initializer: Of the projections.
         kernel: Pins `"dense"` or `"blockwise"` (see `kernels.attention`); scores, where asked for,
             come from the dense one all the same.
+        use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer,
+        kernel_constraint, bias_constraint: Of the projections, as for `keras.layers.Dense`.
 
     Call arguments:
         inputs: `[B, T, D]`.
@@ -64,6 +65,7 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
         Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762.
     """
 
+    @with_projection_arguments
     def __init__(
         self,
         num_heads,
@@ -73,14 +75,10 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
         position=None,
         score=None,
         dropout=0.0,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
         kernel="auto",
         **kwargs,
     ):
-        super().__init__(
-            num_heads, head_size, num_kv_heads, score, dropout, use_bias, kernel_initializer, kernel, **kwargs
-        )
+        super().__init__(num_heads, head_size, num_kv_heads, score, dropout, kernel, **kwargs)
         self.mask = masks.check_pattern("mask", mask)
         self.position = check_slot("position", position, HeadPosition)
         if isinstance(position, keras.layers.Layer):
@@ -89,10 +87,8 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
     def build(self, inputs_shape):
         self._set_sizes("inputs", inputs_shape)
         head_size, query_width, key_width = self.head_sizes
-        self.in_projection = self._projection("in_projection", query_width + 2 * key_width)
-        self.out_projection = self._projection("out_projection", inputs_shape[-1])
-        self.build_child(self.in_projection, inputs_shape)
-        self.build_child(self.out_projection, (*inputs_shape[:-1], query_width))
+        self.in_projection = self.project("in_projection", query_width + 2 * key_width, inputs_shape)
+        self.out_projection = self.project("out_projection", inputs_shape[-1], (*inputs_shape[:-1], query_width))
         self._build_score(head_size)
         if isinstance(self.position, keras.layers.Layer):
             self.build_child(self.position, (None, self.num_heads, None, None))
@@ -100,6 +96,7 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
     def run(
         self,
         x,
+        *,
         state=None,
         chunk=None,
         return_attention_scores=False,

@@ -6,6 +6,7 @@ import warnings
 import keras
 
 from keras_attn.base.layer import BaseLayer, constructor_arguments, deserialize
+from keras_attn.base.slot import alike
 from keras_attn.base.tensors import short_repr
 
 
@@ -76,6 +77,17 @@ def comparable(value):
             return {"class": value.__class__, **value.get_config()}
         except (NotImplementedError, OSError, TypeError, ValueError):
             return value
+
+
+def check_same(slot, layer, given):
+    """Raises a `ValueError` for an argument whose value the slot's layer does not have: it would be ignored."""
+    for name, value in given.items():
+        own = getattr(layer, name, None)
+        if value is not None and not alike(comparable(value), comparable(own)):
+            raise ValueError(
+                f"`{name}` must be the `{name}` of the `{slot}` it is given with. "
+                f"Received: {name}={short_repr(value)}, {slot}.{name}={short_repr(own)}."
+            )
 
 
 def plainly_configured(layer):

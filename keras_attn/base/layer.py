@@ -4,7 +4,7 @@ import inspect
 
 import keras
 
-from keras_attn.base.checks import check_attention_mask, check_axes, check_padding_mask
+from keras_attn.base.checks import check_attention_mask, check_axes, check_padding_mask, check_together
 from keras_attn.base.policies import DTypePolicyMap, with_policy
 from keras_attn.base.slot_layers import build_by_call
 from keras_attn.base.tensors import is_array, short_repr, to_tensor
@@ -21,11 +21,13 @@ class BaseLayer(keras.layers.Layer):
     Attributes:
         axes: Axes of the call's arguments, for instance `{"inputs": "BTD"}`.
         score_masks: Axes to which mask arguments broadcast, for instance `{"attention_mask": "BHTS"}`.
+        requires: Arguments that are only allowed beside another one, and that other one.
         row_free: Arguments of `axes` of which one row, `[1, T]` or `[T]`, may stand for all.
     """
 
     axes: dict[str, str] = {}
     score_masks: dict[str, str] = {}
+    requires: dict[str, str] = {}
     row_free = frozenset({"positions"})
 
     def __init__(self, **kwargs):
@@ -56,6 +58,8 @@ class BaseLayer(keras.layers.Layer):
 
     def check_arguments(self, arguments):
         """Raises a `ValueError` for tensors that do not fit; returns the sizes known from them."""
+        for name, other in self.requires.items():
+            check_together(other, name, arguments)
         given = {name: value for name, value in arguments.items() if is_array(value)}
         sizes = check_axes({name: self.axes[name] for name in self.axes if name not in self.row_free}, given)
         for name in given.keys() & self.axes.keys() & self.row_free:  # one row may stand for all
@@ -91,7 +95,7 @@ class BaseLayer(keras.layers.Layer):
             by_call: Function of child and shapes that calls a child which has no `build` of its own.
         """
         if not child.built:
-            self._restore_quantization(child)
+            self._restore_quantization(child, self._name_of(child))
             if isinstance(child, keras.Sequential):  # it would keep the sizes of its first batch
                 shapes = [(*(None for _ in shape[:-1]), shape[-1]) for shape in shapes]
             if child.__class__.build is keras.layers.Layer.build:
@@ -101,12 +105,28 @@ class BaseLayer(keras.layers.Layer):
         if not self.trainable:
             child.trainable = False
 
-    def _restore_quantization(self, child):
+    def dense(self, name, units, input_shape, **kwargs):
+        """Returns a built `Dense` layer for the attribute `name`, with the dtype policy that it had when it was saved.
+
+        Args:
+            name: Of the layer and of the attribute that is to hold it.
+            units: Size of its outputs.
+            input_shape: Shape of its inputs.
+            **kwargs: Further arguments of `keras.layers.Dense`.
+        """
+        child = keras.layers.Dense(units, dtype=self.policy_of(name), name=name, **kwargs)
+        self._restore_quantization(child, name)
+        self.build_child(child, input_shape)
+        return child
+
+    def _name_of(self, child):
+        """Returns the name of the attribute that holds a child, or None."""
+        return next((name for name, value in attributes(self).items() if value is child), None)
+
+    def _restore_quantization(self, child, name):
         """Gives a child that was quantised before it was saved the same quantisers again."""
-        saved = self._quantization
-        name = next((name for name, value in attributes(self).items() if value is child), None) if saved else None
-        if name in saved:
-            child.quantization_config = deserialize(saved[name])
+        if name in self._quantization:
+            child.quantization_config = deserialize(self._quantization[name])
 
     def policy_of(self, name):
         """Returns the dtype policy for the child `name`: the layer's own unless it was quantised."""

@@ -121,7 +121,29 @@ def stepwise(name, layer):
     return layer
 
 
-def extend_slot(name, layer, x, state, chunk, return_attention_scores):
+def run_slot(slot, layer, plain, tensors, state, chunk, named, optional=("training",)):
+    """Runs a layer that fills a slot: by its body where it is one of ours, else by its doors.
+
+    Args:
+        slot: Name of the slot, for messages.
+        layer: The layer.
+        plain: The class whose body may be called in place of its doors (see `is_plain`).
+        tensors: Its positional arguments; the first is `[B, T, D]`.
+        state, chunk: The state and the `Chunk` of an extension; None in a call.
+        named: The other arguments of its call, by name.
+        optional: As for `call_slot`.
+
+    Returns:
+        The outputs `[B, T, D]`, the scores or None, and the new state.
+    """
+    if is_plain(layer, plain):
+        return layer.run(*tensors, state=state, chunk=chunk, **named)
+    if chunk is not None:
+        return _extend(slot, layer, tensors[0], state, chunk, named["return_attention_scores"])
+    return *with_scores(call_slot(slot, layer, tensors, named, optional)), None
+
+
+def _extend(name, layer, x, state, chunk, return_attention_scores):
     """Reads a chunk with a layer of the user's own: by its `extend`, or by its `step` if it has no `extend`.
 
     Returns:

@@ -1,6 +1,5 @@
 """Scores of a recurrent decoder's state against the memory: what fills `RNNAttention`'s slot."""
 
-import keras
 from keras import ops
 
 from keras_attn import kernels
@@ -24,11 +23,6 @@ class Score(BaseLayer):
 
     def compute_output_shape(self, query_shape, keys_shape):
         return tuple(keys_shape[:2])
-
-    def _projection(self, name, units, shape):
-        projection = keras.layers.Dense(units, use_bias=False, dtype=self.policy_of(name), name=name)
-        self.build_child(projection, shape)
-        return projection
 
 
 @register
@@ -64,8 +58,8 @@ class AdditiveScore(Score):
         self.units = units
 
     def build(self, query_shape, memory_shape):
-        self.query_projection = self._projection("query_projection", self.units, query_shape)
-        self.memory_projection = self._projection("memory_projection", self.units, memory_shape)
+        self.query_projection = self.dense("query_projection", self.units, query_shape, use_bias=False)
+        self.memory_projection = self.dense("memory_projection", self.units, memory_shape, use_bias=False)
         self.v = self.add_weight(name="v", shape=(self.units,), initializer="glorot_uniform")
 
     def keys(self, memory):
@@ -92,7 +86,7 @@ class MultiplicativeScore(Score):
     """
 
     def build(self, query_shape, memory_shape):
-        self.memory_projection = self._projection("memory_projection", query_shape[-1], memory_shape)
+        self.memory_projection = self.dense("memory_projection", query_shape[-1], memory_shape, use_bias=False)
 
     def keys(self, memory):
         return self.memory_projection(memory)

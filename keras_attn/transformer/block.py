@@ -7,18 +7,14 @@ from keras_attn.attention.doors import Doors
 from keras_attn.attention.encoder_decoder_attention import EncoderDecoderAttention
 from keras_attn.attention.self_attention import MultiHeadSelfAttention
 from keras_attn.base.checks import check_positive, check_rate, check_slot
-from keras_attn.base.cloning import comparable
-from keras_attn.base.slot import alike
+from keras_attn.base.cloning import check_same
 from keras_attn.base.slot_layers import (
     accepted,
     call_slot,
     check_call,
     check_returns,
-    extend_slot,
-    is_plain,
-    with_scores,
+    run_slot,
 )
-from keras_attn.base.tensors import short_repr
 from keras_attn.positions import HeadPosition
 from keras_attn.transformer.feed_forward import FeedForward
 from keras_attn.transformer.residual import PostNorm, Residual
@@ -52,12 +48,15 @@ class Block(Doors):
         check_call("attention", attention, "inputs")
         if accepted(attention)("mask"):
             attention.supports_masking = True  # else Keras warns, at every mask, that it is not passed on
-        self._check_attention(num_heads=num_heads, mask=mask, position=position)
+        given = {"mask": mask, "position": position}
+        ours = isinstance(attention, MultiHeadSelfAttention)  # others need not have heads
+        check_same("attention", attention, {**given, "num_heads": num_heads} if ours else given)
         if feed_forward is None:
             feed_forward = FeedForward(hidden_size, dtype=policy, name="feed_forward")
         self.feed_forward = self.check_child("feed_forward", feed_forward)
         check_call("feed_forward", feed_forward, "inputs")
-        self._check_hidden_size()
+        if getattr(feed_forward, "hidden_size", None) is not None:  # other layers need not have it
+            check_same("feed_forward", feed_forward, {"hidden_size": hidden_size})
         self.norms = [self.residual.norm.make(f"norm_{i}", policy) for i in range(self.num_sublayers)]
         self.dropouts = [
             keras.layers.Dropout(dropout, dtype=policy, name=f"dropout_{i}") for i in range(self.num_sublayers)
@@ -72,27 +71,6 @@ class Block(Doors):
     def position(self):
         """The attention's positions."""
         return getattr(self.attention, "position", None)
-
-    def _check_attention(self, **given):
-        """Heads, mask or position beside an attention that has others would be silently ignored."""
-        if not isinstance(self.attention, MultiHeadSelfAttention):
-            given.pop("num_heads")  # which such a layer need not have
-        for name, value in given.items():
-            own = getattr(self.attention, name, None)
-            if value is not None and not alike(comparable(value), comparable(own)):
-                raise ValueError(
-                    f"`{name}` must be the `{name}` of the `attention` it is given with. "
-                    f"Received: {name}={short_repr(value)}, attention.{name}={short_repr(own)}."
-                )
-
-    def _check_hidden_size(self):
-        """A size beside a feed-forward layer of another one would be silently ignored."""
-        own = getattr(self.feed_forward, "hidden_size", self.hidden_size)  # other layers need not have it
-        if own != self.hidden_size:
-            raise ValueError(
-                f"`hidden_size` must be the `hidden_size` of the `feed_forward` it is given with. "
-                f"Received: hidden_size={self.hidden_size}, feed_forward.hidden_size={short_repr(own)}."
-            )
 
     @classmethod
     def from_config(cls, config):
@@ -117,24 +95,17 @@ class Block(Doors):
         """Returns the stream after sublayer i, which returned `y`."""
         return self.residual.after(x, self.dropouts[i](y, training=training), self.norms[i])
 
-    def part(self, slot, x, state, chunk, training, memory=None, **named):
+    def part(self, slot, tensors, state, chunk, return_attention_scores=False, **named):
         """Runs the attention in a slot: returns its outputs, its scores or None, and its new state.
 
         Args:
             slot: Name of the slot.
-            x: `[B, T, D]`.
-            state, chunk, training: As for `Doors.run`.
-            memory: `[B, S, M]`, or None where there is none or the state holds it.
-            **named: The other arguments of the attention's call.
+            tensors: The stream `[B, T, D]`, and the memory `[B, S, M]` unless there is none or the state holds it.
+            state, chunk: As for `Doors.run`.
+            return_attention_scores, **named: The other arguments of the attention's call.
         """
-        layer = getattr(self, slot)
-        tensors = {} if memory is None else {"memory": memory}
-        if is_plain(layer, PLAIN[slot]):
-            return layer.run(x, state, chunk, training=training, **tensors, **named)
-        if chunk is not None:
-            return extend_slot(slot, layer, x, state, chunk, named["return_attention_scores"])
-        named |= {"training": training}
-        return *with_scores(call_slot(slot, layer, [x, *tensors.values()], named, OPTIONAL)), None
+        named["return_attention_scores"] = return_attention_scores
+        return run_slot(slot, getattr(self, slot), PLAIN[slot], tensors, state, chunk, named, OPTIONAL)
 
     def feed(self, x, training=None):
         """The feed-forward sublayer of a stream `[B, T, D]`."""

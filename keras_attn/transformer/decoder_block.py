@@ -5,6 +5,7 @@ from keras import ops
 from keras_attn import masks
 from keras_attn.attention.doors import MemoryDoors
 from keras_attn.attention.encoder_decoder_attention import EncoderDecoderAttention
+from keras_attn.base.cloning import check_same
 from keras_attn.base.slot import register
 from keras_attn.base.slot_layers import check_call, check_given, check_returns, stepwise
 from keras_attn.base.tensors import as_array
@@ -77,11 +78,8 @@ class DecoderBlock(MemoryDoors, Block):
             memory_attention = EncoderDecoderAttention(num_heads, dtype=self.dtype_policy, name="memory_attention")
         self.memory_attention = self.check_child("memory_attention", memory_attention)
         check_call("memory_attention", memory_attention, "query", "memory")
-        if isinstance(memory_attention, EncoderDecoderAttention) and memory_attention.num_heads != num_heads:
-            raise ValueError(
-                "`num_heads` must be the `num_heads` of the `memory_attention` it is given with. "
-                f"Received: num_heads={num_heads}, memory_attention.num_heads={memory_attention.num_heads}."
-            )
+        if isinstance(memory_attention, EncoderDecoderAttention):
+            check_same("memory_attention", memory_attention, {"num_heads": num_heads})
 
     def build(self, inputs_shape, memory_shape):
         self._build_around(inputs_shape)
@@ -106,14 +104,13 @@ class DecoderBlock(MemoryDoors, Block):
             "memory_attention": stepwise("memory_attention", self.memory_attention).init_state(memory, memory_mask),
         }
 
-    def run(self, x, state=None, chunk=None, return_attention_scores=False, training=False, memory=None, **named):
+    def run(self, x, memory=None, *, state=None, chunk=None, training=False, **named):
         attended, remembered = (None, None) if state is None else (state["attention"], state["memory_attention"])
-        own, read = arguments(return_attention_scores, **named)
-        y, _, attended = self.part("attention", self.before(0, x), attended, chunk, training, **own)
+        own, read = arguments(training=training, **named)
+        y, _, attended = self.part("attention", [self.before(0, x)], attended, chunk, **own)
         x = self.after(0, x, y, training)
-        y, scores, remembered = self.part(
-            "memory_attention", self.before(1, x), remembered, chunk, training, memory, **read
-        )
+        tensors = [self.before(1, x)] if memory is None else [self.before(1, x), memory]
+        y, scores, remembered = self.part("memory_attention", tensors, remembered, chunk, **read)
         x = self.after(1, x, y, training)
         y = self.feed(self.before(2, x), training)
         state = {"attention": attended, "memory_attention": remembered}
@@ -134,7 +131,8 @@ class DecoderBlock(MemoryDoors, Block):
 
 
 def arguments(
-    return_attention_scores,
+    return_attention_scores=False,
+    training=False,
     inputs_mask=None,
     memory_mask=None,
     attention_mask=None,
@@ -150,6 +148,7 @@ def arguments(
         "segment_ids": segment_ids,
         "positions": positions,
         "return_attention_scores": False,
+        "training": training,
     }
     read = {
         "query_mask": inputs_mask,
@@ -158,5 +157,6 @@ def arguments(
         "query_segment_ids": None if memory_segment_ids is None else segment_ids,
         "memory_segment_ids": memory_segment_ids,
         "return_attention_scores": return_attention_scores,
+        "training": training,
     }
     return own, read

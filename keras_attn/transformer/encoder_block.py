@@ -76,9 +76,8 @@ class EncoderBlock(SequenceDoors, Block):
         """Returns the state before the first step, as `MultiHeadSelfAttention.init_state` does."""
         return stepwise("attention", self.attention).init_state(batch_size, max_length, cache)
 
-    def run(self, x, state=None, chunk=None, return_attention_scores=False, training=False, **named):
-        named["return_attention_scores"] = return_attention_scores
-        y, scores, state = self.part("attention", self.before(0, x), state, chunk, training, **named)
+    def run(self, x, *, state=None, chunk=None, training=False, **named):
+        y, scores, state = self.part("attention", [self.before(0, x)], state, chunk, training=training, **named)
         x = self.after(0, x, y, training)
         y = self.feed(self.before(1, x), training)
         return self.after(1, x, y, training), scores, state

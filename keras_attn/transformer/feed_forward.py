@@ -4,12 +4,15 @@ import keras
 
 from keras_attn import masks
 from keras_attn.base.checks import check_last_axis, check_positive, check_rate
-from keras_attn.base.layer import BaseLayer
+from keras_attn.base.projection_layer import ProjectionLayer, with_projection_arguments
 from keras_attn.base.slot import register
 
 
-class _PositionWise(BaseLayer):
-    """What the feed-forward layers share: `[B, T, D]` in and out, padding hidden at the door."""
+class _PositionWise(ProjectionLayer):
+    """What the feed-forward layers share: `[B, T, D]` in and out, padding hidden at the door.
+
+    A subclass defines `hidden`, and makes the projections for it before it calls `build` here.
+    """
 
     axes = {"inputs": "BTD", "mask": "BT", "inputs_mask": "BT"}
 
@@ -22,14 +25,22 @@ class _PositionWise(BaseLayer):
         self.dropout = dropout
         self.hidden_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="hidden_dropout")
 
+    def build(self, inputs_shape):
+        self.out_projection = self.project("out_projection", inputs_shape[-1], (*inputs_shape[:-1], self.hidden_size))
+
+    def call(self, inputs, mask=None, inputs_mask=None, training=None):
+        inputs = masks.hide(inputs, masks.first_given(mask, inputs_mask))
+        return self.out_projection(self.hidden_dropout(self.hidden(inputs), training=training))
+
+    def hidden(self, inputs):
+        """Returns the inner units `[B, T, hidden_size]` of inputs `[B, T, D]`."""
+        raise NotImplementedError(f"`{self.__class__.__name__}` must define `hidden(inputs)`.")
+
     def compute_output_shape(self, inputs_shape):
         return tuple(inputs_shape)
 
     def compute_output_spec(self, inputs, mask=None, inputs_mask=None, training=None):
         return keras.KerasTensor(inputs.shape, self.compute_dtype)
-
-    def _dense(self, name, size, activation=None):
-        return keras.layers.Dense(size, activation, dtype=self.policy_of(name), name=name)
 
 
 @register
@@ -42,6 +53,8 @@ class FeedForward(_PositionWise):
         hidden_size: Size of the inner layer.
         activation: Anything `keras.activations.get` knows.
         dropout: Rate at which inner units are dropped in training.
+        use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer,
+        kernel_constraint, bias_constraint: Of both linear maps, as for `keras.layers.Dense`.
 
     Call arguments:
         inputs: `[B, T, D]`.
@@ -63,20 +76,17 @@ class FeedForward(_PositionWise):
         Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762, section 3.3.
     """
 
+    @with_projection_arguments
     def __init__(self, hidden_size, activation="relu", dropout=0.0, **kwargs):
         super().__init__(hidden_size, activation, dropout, **kwargs)
 
     def build(self, inputs_shape):
         check_last_axis("inputs", inputs_shape)
-        self.hidden_projection = self._dense("hidden_projection", self.hidden_size, self.activation)
-        self.out_projection = self._dense("out_projection", inputs_shape[-1])
-        self.build_child(self.hidden_projection, inputs_shape)
-        self.build_child(self.out_projection, (*inputs_shape[:-1], self.hidden_size))
+        self.hidden_projection = self.project("hidden_projection", self.hidden_size, inputs_shape, self.activation)
+        super().build(inputs_shape)
 
-    def call(self, inputs, mask=None, inputs_mask=None, training=None):
-        inputs = masks.hide(inputs, masks.first_given(mask, inputs_mask))
-        hidden = self.hidden_projection(inputs)  # [B, T, hidden_size]
-        return self.out_projection(self.hidden_dropout(hidden, training=training))
+    def hidden(self, inputs):
+        return self.hidden_projection(inputs)
 
 
 @register
@@ -98,19 +108,15 @@ class GatedFeedForward(_PositionWise):
         Shazeer 2020, GLU Variants Improve Transformer, arXiv:2002.05202.
     """
 
+    @with_projection_arguments
     def __init__(self, hidden_size, activation="silu", dropout=0.0, **kwargs):
         super().__init__(hidden_size, activation, dropout, **kwargs)
 
     def build(self, inputs_shape):
         check_last_axis("inputs", inputs_shape)
-        self.gate_projection = self._dense("gate_projection", self.hidden_size, self.activation)
-        self.hidden_projection = self._dense("hidden_projection", self.hidden_size)
-        self.out_projection = self._dense("out_projection", inputs_shape[-1])
-        self.build_child(self.gate_projection, inputs_shape)
-        self.build_child(self.hidden_projection, inputs_shape)
-        self.build_child(self.out_projection, (*inputs_shape[:-1], self.hidden_size))
+        self.gate_projection = self.project("gate_projection", self.hidden_size, inputs_shape, self.activation)
+        self.hidden_projection = self.project("hidden_projection", self.hidden_size, inputs_shape)
+        super().build(inputs_shape)
 
-    def call(self, inputs, mask=None, inputs_mask=None, training=None):
-        inputs = masks.hide(inputs, masks.first_given(mask, inputs_mask))
-        hidden = self.gate_projection(inputs) * self.hidden_projection(inputs)  # [B, T, hidden_size]
-        return self.out_projection(self.hidden_dropout(hidden, training=training))
+    def hidden(self, inputs):
+        return self.gate_projection(inputs) * self.hidden_projection(inputs)

@@ -8,7 +8,7 @@ from keras_attn.attention.doors import Doors, MemoryDoors, SequenceDoors
 from keras_attn.base.checks import check_positive
 from keras_attn.base.cloning import clone, comparable
 from keras_attn.base.slot import alike, register
-from keras_attn.base.slot_layers import extend_slot, is_plain, with_scores
+from keras_attn.base.slot_layers import run_slot
 from keras_attn.base.tensors import short_repr
 from keras_attn.transformer.block import Block
 from keras_attn.transformer.decoder_block import DecoderBlock
@@ -69,23 +69,16 @@ class _Stack(Doors):
         if self.final_norm is not None:
             self.build_child(self.final_norm, shapes[0])
 
-    def run(self, x, state=None, chunk=None, return_attention_scores=False, training=False, memory=None, **named):
-        road = {"return_attention_scores": return_attention_scores, "training": training, **named}
-        tensors = {} if memory is None else {"memory": memory}
+    def run(self, x, *memory, state=None, chunk=None, return_attention_scores=False, **named):
+        named["return_attention_scores"] = return_attention_scores
         padding = masks.first_given(named.get("mask"), named.get("inputs_mask"))
         scores, states = [], []
         for block, block_state in zip(self.blocks, state or [None] * self.num_layers, strict=True):
             if block is self.blocks[-1] is not self.blocks[0]:
                 x = masks.hide(x, padding)  # what comes out in padding is what the last block makes of zeros
-            if is_plain(block, self.block_class):
-                x, block_scores, block_state = block.run(x, block_state, chunk, **tensors, **road)
-            elif chunk is not None:
-                extended = extend_slot("block", block, x, block_state, chunk, return_attention_scores)
-                x, block_scores, block_state = extended
-            else:
-                x, block_scores = with_scores(block(x, **tensors, **road))
-            scores.append(block_scores)
-            states.append(block_state)
+            x, *results = run_slot("block", block, self.block_class, [x, *memory], block_state, chunk, named)
+            scores.append(results[0])
+            states.append(results[1])
         x = x if self.final_norm is None else self.final_norm(x)
         return x, ops.stack(scores, axis=1) if return_attention_scores else None, tuple(states)  # [B, N, H, T, S]
 

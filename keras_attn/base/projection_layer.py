@@ -1,0 +1,65 @@
+"""Layers whose linear maps take the arguments of `keras.layers.Dense`."""
+
+from __future__ import annotations
+
+import inspect
+
+import keras
+
+from keras_attn.base.cloning import copied
+from keras_attn.base.layer import BaseLayer
+
+
+class ProjectionLayer(BaseLayer):
+    """A layer made of linear maps that are initialised, regularised and constrained alike.
+
+    Args:
+        use_bias: Whether the linear maps have a bias.
+        kernel_initializer, bias_initializer: Of their kernels and biases.
+        kernel_regularizer, bias_regularizer: Penalties on kernels and biases; None for none.
+        kernel_constraint, bias_constraint: What kernels and biases are projected to after each update; None
+            for none.
+    """
+
+    def __init__(
+        self,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
+        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
+        self.kernel_constraint = keras.constraints.get(kernel_constraint)
+        self.bias_constraint = keras.constraints.get(bias_constraint)
+
+    def project(self, name, units, input_shape, activation=None):
+        """Returns a built `Dense` layer for the attribute `name`, with this layer's arguments."""
+        given = {argument: copied(getattr(self, argument)) for argument in ARGUMENTS}
+        return self.dense(name, units, input_shape, activation=activation, **given)
+
+
+ARGUMENTS = [name for name in inspect.signature(ProjectionLayer).parameters if name != "kwargs"]
+
+
+def with_projection_arguments(constructor):
+    """Shows the arguments of `ProjectionLayer` in the signature of a constructor that passes `**kwargs` on to it.
+
+    `help` and the config of a layer read the signature.
+    """
+    own = inspect.signature(constructor)
+    *named, rest = own.parameters.values()
+    inherited = [
+        inspect.signature(ProjectionLayer).parameters[name] for name in ARGUMENTS if name not in own.parameters
+    ]
+    keyword_only = [each.replace(kind=each.KEYWORD_ONLY) for each in inherited]
+    constructor.__signature__ = own.replace(parameters=[*named, *keyword_only, rest])
+    return constructor
