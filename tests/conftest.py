@@ -1,5 +1,6 @@
 """One import of the backend per worker, one thread each: two workers share two cores."""
 
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -53,6 +54,14 @@ def no_gradients_unless_training(request):
 
     with torch.set_grad_enabled(request.node.get_closest_marker("trains") is not None):
         yield
+
+
+@pytest.fixture(autouse=keras.config.backend() == "jax", scope="module")
+def compiled_code_is_dropped():
+    """Drops what JAX compiled for a file: a process that keeps all of it runs out of memory mappings, and dies."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ does not have in a chunk, and is never read.
 from keras import ops, tree
 
 from keras_attn.attention.cache_state import FAR, check_chunk, check_rewind, state_type, write
-from keras_attn.backend import fresh
+from keras_attn.backend import copy
 from keras_attn.backend.precision import at_least_float32
 from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.slot import Slot, register
@@ -114,7 +114,7 @@ class Cache(Slot):
                 keeps all of its places.
         """
         unused = 0 if state.index is not None else unused
-        kept = {name: fresh(tensor[:, :, : -unused or None]) for name, tensor in state.kept.items()}
+        kept = {name: copy(tensor[:, :, : -unused or None]) for name, tensor in state.kept.items()}
         return state_type(self, state.window, True, unused)(kept, state.index)
 
     def grow(self, state, added):

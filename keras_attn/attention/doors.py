@@ -121,7 +121,7 @@ class SequenceDoors(Doors):
         return_attention_scores=False,
         training=None,
     ):
-        mask = masks.real_positions(masks.first_given(mask, inputs_mask), segment_ids)
+        mask = masks.real_positions(masks.first_not_none(mask, inputs_mask), segment_ids)
         outputs, scores, _ = self.run(
             masks.hide(inputs, mask),
             mask=mask,

@@ -14,7 +14,7 @@
 - `write_rows(table, rows, values, in_place)`: a table that is written by rows.
 - `while_loop(goes_on, body, carry)`, `no_gradient()`: the loop of generation.
 - `compiled(model, function, examples, jit_compile)`: a function of tensors that reads the model's weights.
-- `fresh(tensor)`: a copy that shares no memory. `fresh_seed()`: random integers, new at each call.
+- `copy(tensor)`: a copy that shares no memory. `random_seed()`: random integers, new at each call.
 - `is_concrete(tensor)`: whether the tensor's values can be looked at now.
 """
 
@@ -33,8 +33,8 @@ block_uniform = adapter.block_uniform
 compiled = adapter.compiled
 device_kind = adapter.device_kind
 fori = adapter.fori
-fresh = adapter.fresh
-fresh_seed = adapter.fresh_seed
+copy = adapter.copy
+random_seed = adapter.random_seed
 fused = adapter.fused
 fused_is_linear = adapter.fused_is_linear
 has_fused = adapter.has_fused

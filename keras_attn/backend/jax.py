@@ -147,11 +147,11 @@ def compiled(model, function, examples, jit_compile):
     return lambda *tensors: run([variable.value for variable in model.variables], *tensors)
 
 
-def fresh(tensor):
-    """As the TensorFlow adapter's `fresh`: nothing is ever written in place."""
+def copy(tensor):
+    """As the TensorFlow adapter's `copy`: nothing is ever written in place."""
     return tensor
 
 
-def fresh_seed():
-    """As the TensorFlow adapter's `fresh_seed`, by Keras' global generator."""
+def random_seed():
+    """As the TensorFlow adapter's `random_seed`, by Keras' global generator."""
     return keras.random.randint((2,), 0, 2**31 - 1, dtype="int32").astype("uint32")

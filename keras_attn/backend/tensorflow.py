@@ -242,11 +242,11 @@ def compiled(model, function, examples, jit_compile):
     return lambda *tensors: run(*(tensor for tensor in tensors if tensor is not None))
 
 
-def fresh(tensor):
+def copy(tensor):
     """Returns a copy that shares no memory, to be written in place; constants of a graph may share theirs."""
     return tensor if in_xla() else tf.ensure_shape(tf.raw_ops.DeepCopy(x=tensor), tensor.shape)
 
 
-def fresh_seed():
+def random_seed():
     """Returns random integers `[2]`; keeps no variable, so that it can be saved in a graph."""
     return tf.cast(tf.random.uniform((2,), maxval=2**31 - 1, dtype=tf.int32), tf.uint32)

@@ -131,11 +131,11 @@ def compiled(model, function, examples, jit_compile):
     return function
 
 
-def fresh(tensor):
-    """As the TensorFlow adapter's `fresh`."""
+def copy(tensor):
+    """As the TensorFlow adapter's `copy`."""
     return tensor.clone()
 
 
-def fresh_seed():
-    """As the TensorFlow adapter's `fresh_seed`."""
+def random_seed():
+    """As the TensorFlow adapter's `random_seed`."""
     return ops.cast(keras.random.randint((2,), 0, 2**31 - 1, dtype="int32"), "uint32")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from keras_attn.backend import block_uniform, fresh_seed
+from keras_attn.backend import block_uniform, random_seed
 from keras_attn.base.checks import check_number
 from keras_attn.base.slot import Slot, register
 
@@ -205,7 +205,7 @@ class Sample(TokenStrategy):
 
     def draw_seed(self):
         if self.seed is None:
-            return fresh_seed()
+            return random_seed()
         return ops.convert_to_tensor([self.seed % 2**32, 0], dtype="uint32")
 
     def without_seed(self):

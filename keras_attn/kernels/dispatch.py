@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_attn import masks
-from keras_attn.backend import fresh_seed, value_of
+from keras_attn.backend import random_seed, value_of
 from keras_attn.base.checks import check_attention_mask, check_axes, check_broadcast
 from keras_attn.base.tensors import short_repr, to_tensor
 from keras_attn.kernels.biases import Bias, TensorBias
@@ -184,5 +184,5 @@ def draw_seed(seed):
     if isinstance(seed, keras.random.SeedGenerator):
         return seed.next()
     if seed is None:
-        return fresh_seed()
+        return random_seed()
     return ops.convert_to_tensor([seed, 0], dtype="uint32")

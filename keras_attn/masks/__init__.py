@@ -15,7 +15,7 @@ from keras_attn.masks.calls import (
     Padding,
     Segments,
     explicit,
-    first_given,
+    first_not_none,
     hide,
     padding,
     real_positions,

@@ -99,7 +99,7 @@ def explicit(tensor):
     return None if tensor is None else Explicit(tensor)
 
 
-def first_given(*masks):
+def first_not_none(*masks):
     """Returns the first mask that is not None, or None: an explicit mask wins over one Keras filled in."""
     return next((mask for mask in masks if mask is not None), None)
 

@@ -19,7 +19,7 @@ class _AddedPositions(BaseLayer):
     axes = {"inputs": "BTD", "positions": "BT", "mask": "BT", "inputs_mask": "BT"}
 
     def call(self, inputs, positions=None, mask=None, inputs_mask=None, training=None):
-        inputs = masks.hide(inputs, masks.first_given(mask, inputs_mask))
+        inputs = masks.hide(inputs, masks.first_not_none(mask, inputs_mask))
         positions = row_positions(inputs, positions)
         table = self.table(positions, inputs.shape[-1])  # [B or 1, T, D]
         outputs = ops.cast(inputs, at_least_float32(inputs.dtype)) + ops.cast(table, at_least_float32(inputs.dtype))
@@ -149,4 +149,4 @@ class NoPosition(_AddedPositions):
     """Adds nothing: for models whose attention knows the positions."""
 
     def call(self, inputs, positions=None, mask=None, inputs_mask=None, training=None):
-        return masks.hide(inputs, masks.first_given(mask, inputs_mask))
+        return masks.hide(inputs, masks.first_not_none(mask, inputs_mask))

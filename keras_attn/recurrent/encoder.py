@@ -67,7 +67,7 @@ class RecurrentEncoder(BaseLayer):
         self.build_child(self.layer, inputs_shape)
 
     def call(self, inputs, mask=None, inputs_mask=None, training=None):
-        padding = masks.first_given(mask, inputs_mask)
+        padding = masks.first_not_none(mask, inputs_mask)
         return self.layer(masks.hide(inputs, padding), mask=padding, training=training)
 
     def compute_output_shape(self, inputs_shape):

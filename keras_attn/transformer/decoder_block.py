@@ -122,7 +122,7 @@ class DecoderBlock(MemoryDoors, Block):
     def check_slots(self, arguments):
         """Raises a `ValueError` for arguments of a call that the layers in the slots do not take."""
         get = arguments.get
-        padding = {side: masks.first_given(get(f"{side}_mask"), get(f"{end}segment_ids")) for side, end in SIDES}
+        padding = {side: masks.first_not_none(get(f"{side}_mask"), get(f"{end}segment_ids")) for side, end in SIDES}
         named = {name: get(name) for name in ("attention_mask", "segment_ids", "positions")}
         check_given("attention", self.attention, {"mask": padding["inputs"], **named})
         named = {name: get(name) for name in ("memory_segment_ids", "return_attention_scores")}

@@ -87,7 +87,7 @@ class EncoderBlock(SequenceDoors, Block):
 
     def check_slots(self, arguments):
         """Raises a `ValueError` for arguments of a call that the layer in the slot does not take."""
-        padding = masks.first_given(*(arguments.get(name) for name in ("mask", "inputs_mask", "segment_ids")))
+        padding = masks.first_not_none(*(arguments.get(name) for name in ("mask", "inputs_mask", "segment_ids")))
         others = ("attention_mask", "segment_ids", "positions", "return_attention_scores")
         named = {"mask": padding, **{name: arguments.get(name) for name in others}}
         check_given("attention", self.attention, named)

@@ -29,7 +29,7 @@ class _PositionWise(ProjectionLayer):
         self.out_projection = self.project("out_projection", inputs_shape[-1], (*inputs_shape[:-1], self.hidden_size))
 
     def call(self, inputs, mask=None, inputs_mask=None, training=None):
-        inputs = masks.hide(inputs, masks.first_given(mask, inputs_mask))
+        inputs = masks.hide(inputs, masks.first_not_none(mask, inputs_mask))
         return self.out_projection(self.hidden_dropout(self.hidden(inputs), training=training))
 
     def hidden(self, inputs):

@@ -71,7 +71,7 @@ class _Stack(Doors):
 
     def run(self, x, *memory, state=None, chunk=None, return_attention_scores=False, **named):
         named["return_attention_scores"] = return_attention_scores
-        padding = masks.first_given(named.get("mask"), named.get("inputs_mask"))
+        padding = masks.first_not_none(named.get("mask"), named.get("inputs_mask"))
         scores, states = [], []
         for block, block_state in zip(self.blocks, state or [None] * self.num_layers, strict=True):
             if block is self.blocks[-1] is not self.blocks[0]:
