@@ -125,7 +125,7 @@ class SequenceModel(keras.Model):
         strategy=None,
         max_length=256,
         start_id=None,
-        end_id=None,
+        end_id: int | Sequence[int] | str | None = AUTO,
         prefix_ids=None,
         processors=(),
         cache=None,
