@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from keras import ops, tree
 
-from keras_attn.attention.cache import Cache
 from keras_attn.backend import is_concrete, write_rows
 from keras_attn.base.tensors import static_shape
 from keras_attn.base.types import State, Tensor
+
+if TYPE_CHECKING:  # which imports this file
+    from keras_attn.attention.cache import Cache
 
 FAR = 2**30  # behind every index
 
@@ -41,7 +43,7 @@ class CacheState(CacheTensors):
 
     __slots__ = ()
     # Of the type:
-    cache: Any = None  # the `Cache`
+    cache: Cache  # what keeps this state
     window: int | None = None  # how many positions a query reads, itself counted, where the cache rolls
     in_place = False  # whether nobody else reads these tensors, so that they may be overwritten
     unused = 0  # number of places that a loop has left out so far
@@ -59,9 +61,7 @@ class CacheState(CacheTensors):
 
 
 @functools.cache
-def state_type(
-    cache: Cache | None, window: int | None = None, in_place: bool = False, unused: int = 0
-) -> type[CacheState]:
+def state_type(cache: Cache, window: int | None = None, in_place: bool = False, unused: int = 0) -> type[CacheState]:
     """Returns the subclass of `CacheState` for a cache; compilers tell types apart by their names."""
     of_type = {"cache": cache, "window": window, "in_place": in_place, "unused": unused}
     name = ", ".join(f"{name}={value!r}" for name, value in of_type.items())

@@ -51,8 +51,8 @@ class MultiHead(Doors, ProjectionLayer):
         self.kernel = kernels.check_kernel(kernel)
         self.seed_generator = keras.random.SeedGenerator() if dropout else None
 
-    def _set_sizes(self, name: str, shape: Shape) -> None:
-        """Keeps the model size, the head size, and the widths of all query and of all key heads side by side."""
+    def _set_sizes(self, name: str, shape: Shape) -> int:
+        """Keeps the head size and the widths of all query and of all key heads side by side; returns the model size."""
         self.model_size = size = check_last_axis(name, shape)
         if self.head_size is None and size % self.num_heads:
             raise ValueError(
@@ -61,6 +61,7 @@ class MultiHead(Doors, ProjectionLayer):
             )
         head_size = self.head_size or size // self.num_heads
         self.head_sizes = head_size, self.num_heads * head_size, (self.num_kv_heads or self.num_heads) * head_size
+        return size
 
     def _build_score(self, head_size: int) -> None:
         """Makes what the score has of weights: a norm of queries, one of keys, the sinks."""

@@ -36,7 +36,8 @@ class _PositionWise(ProjectionLayer):
         self.hidden_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="hidden_dropout")
 
     def build(self, inputs_shape: Shape) -> None:
-        self.out_projection = self.project("out_projection", inputs_shape[-1], (*inputs_shape[:-1], self.hidden_size))
+        size = check_last_axis("inputs", inputs_shape)
+        self.out_projection = self.project("out_projection", size, (*inputs_shape[:-1], self.hidden_size))
 
     def call(
         self,
