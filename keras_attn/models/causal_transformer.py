@@ -212,7 +212,7 @@ def CausalTransformer(  # noqa: N802 - a recipe is named as what it makes
     else:
         given = {"num_heads": num_heads, "hidden_size": hidden_size, "mask": mask, "residual": residual, "score": score}
         given |= {"num_kv_heads": num_kv_heads} | ({} if turned is None else {"position": position})
-        check_left_out(CausalTransformer, "block", given)
+        check_left_out(CausalTransformer, ["block"], given)
     check_hides_the_future(block.mask)
     layers = {
         "blocks": Encoder(num_layers, block, name="blocks"),

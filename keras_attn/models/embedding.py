@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import keras
@@ -118,19 +118,19 @@ def self_attention(
     )
 
 
-def check_left_out(recipe: Callable[..., keras.Model], slot: str, given: Mapping[str, object]) -> None:
-    """Raises a `ValueError` for an argument beside a block that has its own: it would be ignored.
+def check_left_out(recipe: Callable[..., keras.Model], slots: Sequence[str], given: Mapping[str, object]) -> None:
+    """Raises a `ValueError` for an argument that belongs to a block which is given: it would be ignored.
 
     Args:
         recipe: The recipe, whose defaults count as left out.
-        slot: Name of the argument that holds the block.
+        slots: Names of the arguments that hold blocks.
         given: The values of the others by name.
     """
-    parameters = inspect.signature(recipe).parameters
+    parameters, beside = inspect.signature(recipe).parameters, " and ".join(f"`{slot}`" for slot in slots)
     for name, value in given.items():
         if not alike(value, parameters[name].default):
             raise ValueError(
-                f"`{name}` must be left out where `{slot}` is given, which has its own. "
+                f"`{name}` belongs to the block, and must be left out beside {beside}. "
                 f"Received: {name}={short_repr(value)}."
             )
 

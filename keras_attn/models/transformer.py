@@ -197,7 +197,7 @@ def Transformer(  # noqa: N802 - a recipe is named as what it makes
     else:
         given = {"num_heads": num_heads, "hidden_size": hidden_size, "residual": residual, "score": score}
         given |= {"num_kv_heads": num_kv_heads} | ({} if turned is None else {"position": position})
-        check_left_out(Transformer, "encoder_block` and `decoder_block", given)
+        check_left_out(Transformer, ["encoder_block", "decoder_block"], given)
     if encoder_block is None:
         attention = self_attention(num_heads, num_kv_heads, score, None, turned)
         encoder_block = EncoderBlock(num_heads, hidden_size, dropout, None, turned, residual, attention=attention)
