@@ -82,7 +82,7 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
         num_heads: int,
         head_size: int | None = None,
         num_kv_heads: int | None = None,
-        mask: Tensor | None = None,
+        mask: masks.Mask | None = None,
         position: HeadPosition | None = None,
         score: DotProduct | None = None,
         dropout: float = 0.0,

@@ -71,7 +71,7 @@ class CausalTransformerModel(SequenceModel):
         positions, segment_ids = packing["target_positions"], packing["target_segment_ids"]
         return decode(self.get_layer, ids["target"], self.special_ids, positions, segment_ids)
 
-    def init_state(self, source: Tensor, max_length: int | None, cache: Cache | None = None) -> PromptState:
+    def init_state(self, source: Tensor, max_length: int, cache: Cache | None = None) -> PromptState:
         """Reads the prompts.
 
         Args:
@@ -108,7 +108,7 @@ class CausalTransformerModel(SequenceModel):
                 raise ValueError("`source` must hold prompts with padding behind them, not before or inside.")
 
     def extend(
-        self, tokens: Tensor, state: State, index: int | Tensor | None, lengths: Tensor | None = None
+        self, tokens: Tensor, state: State, index: int | Tensor, lengths: Tensor | None = None
     ) -> tuple[Tensor, PromptState]:
         """Reads T new tokens per row behind what the state holds.
 

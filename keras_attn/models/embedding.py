@@ -73,7 +73,7 @@ def embed(layer: LayerByName, side: str, ids: Tensor, positions: Tensor | None =
 
 
 def embed_chunk(
-    layer: LayerByName, side: str, tokens: Tensor, index: int | Tensor | None, lengths: Tensor | None = None
+    layer: LayerByName, side: str, tokens: Tensor, index: int | Tensor, lengths: Tensor | None = None
 ) -> Tensor:
     """Embeds ids `[B, T]` of which the first of each row stands at `index`, `[]` or `[B]`; nothing is dropped."""
     embedding, position = layer(f"{side}_embedding"), layer(f"{side}_position")
@@ -135,12 +135,14 @@ def check_left_out(recipe: Callable[..., keras.Model], slots: Sequence[str], giv
             )
 
 
-def num_positions(position: HeadPosition | None) -> int | None:
+def num_positions(position: keras.layers.Layer) -> int | None:
     """Returns how many positions the layer of a side's positions has, None for no bound."""
     return position.max_length if isinstance(position, Learned) else None
 
 
-def split_position(position: HeadPosition | None) -> tuple[keras.layers.Layer, HeadPosition | None]:
+def split_position(
+    position: keras.layers.Layer | HeadPosition | None,
+) -> tuple[keras.layers.Layer, HeadPosition | None]:
     """Returns the layer that adds positions to embeddings, and what acts on the heads, of which one does nothing."""
     if isinstance(position, HeadPosition):
         return NoPosition(), position
