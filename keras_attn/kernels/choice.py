@@ -62,13 +62,15 @@ def choose_kernel(
         return "dense"
     kernel = pinned["kernel"] if kernel == "auto" else kernel
     batch_size, _, target_length, _ = static_shape(query)
-    sizes = target_length, static_size(key.shape[2])
-    if 0 in (*sizes, batch_size):  # nothing to cut into blocks
+    source_length = static_size(key.shape[2])
+    if 0 in (batch_size, target_length, source_length):  # nothing to cut into blocks
         return "dense"
     if kernel in ("dense", "blockwise"):
         return kernel
-    number = 0 if None in sizes else sizes[0] * sizes[1]
-    far = "far hidden" if number and rising and hides_far_keys(mask, *sizes) else "all"
+    number, far = 0, "all"
+    if target_length is not None and source_length is not None:
+        number = target_length * source_length
+        far = "far hidden" if rising and hides_far_keys(mask, target_length, source_length) else "all"
     if kernel == "auto" and (is_symbolic(query) or is_symbolic(key) or in_converter()):
         return "dense"
     if kernel == "fused" and fused_supported:

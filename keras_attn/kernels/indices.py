@@ -81,10 +81,9 @@ def check_indices(
 
 def _check_shape(name: str, index: Tensor, letters: str, sizes: dict[str, int | None], free: str) -> None:
     """Raises unless the axes have the given sizes; those in `free` may also be 1."""
-    if len(index.shape) == len(letters):
-        ones = {letter for letter, size in zip(letters, index.shape) if size == 1 and letter in free}
-        sizes = {letter: size for letter, size in sizes.items() if size is not None and letter not in ones}
-    check_axes({name: letters}, {name: index}, sizes)
+    ones = {letter for letter, size in zip(letters, index.shape) if size == 1 and letter in free}
+    known = {letter: size for letter, size in sizes.items() if size is not None and letter not in ones}
+    check_axes({name: letters}, {name: index}, known)
 
 
 def index_blocks(
