@@ -17,7 +17,7 @@ from keras_attn.base.special_ids import SpecialIds, special_ids_or_default
 from keras_attn.base.state import check_state
 from keras_attn.base.tensors import to_tensor
 from keras_attn.base.types import State, Tensor
-from keras_attn.masks import Causal, Mask, check_hides_the_future
+from keras_attn.masks import Causal, Pattern, check_hides_the_future
 from keras_attn.models.embedding import (
     LayerByName,
     check_heads,
@@ -137,7 +137,7 @@ def CausalTransformer(  # noqa: N802 - a recipe is named as what it makes
     num_heads: int = 8,
     hidden_size: int = 2048,
     dropout: float = 0.1,
-    mask: Mask = Causal(),  # noqa: B008 - slots never change
+    mask: Pattern = Causal(),  # noqa: B008 - slots never change
     residual: Residual = PreNorm(),  # noqa: B008
     position: keras.layers.Layer | HeadPosition | None = None,
     special_ids: SpecialIds | None = None,

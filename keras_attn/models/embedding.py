@@ -16,7 +16,7 @@ from keras_attn.base.cloning import clone
 from keras_attn.base.slot import alike, register
 from keras_attn.base.tensors import short_repr, to_tensor
 from keras_attn.base.types import LayerArguments, Shape, Tensor
-from keras_attn.masks import Mask
+from keras_attn.masks import Pattern
 from keras_attn.positions import HeadPosition, Learned, NoPosition, Sinusoidal
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def self_attention(
     num_heads: int,
     num_kv_heads: int | None,
     score: DotProduct | None,
-    mask: Mask | None,
+    mask: Pattern | None,
     position: HeadPosition | None,
 ) -> MultiHeadSelfAttention | None:
     """Returns the attention of a block with fewer heads of keys or a score of its own; None for the block's default."""
