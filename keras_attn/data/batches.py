@@ -144,8 +144,8 @@ class Batches:
         sizes = [shape.num_rows for shape in self.shapes]
         if self.num_shards > 1 or any(size % num_shards for size in sizes):
             raise ValueError(
-                "`num_shards` must divide the rows of every batch, and batches are shared once. "
-                f"Received: num_shards={num_shards}, batches of {sizes} rows, shared by {self.num_shards}."
+                "`num_shards` must divide the rows of every batch, and batches can be sharded only once. "
+                f"Received: num_shards={num_shards}, batches of {sizes} rows in {self.num_shards} shards."
             )
         shard = copy.copy(self)
         shard.num_shards, shard.shard_index = num_shards, index

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-SMALL = 0.2  # pairs up to this share of a row are not sorted
+SMALL = 0.2  # pairs up to this fraction of a row are not sorted
 
 
 class Places(NamedTuple):

@@ -144,7 +144,7 @@ def checked_scores(
     for name, tokens, letter in (("source_tokens", source_tokens, "S"), ("target_tokens", target_tokens, "T")):
         if tokens is not None and len(tokens) != sizes[letter]:
             raise ValueError(
-                f"`{name}` must be as many as the scores' axis {letter}, {sizes[letter]}. "
+                f"`{name}` must have a token for each of the {sizes[letter]} positions of the scores' axis {letter}. "
                 f"Received: {len(tokens)} tokens, scores.shape={tuple(scores.shape)}."
             )
     if 0 in scores.shape:

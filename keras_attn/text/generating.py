@@ -9,7 +9,7 @@ from keras_attn.attention.cache import Cache
 from keras_attn.base.checks import check_positive
 from keras_attn.base.special_ids import check_same_special_ids
 from keras_attn.base.tensors import as_array, is_array, short_repr, static_shape
-from keras_attn.base.types import ArrayLike
+from keras_attn.base.types import ArrayLike, Tensor
 from keras_attn.decoding import generate_batches
 from keras_attn.decoding.processors import Processor
 from keras_attn.decoding.protocol import facts_of
@@ -26,7 +26,7 @@ class GenerateArguments(TypedDict, total=False):
     strategy: Strategy | None
     max_length: int
     start_id: int | None
-    end_id: int | None
+    end_id: int | Sequence[int] | str | None
     prefix_ids: ArrayLike | None
     processors: Sequence[Processor]
     cache: Cache | None
@@ -37,8 +37,10 @@ class GenerateArguments(TypedDict, total=False):
 class GeneratingModel(Protocol):
     """A model that generates target ids for source ids, as the recipes of `keras_attn.models` do."""
 
-    def generate(self, source: ArrayLike, **arguments: Unpack[GenerateArguments]) -> Generated:
-        """Returns what was generated for ids `[B, S]`."""
+    def generate(
+        self, source: ArrayLike, **arguments: Unpack[GenerateArguments]
+    ) -> Generated | tuple[Generated, Tensor]:
+        """Returns the generated ids for ids `[B, S]`, with the attention scores if these are requested."""
 
 
 def generate(

@@ -64,7 +64,7 @@ def bleu(
     hypotheses, references = list(hypotheses), list(references)
     if not hypotheses or len(hypotheses) != len(references):
         raise ValueError(
-            f"`references` must be as many as `hypotheses`, at least one. "
+            f"`references` must have one entry for each of `hypotheses`, at least one. "
             f"Received: {len(references)} and {len(hypotheses)}."
         )
     known = [list(texts) if isinstance(texts, (list, tuple)) else [texts] for texts in references]

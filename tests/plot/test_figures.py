@@ -106,11 +106,13 @@ def test_bad_arguments_are_named(scores):
     with pytest.raises(ValueError, match=r"`scores` must have 2 axes, \[T, S\]"):
         plot.alignment(scores, list("abcde"), list("xyz"))
     with pytest.raises(
-        ValueError, match="`source_tokens` must be as many as the scores' axis S, 5. Received: 2 tokens"
+        ValueError,
+        match="`source_tokens` must have a token for each of the 5 positions of the scores' axis S. Received: 2 tokens",
     ):
         plot.heat_map(scores, ["a", "b"])
     with pytest.raises(
-        ValueError, match="`target_tokens` must be as many as the scores' axis T, 3. Received: 1 tokens"
+        ValueError,
+        match="`target_tokens` must have a token for each of the 3 positions of the scores' axis T. Received: 1 tokens",
     ):
         plot.alignment(scores[0], list("abcde"), ["a"])
     with pytest.raises(ValueError, match=r"`scores` must not be empty. Received: scores.shape=\(1, 0, 5\)"):
