@@ -75,7 +75,7 @@ class AttentionMaps(keras.callbacks.Callback):
         self.source_tokens = checked_tokens("source_tokens", source_tokens, self._real[0])
         self.target_tokens = checked_tokens("target_tokens", target_tokens, self._real[1])
         self.every = every
-        self._writer: tf.summary.SummaryWriter | None = None
+        self._writer: tf.summary.SummaryWriter  # from the beginning of the training on
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
@@ -88,18 +88,17 @@ class AttentionMaps(keras.callbacks.Callback):
         self._writer = tf.summary.create_file_writer(self.log_dir)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        if self._writer is None or (epoch + 1) % self.every:
+        if (epoch + 1) % self.every:
             return
         scores = self._scores()
         for row, of_row in enumerate(scores):
             blocks = {"": of_row} if scores.ndim == 3 else {f"/block_{n}": of for n, of in enumerate(of_row, start=1)}
             for name, of_block in blocks.items():
-                self._write(self._writer, f"attention_{row}{name}", self._drawn(of_block, row, epoch), epoch)
+                self._write(f"attention_{row}{name}", self._drawn(of_block, row, epoch), epoch)
         self._writer.flush()
 
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        self._writer.close()
 
     def _scores(self) -> np.ndarray:
         """Returns the model's attention scores for the texts."""
@@ -111,7 +110,7 @@ class AttentionMaps(keras.callbacks.Callback):
         scores = scores[..., rows, :][..., columns]
         return heat_map(scores, self.source_tokens[row], self.target_tokens[row], title=f"epoch {epoch + 1}")
 
-    def _write(self, writer: tf.summary.SummaryWriter, name: str, figure: Figure, epoch: int) -> None:
+    def _write(self, name: str, figure: Figure, epoch: int) -> None:
         """Writes a figure in the format of `tf.summary.image`, which would need TensorBoard."""
         import tensorflow as tf
 
@@ -120,7 +119,7 @@ class AttentionMaps(keras.callbacks.Callback):
         width, height = (str(int(size * figure.dpi)) for size in figure.get_size_inches())
         metadata = tf.compat.v1.SummaryMetadata(data_class="DATA_CLASS_BLOB_SEQUENCE")
         metadata.plugin_data.plugin_name = "images"
-        with writer.as_default():
+        with self._writer.as_default():
             tf.summary.write(name, tf.constant([width, height, png.getvalue()]), step=epoch, metadata=metadata)
 
 
