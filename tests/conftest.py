@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 # Rooms that only TensorFlow has.
-NEED_TENSORFLOW = ["test_text.py", "test_text_generating.py", "serving", "data", "test_plot.py", "test_savedmodels.py"]
+NEED_TENSORFLOW = ["text", "serving", "data", "plot", "test_savedmodels.py"]
 collect_ignore = [] if keras.config.backend() == "tensorflow" else NEED_TENSORFLOW
 
 if keras.config.backend() == "tensorflow":
