@@ -19,6 +19,7 @@ def test_axes_return_the_sizes():
     assert sizes == {"B": 2, "T": 3, "S": 7, "D": 5}
     free = {"x": keras.KerasTensor((None, 3, 5)), "y": None}
     assert checks.check_axes({"x": "BTD", "y": "BS"}, free) == {"T": 3, "D": 5}
+    assert checks.check_axes({"x": "B"}, {"x": np.zeros(2)}, {"B": None, "D": 5}) == {"B": 2, "D": 5}
 
 
 def test_axes_that_do_not_fit_name_argument_expected_and_received():

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 import keras
 
 from keras_attn.base.cloning import copied
 from keras_attn.base.layer import BaseLayer
+from keras_attn.base.types import Activation, Identifier, LayerArguments, Shape
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+Constructor = TypeVar("Constructor", bound=Callable[..., None])
 
 
 class ProjectionLayer(BaseLayer):
@@ -15,23 +23,22 @@ class ProjectionLayer(BaseLayer):
 
     Args:
         use_bias: Whether the linear maps have a bias.
-        kernel_initializer, bias_initializer: Of their kernels and biases.
+        kernel_initializer, bias_initializer: Initialisers of kernels and biases.
         kernel_regularizer, bias_regularizer: Penalties on kernels and biases; None for none.
-        kernel_constraint, bias_constraint: What kernels and biases are projected to after each update; None
-            for none.
+        kernel_constraint, bias_constraint: Constraints on kernels and biases after each update; None for none.
     """
 
     def __init__(
         self,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
-        **kwargs,
-    ):
+        use_bias: bool = True,
+        kernel_initializer: Identifier = "glorot_uniform",
+        bias_initializer: Identifier = "zeros",
+        kernel_regularizer: Identifier = None,
+        bias_regularizer: Identifier = None,
+        kernel_constraint: Identifier = None,
+        bias_constraint: Identifier = None,
+        **kwargs: Unpack[LayerArguments],
+    ) -> None:
         super().__init__(**kwargs)
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -41,7 +48,9 @@ class ProjectionLayer(BaseLayer):
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
         self.bias_constraint = keras.constraints.get(bias_constraint)
 
-    def project(self, name, units, input_shape, activation=None):
+    def project(
+        self, name: str, units: int, input_shape: Shape, activation: Activation | None = None
+    ) -> keras.layers.Dense:
         """Returns a built `Dense` layer for the attribute `name`, with this layer's arguments."""
         given = {argument: copied(getattr(self, argument)) for argument in ARGUMENTS}
         return self.dense(name, units, input_shape, activation=activation, **given)
@@ -50,10 +59,10 @@ class ProjectionLayer(BaseLayer):
 ARGUMENTS = [name for name in inspect.signature(ProjectionLayer).parameters if name != "kwargs"]
 
 
-def with_projection_arguments(constructor):
-    """Shows the arguments of `ProjectionLayer` in the signature of a constructor that passes `**kwargs` on to it.
+def with_projection_arguments(constructor: Constructor) -> Constructor:
+    """Adds the arguments of `ProjectionLayer` to the signature of a constructor that passes `**kwargs` to it.
 
-    `help` and the config of a layer read the signature.
+    `help` and `get_config` read the signature.
     """
     own = inspect.signature(constructor)
     *named, rest = own.parameters.values()
@@ -61,5 +70,5 @@ def with_projection_arguments(constructor):
         inspect.signature(ProjectionLayer).parameters[name] for name in ARGUMENTS if name not in own.parameters
     ]
     keyword_only = [each.replace(kind=each.KEYWORD_ONLY) for each in inherited]
-    constructor.__signature__ = own.replace(parameters=[*named, *keyword_only, rest])
+    vars(constructor)["__signature__"] = own.replace(parameters=[*named, *keyword_only, rest])
     return constructor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypedDict
 
 Tensor: TypeAlias = Any
@@ -28,6 +28,16 @@ Activation: TypeAlias = str | Callable[[Tensor], Tensor]
 
 Identifier: TypeAlias = Any
 """What `keras.initializers.get`, `keras.regularizers.get` and `keras.constraints.get` read."""
+
+
+Serialized: TypeAlias = Any
+"""What a config holds of an argument: dictionaries, lists, strings, numbers, booleans, None."""
+
+Argument: TypeAlias = Any
+"""A constructor argument that a config holds: a number, a name, a layer, a slot object, or a list of them."""
+
+CallArguments: TypeAlias = Mapping[str, Any]
+"""Arguments of a layer's `call` by name: tensors, lists, booleans, None."""
 
 
 class LayerArguments(TypedDict, total=False):
