@@ -170,7 +170,7 @@ def built():
 
 
 def assert_refused(convert_from, layer, source, message):
-    """The source is refused by name, and the layer is as it was."""
+    """The source raises an error with `message`, and the layer is unchanged."""
     before = layer.get_weights()
     with pytest.raises(ValueError, match=message):
         convert_from(layer, source)

@@ -9,12 +9,11 @@ from typing import TypeGuard, TypeVar, overload
 
 import keras
 
-from keras_attn.base.layer import BaseLayer, constructor_arguments, deserialize
+from keras_attn.base.layer import BaseLayer, LayerType, constructor_arguments, deserialize
 from keras_attn.base.slot import alike
 from keras_attn.base.tensors import short_repr
 
 Value = TypeVar("Value")
-LayerType = TypeVar("LayerType", bound=keras.layers.Layer)
 
 
 def clone(layer: LayerType, name: str | None = None) -> LayerType:

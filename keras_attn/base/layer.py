@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import keras
 
@@ -16,6 +16,8 @@ from keras_attn.base.types import Argument, CallArguments, Config, LayerArgument
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
+
+LayerType = TypeVar("LayerType", bound=keras.layers.Layer)
 
 
 class BaseLayer(keras.layers.Layer):
@@ -80,7 +82,7 @@ class BaseLayer(keras.layers.Layer):
                 check_attention_mask(name, given[name], letters, {**sizes, "H": self.num_heads})
         return sizes
 
-    def check_child(self, name: str, child: keras.layers.Layer) -> keras.layers.Layer:
+    def check_child(self, name: str, child: LayerType) -> LayerType:
         """Returns `child`, a layer given for the slot `name`, after checking its dtype policy."""
         if not isinstance(child, keras.layers.Layer):
             raise ValueError(f"`{name}` must be a Keras layer. Received: {name}={short_repr(child)}.")

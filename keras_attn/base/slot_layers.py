@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import keras
 from keras import ops
@@ -12,11 +12,12 @@ from keras import ops
 from keras_attn.base.tensors import short_repr
 from keras_attn.base.types import ArrayLike, CallArguments, Shape, State, Tensor
 
+Stepwise = TypeVar("Stepwise", bound=keras.layers.Layer)
 PADDING = {name: " (there is padding, which it would attend to)" for name in ("mask", "memory_mask")}
 
 
 class NewPositions(Protocol):
-    """The attributes of a `Chunk` that layers of the user's own need."""
+    """The attributes of a `Chunk` that `run_slot` passes to layers of the user."""
 
     @property
     def start(self) -> ArrayLike: ...
@@ -138,7 +139,7 @@ def is_plain(layer: keras.layers.Layer, cls: type[keras.layers.Layer]) -> bool:
     return plain and getattr(layer, "_remat_mode", None) is None
 
 
-def stepwise(name: str, layer: keras.layers.Layer) -> keras.layers.Layer:
+def stepwise(name: str, layer: Stepwise) -> Stepwise:
     """Returns a layer given for the slot `name` if it can decode step by step, else raises a `ValueError`."""
     methods = {method: callable(getattr(layer, method, None)) for method in ("init_state", "extend", "step")}
     if not (methods["init_state"] and (methods["extend"] or methods["step"])):

@@ -1,4 +1,4 @@
-"""Types that the annotations of the package share. Keras and TensorFlow ship none, so a tensor is an alias."""
+"""Type aliases of the whole package. Keras and TensorFlow ship no types, so a tensor is an alias of `Any`."""
 
 from __future__ import annotations
 
