@@ -12,6 +12,7 @@ import keras
 from keras_attn.base.layer import BaseLayer, LayerType, constructor_arguments, deserialize
 from keras_attn.base.slot import alike
 from keras_attn.base.tensors import short_repr
+from keras_attn.base.types import Argument
 
 Value = TypeVar("Value")
 
@@ -77,7 +78,7 @@ def copied(value: object) -> object:
     return value.clone() if isinstance(value, keras.initializers.Initializer) else value
 
 
-def comparable(value: object) -> object:
+def comparable(value: object) -> Argument:
     """Returns an argument with its layers replaced by their configs, so that `alike` can compare it."""
     if isinstance(value, (list, tuple)):
         return [comparable(item) for item in value]
