@@ -1,24 +1,26 @@
 """Settings for the whole process."""
 
+from __future__ import annotations
+
 import contextlib
 
 from keras_attn.kernels.choice import check_kernel, pinned
 
 
-def set_kernel(kernel):
-    """Pins the kernel of all attention whose layer or call leaves it at `"auto"`.
+def set_kernel(kernel: str) -> contextlib.AbstractContextManager[object]:
+    """Sets the kernel of all attention whose layer or call leaves it at `"auto"`.
 
-    Where scores are asked for, `"dense"` runs all the same: no other kernel has them. A compiled
-    function keeps the kernel that was pinned when it was traced.
+    Where scores are requested, `"dense"` runs in any case, as no other kernel returns them. A compiled
+    function keeps the kernel that was set when it was traced.
 
     Args:
         kernel: `"auto"`, `"dense"`, `"blockwise"` or `"fused"` (see `kernels.attention`).
 
     Returns:
-        A context manager, to be used or not: on exit it pins again what was pinned before the call.
+        A context manager that restores the previous kernel on exit; it need not be used.
 
     Raises:
-        ValueError: If there is no such kernel.
+        ValueError: If there is no kernel of this name.
 
     Example:
     >>> from keras_attn import config
@@ -33,16 +35,16 @@ def set_kernel(kernel):
     return _PinnedKernel(before)
 
 
-def kernel():
-    """Returns the kernel that `set_kernel` pinned, or `"auto"`."""
+def kernel() -> str:
+    """Returns the kernel that `set_kernel` has set, or `"auto"`."""
     return pinned["kernel"]
 
 
-class _PinnedKernel(contextlib.AbstractContextManager):
-    """Pins the kernel `before` on exit."""
+class _PinnedKernel(contextlib.AbstractContextManager[object]):
+    """Restores the kernel `before` on exit."""
 
-    def __init__(self, before):
+    def __init__(self, before: str) -> None:
         self.before = before
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         pinned["kernel"] = self.before

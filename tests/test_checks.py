@@ -1,4 +1,4 @@
-"""The checks at the door, and the composite layer that calls them."""
+"""The argument checks, and the base layer that calls them."""
 
 import fractions
 import math
@@ -19,6 +19,7 @@ def test_axes_return_the_sizes():
     assert sizes == {"B": 2, "T": 3, "S": 7, "D": 5}
     free = {"x": keras.KerasTensor((None, 3, 5)), "y": None}
     assert checks.check_axes({"x": "BTD", "y": "BS"}, free) == {"T": 3, "D": 5}
+    assert checks.check_axes({"x": "B"}, {"x": np.zeros(2)}, {"B": None, "D": 5}) == {"B": 2, "D": 5}
 
 
 def test_axes_that_do_not_fit_name_argument_expected_and_received():
@@ -89,7 +90,7 @@ def test_numbers_are_of_any_kind_but_no_booleans_nor_nan_nor_infinity():
         (int, {"above": 0, "below": 4}, 3, 4, "an integer in (0, 4)"),
     ],
 )
-def test_bounds_are_kept_and_told(kind, bounds, good, bad, words):
+def test_bounds_are_checked_and_described(kind, bounds, good, bad, words):
     checks.check_number("rate", good, kind, **bounds)
     checks.check_number("rate", None, kind, optional=True, **bounds)
     for optional in (False, True):
@@ -211,7 +212,7 @@ def test_what_is_no_tensor_is_named(value):
             function("x", value)
 
 
-def test_a_composite_child_must_be_a_layer_of_the_same_policy():
+def test_a_child_must_be_a_layer_of_the_same_policy():
     layer = BaseLayer(dtype="mixed_float16")
     assert layer.check_child("child", keras.layers.Dense(3, dtype="mixed_float16")).units == 3
     with pytest.raises(ValueError, match="`child` must have the dtype policy .* 'mixed_float16'.*'float32'"):
@@ -225,7 +226,7 @@ def test_unknown_arguments_of_a_call_are_a_type_error():
         FeedForward(5)(np.zeros((2, 3, 4)), colour="blue")
 
 
-def test_symbolic_sizes_are_free_sizes():
+def test_symbolic_sizes_are_unknown_sizes():
     """JAX has them while it exports a model; a comparison or `int` of one raises."""
 
     class Symbolic:

@@ -1,4 +1,4 @@
-"""Clones: what cannot be serialised is handed on, weights and seeds are new, policies and settings stay."""
+"""Clones: arguments that cannot be serialised are passed on, weights and seeds are new, policies are kept."""
 
 import keras
 import numpy as np

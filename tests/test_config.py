@@ -10,7 +10,7 @@ from keras_attn.kernels import dispatch
 
 @pytest.fixture
 def kernels_run(monkeypatch):
-    """The names of the kernels that run, in turn."""
+    """The names of the kernels that run, in order."""
     names = []
     choose = dispatch.choose_kernel
 
@@ -23,7 +23,7 @@ def kernels_run(monkeypatch):
     config.set_kernel("auto")
 
 
-def test_a_pinned_kernel_runs_in_every_layer_but_not_over_a_layers_own_pin(kernels_run, rng):
+def test_the_kernel_of_a_layer_takes_precedence_over_set_kernel(kernels_run, rng):
     x = rng.normal(size=(2, 5, 12)).astype("float32")
     plain, pinned = ka.MultiHeadSelfAttention(2), ka.MultiHeadSelfAttention(2, kernel="dense")
     wanted = plain(x)
@@ -35,9 +35,9 @@ def test_a_pinned_kernel_runs_in_every_layer_but_not_over_a_layers_own_pin(kerne
     assert kernels_run == ["dense", "blockwise", "dense", "dense"]
 
 
-def test_a_kernel_is_pinned_for_a_while(kernels_run, rng):
+def test_set_kernel_is_a_context_manager(kernels_run, rng):
     x, layer = rng.normal(size=(2, 5, 12)).astype("float32"), ka.MultiHeadSelfAttention(2)
-    config.set_kernel("dense")  # a plain setter still
+    config.set_kernel("dense")  # also a plain setter
     with config.set_kernel("blockwise"):
         layer(x)
         with config.set_kernel("auto"):

@@ -151,6 +151,11 @@ def test_missing_and_left_over_weights_are_named(arrays):
         convert.from_keras(keras.layers.Dense(3), keras.layers.MultiHeadAttention(2, 2))
 
 
+def test_a_module_of_another_kind_is_refused(built):
+    torch = pytest.importorskip("torch")
+    assert_refused(convert.from_torch, built["encoder"], torch.nn.Linear(D, D), "`state` must hold .* EncoderBlock")
+
+
 @pytest.fixture(scope="module")
 def built():
     """Our layers, built, which no test may change."""
@@ -165,7 +170,7 @@ def built():
 
 
 def assert_refused(convert_from, layer, source, message):
-    """The source is refused by name, and the layer is as it was."""
+    """The source raises an error with `message`, and the layer is unchanged."""
     before = layer.get_weights()
     with pytest.raises(ValueError, match=message):
         convert_from(layer, source)

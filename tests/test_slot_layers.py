@@ -1,4 +1,4 @@
-"""Ordinary Keras layers in the slots: what fits, what is left out, what is refused by the slot's name."""
+"""Ordinary Keras layers in the slots: which fit, which arguments are left out, which layers raise an error."""
 
 import keras
 import numpy as np
@@ -146,7 +146,7 @@ def test_ordinary_layers_are_saved(x, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "float16"])
-def test_a_models_own_policy_is_not_asked(dtype, x):
+def test_the_policy_of_a_model_is_ignored(dtype, x):
     part = keras.Sequential([layers.Dense(11, dtype=dtype), layers.Dense(D, dtype="float32")])
     block = ka.EncoderBlock(H, 11, feed_forward=part, dtype=dtype)
     assert keras.backend.standardize_dtype(block(x).dtype) == block.compute_dtype

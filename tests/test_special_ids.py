@@ -1,4 +1,4 @@
-"""Special ids of one's own: what they may be, and that training, generation and files follow them."""
+"""Special ids of the user: which are valid, and that training, generation and files follow them."""
 
 import itertools
 
@@ -29,7 +29,7 @@ def array(tensor):
 
 
 def made(name, special_ids):
-    """A model with large weights, that likes padding and start best."""
+    """A model with large weights that gives padding and start the highest scores."""
     keras.utils.set_random_seed(7)
     model = MAKERS[name](special_ids)
     head = model.get_layer("projection")
@@ -124,7 +124,7 @@ def test_padding_is_masked_and_nothing_else(name, special_ids, recipes):
 @each_recipe
 @each_ids
 def test_beams_are_brute_force(name, special_ids, recipes):
-    """All texts of two tokens by one call on each; neither padding nor start is chosen, though both are liked."""
+    """All texts of two tokens by one call on each; neither padding nor start is chosen, though both score highest."""
     model = recipes[name, special_ids]
     said = [token for token in range(V) if token not in (special_ids.padding, special_ids.start)]
     texts = [(5,), *((a, b) for a, b in itertools.product(said, repeat=2) if a != 5)]
@@ -146,7 +146,7 @@ def test_beams_are_brute_force(name, special_ids, recipes):
 
 
 def test_prefixes_and_explicit_ids(recipes):
-    """Padding in a prefix forces nothing, the id 0 does; numbers that are given win over the model's."""
+    """Padding in a prefix forces nothing, the id 0 does; explicit ids take precedence over those of the model."""
     model = recipes["transformer", OWN]
     tokens = array(model.generate(SOURCE, max_length=4, prefix_ids=[[0, 3, 6], [3, 3, 3]]).tokens)[:, 0]
     assert tokens[0, 0] == 0 and tokens[0, 2] in (6, 3)
@@ -157,7 +157,7 @@ def test_prefixes_and_explicit_ids(recipes):
 
 
 def test_prefixes_without_a_padding_id():
-    """Every id of a prefix is forced, 0 among them, and zeros stand behind the end."""
+    """Every id of a prefix is forced, 0 too, and zeros follow the end."""
 
     class Flat:
         special_ids = SpecialIds(padding=None, start=1, end=5, unknown=None)
@@ -181,7 +181,7 @@ def test_a_model_without_padding_masks_nothing():
     assert np.abs(whole - array(model({"source": source[:, :1], "target": target}))).max() > 1e-4
 
 
-def test_attention_scores_of_what_is_written(recipes):
+def test_attention_scores_of_written_tokens(recipes):
     found, scores = recipes["transformer", AS_T5].generate(SOURCE, max_length=4, return_attention_scores=True)
     lengths = array(found.lengths)[:, 0]
     sums = array(scores)[:, 0].sum(axis=-1)  # [B, N, H, L]

@@ -1,24 +1,25 @@
-"""The one place that knows which backend Keras runs on: an adapter per backend, the same names in each.
+"""The only code that depends on the backend of Keras: one adapter per backend, with the same functions.
 
 - `scan(step, carry, inputs, like)`: a differentiable loop over the leading axis.
 - `fori(low, high, body, carry)`: a loop over indices that is not differentiated.
 - `zero_blocks`, `add_to_block`, `stack_blocks`: sums of blocks that a loop adds to in place.
-- `block_uniform(shape, seed, row, column)`: random numbers that depend on nothing else.
-- `recompute(function, *tensors)`: a call whose gradient computes it again.
+- `block_uniform(shape, seed, row, column)`: random numbers that depend on these arguments alone.
+- `recompute(function, *tensors)`: a call whose gradient recomputes it.
 - `product(left, right, transpose_left, transpose_right)`: matrix products summed in float32 or wider.
 - `fused(query, key, value, visible, bias, scale, is_causal)`: the backend's own attention, if it `has_fused`.
 - `fused_is_linear(query, masked, biased)`: whether its memory is linear in length.
-- `device_kind(tensor)`: what it runs on, `"cpu"`, `"gpu"`, `"tpu"`, or another name.
-- `in_xla()`: whether XLA compiles what runs now.
-- `value_of(tensor)`: the tensor, or what a variable holds.
-- `write_rows(table, rows, values, in_place)`: a table that is written by rows.
-- `while_loop(goes_on, body, carry)`, `no_gradient()`: the loop of generation.
-- `compiled(model, function, examples, jit_compile)`: a function of tensors that reads the model's weights.
-- `copy(tensor)`: a copy that shares no memory. `random_seed()`: random integers, new at each call.
-- `is_concrete(tensor)`: whether the tensor's values can be looked at now.
+- `device_kind(tensor)`: the device it runs on, `"cpu"`, `"gpu"`, `"tpu"`, or another name.
+- `in_xla()`: whether XLA compiles the code that runs now.
+- `value_of(tensor)`: the tensor, or the value of a variable.
+- `write_rows(table, rows, values, in_place)`: a table with new values in some rows.
+- `while_loop(condition, body, carry)`, `no_gradient()`: the loop of generation.
+- `compiled(model, function, examples, jit_compile)`: a compiled function that reads the model's weights.
+- `copy(tensor)`: a copy that shares no memory. `random_seed()`: new random integers at each call.
+- `is_concrete(tensor)`: whether the tensor's values can be read now.
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
 import keras
 
@@ -26,7 +27,10 @@ BACKENDS = ("tensorflow", "jax", "torch")
 
 if keras.config.backend() not in BACKENDS:
     raise ImportError(f"keras_attn runs on one of {BACKENDS}. Received: Keras backend {keras.config.backend()!r}.")
-adapter = importlib.import_module(f"keras_attn.backend.{keras.config.backend()}")
+if TYPE_CHECKING:  # all adapters have the same signatures
+    from keras_attn.backend import tensorflow as adapter
+else:
+    adapter = importlib.import_module(f"keras_attn.backend.{keras.config.backend()}")
 
 add_to_block = adapter.add_to_block
 block_uniform = adapter.block_uniform

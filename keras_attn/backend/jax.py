@@ -1,51 +1,58 @@
-"""JAX: the loop is `lax.scan`."""
+"""The adapter of JAX: the loop is `lax.scan`."""
+
+from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Sequence
 
 import jax
 import keras
 
+from keras_attn.base.types import State, Tensor
+
 has_fused = True
 
 
-def scan(step, carry, inputs, like):
+def scan(
+    step: Callable[[State, State], tuple[State, State]], carry: State, inputs: State, like: State
+) -> tuple[State, State]:
     """As the TensorFlow adapter's `scan`."""
     del like
     return jax.lax.scan(step, carry, inputs)
 
 
-def is_concrete(tensor):
+def is_concrete(tensor: Tensor) -> bool:
     """Returns whether the tensor's values can be read now: not while tracing."""
     return isinstance(tensor, jax.Array) and not isinstance(tensor, jax.core.Tracer)
 
 
-def fori(low, high, body, carry):
+def fori(low: Tensor, high: Tensor, body: Callable[[Tensor, State], State], carry: State) -> State:
     """As the TensorFlow adapter's `fori`."""
     return jax.lax.fori_loop(low, high, body, carry)
 
 
-def zero_blocks(blocks):
+def zero_blocks(blocks: Tensor) -> Tensor:
     """As the TensorFlow adapter's `zero_blocks`."""
     return jax.numpy.zeros_like(blocks)
 
 
-def add_to_block(sums, index, value):
+def add_to_block(sums: Tensor, index: Tensor, value: Tensor) -> Tensor:
     """As the TensorFlow adapter's `add_to_block`."""
     return sums.at[index].add(value)
 
 
-def stack_blocks(sums):
+def stack_blocks(sums: Tensor) -> Tensor:
     """As the TensorFlow adapter's `stack_blocks`."""
     return sums
 
 
-def block_uniform(shape, seed, row, column):
+def block_uniform(shape: Sequence[int | Tensor], seed: Tensor, row: Tensor, column: Tensor) -> Tensor:
     """As the TensorFlow adapter's `block_uniform`."""
     key = jax.random.wrap_key_data(jax.numpy.asarray(seed, "uint32"), impl="threefry2x32")
     return jax.random.uniform(jax.random.fold_in(jax.random.fold_in(key, row), column), shape, "float32")
 
 
-def product(left, right, transpose_left=False, transpose_right=False):
+def product(left: Tensor, right: Tensor, transpose_left: bool = False, transpose_right: bool = False) -> Tensor:
     """As the TensorFlow adapter's `product`."""
     narrow = min(left.dtype, right.dtype, key=lambda dtype: dtype.itemsize)
     wide = jax.numpy.promote_types("float32", narrow)
@@ -54,18 +61,26 @@ def product(left, right, transpose_left=False, transpose_right=False):
     return jax.numpy.matmul(left.astype(narrow), right.astype(narrow), preferred_element_type=wide)
 
 
-def value_of(tensor):
+def value_of(tensor: Tensor) -> Tensor:
     """As the TensorFlow adapter's `value_of`."""
     return tensor
 
 
-def in_xla():
-    """As the TensorFlow adapter's `in_xla`: always."""
+def in_xla() -> bool:
+    """As the TensorFlow adapter's `in_xla`: always true."""
     return True
 
 
-def fused(query, key, value, visible, bias, scale, is_causal=False):
-    """JAX's own attention: cuDNN's on a GPU where it takes the case, else XLA's.
+def fused(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    visible: Tensor | None,
+    bias: Tensor | None,
+    scale: float,
+    is_causal: bool = False,
+) -> Tensor:
+    """JAX's own attention: that of cuDNN on a GPU where it supports the arguments, else that of XLA.
 
     Args:
         query, key, value: `[B, H, T, K]`, `[B, H_kv, S, K]` twice.
@@ -74,8 +89,11 @@ def fused(query, key, value, visible, bias, scale, is_causal=False):
         is_causal: Whether query i sees the keys up to i, for T = S.
     """
     cudnn = fused_is_linear(query, masked=visible is not None, biased=bias is not None)
+    query, key, value = (heads.swapaxes(1, 2) for heads in (query, key, value))
     outputs = jax.nn.dot_product_attention(
-        *(heads.swapaxes(1, 2) for heads in (query, key, value)),
+        query,
+        key,
+        value,
         bias=bias,
         mask=visible,
         scale=scale,
@@ -85,25 +103,25 @@ def fused(query, key, value, visible, bias, scale, is_causal=False):
     return outputs.swapaxes(1, 2)
 
 
-def fused_is_linear(query, masked, biased):
-    """Returns whether `fused` needs memory linear in length: where cuDNN's kernel takes the case.
+def fused_is_linear(query: Tensor, masked: bool, biased: bool) -> bool:
+    """Returns whether the memory of `fused` is linear in length, as that of cuDNN's kernel is.
 
     Args:
         query: `[B, H, T, K]`.
-        masked: Whether there is a mask beside `is_causal`.
+        masked: Whether there is a mask besides `is_causal`.
         biased: Whether there is a bias.
     """
     narrow = query.dtype.itemsize == 2 and query.shape[-1] % 8 == 0 and query.shape[-1] <= 128
     if masked or biased or not narrow or jax.default_backend() != "gpu":
         return False
-    capability = jax.local_devices(backend="gpu")[0].compute_capability  # "9.0"; "gfx90a" of a GPU that has no cuDNN
+    capability = jax.local_devices(backend="gpu")[0].compute_capability  # "9.0", or "gfx90a" for a GPU without cuDNN
     return capability.replace(".", "").isdigit() and float(capability) >= 8
 
 
-def device_kind(tensor=None):
+def device_kind(tensor: Tensor | None = None) -> str:
     """As the TensorFlow adapter's `device_kind`; tracers run on the default device."""
-    default = jax.config.jax_default_device
-    if is_concrete(tensor):
+    default = getattr(jax.config, "jax_default_device", None)  # its type does not declare the flags
+    if tensor is not None and is_concrete(tensor):
         platform = next(iter(tensor.devices())).platform
     elif default is None:
         platform = jax.default_backend()
@@ -112,46 +130,48 @@ def device_kind(tensor=None):
     return {"cuda": "gpu", "rocm": "gpu"}.get(platform, platform)
 
 
-def recompute(function, *tensors):
+def recompute(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     """As the TensorFlow adapter's `recompute`."""
     return jax.checkpoint(function)(*tensors)
 
 
-def write_rows(table, rows, values, in_place):
-    """As the TensorFlow adapter's `write_rows`; inside a compiled loop XLA writes in place by itself."""
+def write_rows(table: Tensor, rows: Tensor, values: Tensor, in_place: bool) -> Tensor:
+    """As the TensorFlow adapter's `write_rows`; XLA itself writes in place inside a compiled loop."""
     return table.at[rows].set(values)
 
 
-def while_loop(goes_on, body, carry):
+def while_loop(condition: Callable[[State], Tensor], body: Callable[[State], State], carry: State) -> State:
     """As the TensorFlow adapter's `while_loop`."""
 
-    def turn(carry):  # sums of integers are wider than what they sum, if JAX has 64 bits
+    def turn(carry: State) -> State:  # with 64 bits enabled, JAX sums integers in a wider dtype
         return jax.tree.map(lambda new, old: jax.numpy.asarray(new).astype(old.dtype), body(carry), carry)
 
-    return jax.lax.while_loop(goes_on, turn, jax.tree.map(jax.numpy.asarray, carry))
+    return jax.lax.while_loop(condition, turn, jax.tree.map(jax.numpy.asarray, carry))
 
 
-def no_gradient():
+def no_gradient() -> contextlib.AbstractContextManager[None]:
     """As the TensorFlow adapter's `no_gradient`."""
     return contextlib.nullcontext()
 
 
-def compiled(model, function, examples, jit_compile):
-    """As the TensorFlow adapter's `compiled`, but traced anew for each shape, and always by XLA."""
+def compiled(
+    model: keras.Model, function: Callable[..., State], examples: Sequence[Tensor | None], jit_compile: bool
+) -> Callable[..., State]:
+    """As the TensorFlow adapter's `compiled`, but traced again for each shape, and always compiled by XLA."""
 
     @jax.jit
-    def run(values, *tensors):
+    def run(values: list[Tensor], *tensors: Tensor) -> State:
         with keras.StatelessScope(state_mapping=list(zip(model.variables, values))):
             return function(*tensors)
 
     return lambda *tensors: run([variable.value for variable in model.variables], *tensors)
 
 
-def copy(tensor):
-    """As the TensorFlow adapter's `copy`: nothing is ever written in place."""
+def copy(tensor: Tensor) -> Tensor:
+    """As the TensorFlow adapter's `copy`: JAX never writes in place."""
     return tensor
 
 
-def random_seed():
+def random_seed() -> Tensor:
     """As the TensorFlow adapter's `random_seed`, by Keras' global generator."""
     return keras.random.randint((2,), 0, 2**31 - 1, dtype="int32").astype("uint32")

@@ -1,8 +1,12 @@
-"""In which precision numbers are made that must not be rounded: softmax, positions, norms, sums."""
+"""The precision of what must not be rounded to half precision: softmax, positions, norms, sums."""
+
+from __future__ import annotations
 
 import keras
 
+from keras_attn.base.types import DType
 
-def at_least_float32(dtype):
-    """Returns the dtype in which softmax, positions and norms run: float32, or float64 for float64."""
+
+def at_least_float32(dtype: DType) -> str:
+    """Returns the dtype in which softmax, positions and norms are computed: float32, or float64 for float64."""
     return "float64" if keras.backend.standardize_dtype(dtype) == "float64" else "float32"

@@ -1,18 +1,26 @@
-"""TensorFlow: the loop is a `tf.while_loop` over TensorArrays, which trains with and without XLA."""
+"""The adapter of TensorFlow: the loop is a `tf.while_loop` over TensorArrays, which trains with and without XLA."""
+
+from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Callable, Sequence
 
+import keras
 import tensorflow as tf
 from keras import tree
+
+from keras_attn.base.types import State, Tensor
 
 has_fused = False
 
 
-def scan(step, carry, inputs, like):
+def scan(
+    step: Callable[[State, State], tuple[State, State]], carry: State, inputs: State, like: State
+) -> tuple[State, State]:
     """Runs `carry, outputs = step(carry, inputs[t])` over the leading axis.
 
-    What `step` takes from its closure (the memory) gets its gradients summed over the steps.
+    The gradients of tensors that `step` reads from its closure are summed over the steps.
 
     Args:
         step: Function from (carry, inputs of one step) to (carry, outputs of one step).
@@ -32,7 +40,9 @@ def scan(step, carry, inputs, like):
     ]
     writers = [tf.TensorArray(tensor.dtype, length, element_shape=tensor.shape) for tensor in tree.flatten(like)]
 
-    def body(index, flat_carry, writers):
+    def body(
+        index: Tensor, flat_carry: list[Tensor], writers: list[tf.TensorArray]
+    ) -> tuple[Tensor, list[Tensor], list[tf.TensorArray]]:
         now = tree.pack_sequence_as(inputs, [reader.read(index) for reader in readers])
         new_carry, outputs = step(tree.pack_sequence_as(carry, flat_carry), now)
         new_carry = [same_shape(new, old) for new, old in zip(tree.flatten(new_carry), flat_carry)]
@@ -45,12 +55,14 @@ def scan(step, carry, inputs, like):
         (tf.constant(0), tree.flatten(carry), writers),
         maximum_iterations=length,
     )
-    outputs = [stacked(writer, tensor, flat_inputs[0].shape[0]) for writer, tensor in zip(writers, tree.flatten(like))]
+    outputs = [
+        stack_array(writer, tensor, flat_inputs[0].shape[0]) for writer, tensor in zip(writers, tree.flatten(like))
+    ]
     return tree.pack_sequence_as(carry, flat_carry), tree.pack_sequence_as(like, outputs)
 
 
-def stacked(writer, like, length):
-    """Returns what a `TensorArray` holds, `[T, ...]`; where it may be empty, shaped as `like`."""
+def stack_array(writer: tf.TensorArray, like: Tensor, length: int | None) -> Tensor:
+    """Returns the elements of a `TensorArray`, `[T, ...]`; those of an empty one get the shape of `like`."""
     if length or like.shape.is_fully_defined():
         return writer.stack()
     stack = tf.raw_ops.TensorListStack(
@@ -59,18 +71,18 @@ def stacked(writer, like, length):
     return tf.ensure_shape(stack, [length, *like.shape])
 
 
-def same_shape(new, old):
-    """Returns `new` with what is known of the shape of `old`, which it replaces in a loop."""
+def same_shape(new: Tensor, old: Tensor) -> Tensor:
+    """Returns `new` with the static shape of `old`, which it replaces in a loop."""
     return new if isinstance(old, tf.TensorArray) else tf.ensure_shape(new, old.shape)
 
 
-def is_concrete(tensor):
+def is_concrete(tensor: Tensor) -> bool:
     """Returns whether the tensor's values can be read now: eager, not in a graph."""
     return isinstance(tensor, tf.Tensor) and tf.executing_eagerly()
 
 
-def fori(low, high, body, carry):
-    """Runs `carry = body(index, carry)` for low <= index < high, one at a time; not differentiable."""
+def fori(low: Tensor, high: Tensor, body: Callable[[Tensor, State], State], carry: State) -> State:
+    """Runs `carry = body(index, carry)` for low <= index < high, one after the other; not differentiable."""
     _, carry = tf.while_loop(
         lambda index, _: index < high,
         lambda index, carry: (index + 1, body(index, carry)),
@@ -80,38 +92,38 @@ def fori(low, high, body, carry):
     return carry
 
 
-def zero_blocks(blocks):
-    """Returns a sum for each of the blocks `[J, ...]`, zero in the blocks' shape and dtype."""
+def zero_blocks(blocks: Tensor) -> tf.TensorArray:
+    """Returns sums of the blocks `[J, ...]`, all zero, with the shape and dtype of the blocks."""
     zeros = tf.zeros_like(blocks)
     array = tf.TensorArray(zeros.dtype, tf.shape(zeros)[0], element_shape=zeros.shape[1:], clear_after_read=False)
     return array.unstack(zeros)
 
 
-def add_to_block(sums, index, value):
+def add_to_block(sums: tf.TensorArray, index: Tensor, value: Tensor) -> tf.TensorArray:
     """Returns the sums with `value` added to block `index`, in place."""
     return sums.write(index, sums.read(index) + value)
 
 
-def stack_blocks(sums):
+def stack_blocks(sums: tf.TensorArray) -> Tensor:
     """Returns the sums as one tensor `[J, ...]`."""
     return sums.stack()
 
 
-def block_uniform(shape, seed, row, column):
+def block_uniform(shape: Sequence[int | Tensor], seed: Tensor, row: Tensor, column: Tensor) -> Tensor:
     """Uniform float32 numbers of a block, the same for the same seed `[2]` and block indices."""
     seed = tf.cast(tf.bitcast(tf.cast(seed, tf.uint32), tf.int32), tf.int32)
     seed = seed + tf.stack([row * 1_000_003, column])
-    # XLA makes the same integers, but other floats of them.
+    # XLA draws the same integers, but converts them to other floats.
     bits = tf.random.stateless_uniform(shape, seed=seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox")
     return tf.cast(tf.bitwise.right_shift(bits, tf.constant(8, tf.uint32)), tf.float32) * 2.0**-24
 
 
-def product(left, right, transpose_left=False, transpose_right=False):
+def product(left: Tensor, right: Tensor, transpose_left: bool = False, transpose_right: bool = False) -> Tensor:
     """Products of the last two axes, summed and returned in float32, or float64 for float64.
 
-    XLA multiplies in the narrower of the operands' dtypes, as the units of an accelerator
-    want it. TensorFlow's own kernels have no product of narrow numbers with wide sums: there
-    the operands are widened, which takes no longer on a CPU.
+    XLA multiplies in the narrower of the operands' dtypes, which accelerators do fast.
+    TensorFlow's own kernels cannot sum products of a narrow dtype in a wider one. So their
+    operands are cast to the wider dtype, which costs no time on a CPU.
     """
     narrow = min(left.dtype, right.dtype, key=lambda dtype: dtype.size)
     if narrow.size < 4 and in_xla():
@@ -121,8 +133,8 @@ def product(left, right, transpose_left=False, transpose_right=False):
     return tf.matmul(tf.cast(left, wide), tf.cast(right, wide), transpose_left, transpose_right)
 
 
-def in_xla():
-    """Returns whether what is being traced will be compiled by XLA (`jit_compile=True`)."""
+def in_xla() -> bool:
+    """Returns whether XLA will compile the function that is being traced (`jit_compile=True`)."""
     graph = None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()
     while graph is not None:
         context = graph._get_control_flow_context()
@@ -134,24 +146,32 @@ def in_xla():
     return False
 
 
-def value_of(tensor):
-    """Returns the tensor, or the value of a variable: a custom gradient takes no variables."""
+def value_of(tensor: Tensor) -> Tensor:
+    """Returns the tensor, or the value of a variable, as a custom gradient takes no variables."""
     return tf.convert_to_tensor(tensor)
 
 
-def fused(query, key, value, visible, bias, scale, is_causal=False):
-    """TensorFlow has no attention of its own."""
+def fused(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    visible: Tensor | None,
+    bias: Tensor | None,
+    scale: float,
+    is_causal: bool = False,
+) -> Tensor:
+    """Raises an error, as TensorFlow has no attention of its own."""
     raise NotImplementedError("TensorFlow has no fused attention.")
 
 
-def fused_is_linear(query, masked, biased):
+def fused_is_linear(query: Tensor, masked: bool, biased: bool) -> bool:
     """As the JAX adapter's `fused_is_linear`."""
     del query, masked, biased
     return False
 
 
-def device_kind(tensor=None):
-    """Returns the kind of device that computes a tensor, as far as a scope or eager mode says, else the default.
+def device_kind(tensor: Tensor | None = None) -> str:
+    """Returns the kind of device that computes a tensor, or of the default device where it is not known.
 
     Args:
         tensor: A tensor, or None for the default: a TPU or a GPU where there is one.
@@ -159,7 +179,7 @@ def device_kind(tensor=None):
     Returns:
         `"cpu"`, `"gpu"`, `"tpu"`, or the lower-case name of another kind.
     """
-    name = tensor.device if tf.is_tensor(tensor) else None
+    name = tensor.device if tensor is not None and tf.is_tensor(tensor) else None
     kind = tf.DeviceSpec.from_string(name).device_type if name else None
     if kind is None:
         kinds = {device.device_type for device in tf.config.list_logical_devices()}
@@ -167,16 +187,16 @@ def device_kind(tensor=None):
     return "tpu" if kind.startswith("TPU") else kind.lower()  # inside a replica: TPU_REPLICATED_CORE
 
 
-def recompute(function, *tensors):
-    """Returns `function(*tensors)`; its gradient computes what is inside again and keeps the tensors alone.
+def recompute(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    """Returns `function(*tensors)`; its gradient calls the function again, so that only the tensors are kept.
 
-    The gradient reads them from the closure: a loop keeps a custom gradient's arguments once
-    per step, also those that are the same in all steps.
+    The gradient reads them from the closure, as a loop keeps the arguments of a custom gradient once
+    per step, even those that are the same in all steps.
     """
 
     @tf.custom_gradient
-    def run(*arguments):
-        def gradient(upstream):
+    def run(*arguments: Tensor) -> tuple[Tensor, Callable[[Tensor], list[Tensor]]]:
+        def gradient(upstream: Tensor) -> list[Tensor]:
             with tf.GradientTape() as tape:
                 tape.watch(tensors)
                 outputs = function(*tensors)
@@ -187,47 +207,49 @@ def recompute(function, *tensors):
     return run(*tensors)
 
 
-def write_rows(table, rows, values, in_place):
+def write_rows(table: Tensor, rows: Tensor, values: Tensor, in_place: bool) -> Tensor:
     """Returns the table `[R, K]` with the values `[n, K]` in the rows `[n]`.
 
     Args:
-        in_place: Whether the table itself may be written, because nobody reads it again.
+        in_place: Whether the table itself may be written, because it is not read again.
     """
-    if in_place and not in_xla():  # costs the same for every R, which a scatter outside XLA does not
+    if in_place and not in_xla():  # its cost does not depend on R; outside XLA, that of a scatter does
         return tf.ensure_shape(tf.raw_ops.InplaceUpdate(x=table, i=rows, v=values), table.shape)
     return tf.tensor_scatter_nd_update(table, rows[:, None], values)
 
 
-def while_loop(goes_on, body, carry):
-    """Runs `carry = body(carry)` while `goes_on(carry)`; shapes and dtypes stay the same from turn to turn."""
+def while_loop(condition: Callable[[State], Tensor], body: Callable[[State], State], carry: State) -> State:
+    """Runs `carry = body(carry)` while `condition(carry)`; shapes and dtypes of the carry stay the same."""
     nested = tree.flatten(carry)
     used = [place for place, tensor in enumerate(nested) if tensor is not None]
 
-    def pack(flat):
+    def pack(flat: Sequence[Tensor]) -> State:
         tensors = dict(zip(used, flat))
         return tree.pack_sequence_as(carry, [tensors.get(place) for place in range(len(nested))])
 
-    def turn(*flat):
+    def turn(*flat: Tensor) -> list[Tensor]:
         new = tree.flatten(body(pack(flat)))
         return [same_shape(new[place], old) for place, old in zip(used, flat)]
 
     flat = tf.while_loop(
-        lambda *flat: goes_on(pack(flat)), turn, [tf.convert_to_tensor(nested[place]) for place in used]
+        lambda *flat: condition(pack(flat)), turn, [tf.convert_to_tensor(nested[place]) for place in used]
     )
     return pack(flat)
 
 
-def no_gradient():
-    """Returns a context in which nothing is kept for gradients; TensorFlow keeps nothing unasked."""
+def no_gradient() -> contextlib.AbstractContextManager[None]:
+    """Returns a context in which nothing is kept for gradients; outside a tape TensorFlow keeps nothing."""
     return contextlib.nullcontext()
 
 
-def compiled(model, function, examples, jit_compile):
-    """Returns `function(*tensors)` compiled, one trace for tensors of all sizes.
+def compiled(
+    model: keras.Model, function: Callable[..., State], examples: Sequence[Tensor | None], jit_compile: bool
+) -> Callable[..., State]:
+    """Returns `function(*tensors)` compiled, traced once for tensors of all sizes.
 
     Args:
-        model: Whose weights it reads.
-        examples: Tensors of the ranks and dtypes to come, or None.
+        model: The model whose weights it reads.
+        examples: Tensors with the ranks and dtypes of the arguments, or None.
         jit_compile: Whether XLA compiles it, once per shape.
     """
     del model
@@ -235,18 +257,18 @@ def compiled(model, function, examples, jit_compile):
     known = [spec for spec in specs if spec is not None]
 
     @functools.partial(tf.function, input_signature=known, jit_compile=jit_compile)
-    def run(*given):
+    def run(*given: Tensor) -> State:
         tensors = iter(given)
         return function(*(None if spec is None else next(tensors) for spec in specs))
 
     return lambda *tensors: run(*(tensor for tensor in tensors if tensor is not None))
 
 
-def copy(tensor):
-    """Returns a copy that shares no memory, to be written in place; constants of a graph may share theirs."""
+def copy(tensor: Tensor) -> Tensor:
+    """Returns a copy that shares no memory, so that it can be written in place; constants of a graph may share it."""
     return tensor if in_xla() else tf.ensure_shape(tf.raw_ops.DeepCopy(x=tensor), tensor.shape)
 
 
-def random_seed():
-    """Returns random integers `[2]`; keeps no variable, so that it can be saved in a graph."""
+def random_seed() -> Tensor:
+    """Returns random integers `[2]`; no variable is used, so that it can be saved in a graph."""
     return tf.cast(tf.random.uniform((2,), maxval=2**31 - 1, dtype=tf.int32), tf.uint32)

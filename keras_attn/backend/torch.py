@@ -1,14 +1,23 @@
-"""PyTorch: runs as it goes, so the loops are Python's."""
+"""The adapter of PyTorch, which runs eagerly: the loops are loops of Python."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
 
 import keras
 import torch
 import torch.utils.checkpoint
 from keras import ops, tree
 
+from keras_attn.base.types import State, Tensor
+
 has_fused = True
 
 
-def scan(step, carry, inputs, like):
+def scan(
+    step: Callable[[State, State], tuple[State, State]], carry: State, inputs: State, like: State
+) -> tuple[State, State]:
     """As the TensorFlow adapter's `scan`."""
     steps = []
     for index in range(tree.flatten(inputs)[0].shape[0]):
@@ -19,42 +28,42 @@ def scan(step, carry, inputs, like):
     return carry, tree.map_structure(lambda *outputs: ops.stack(outputs), *steps)
 
 
-def is_concrete(tensor):
+def is_concrete(tensor: Tensor) -> bool:
     """Returns whether the tensor's values can be read now."""
     return tensor.device.type != "meta"
 
 
-def fori(low, high, body, carry):
+def fori(low: Tensor, high: Tensor, body: Callable[[Tensor, State], State], carry: State) -> State:
     """As the TensorFlow adapter's `fori`."""
     for index in range(int(low), int(high)):
         carry = body(index, carry)
     return carry
 
 
-def zero_blocks(blocks):
+def zero_blocks(blocks: Tensor) -> Tensor:
     """As the TensorFlow adapter's `zero_blocks`."""
     return ops.zeros_like(blocks)
 
 
-def add_to_block(sums, index, value):
+def add_to_block(sums: Tensor, index: Tensor, value: Tensor) -> Tensor:
     """As the TensorFlow adapter's `add_to_block`."""
     sums[index] += value
     return sums
 
 
-def stack_blocks(sums):
+def stack_blocks(sums: Tensor) -> Tensor:
     """As the TensorFlow adapter's `stack_blocks`."""
     return sums
 
 
-def block_uniform(shape, seed, row, column):
+def block_uniform(shape: Sequence[int | Tensor], seed: Tensor, row: Tensor, column: Tensor) -> Tensor:
     """As the TensorFlow adapter's `block_uniform`."""
     first, second = (int(part) for part in seed)
     generator = torch.Generator(device=seed.device).manual_seed(hash((first, second, int(row), int(column))))
     return torch.rand(tuple(shape), generator=generator, device=seed.device, dtype=torch.float32)
 
 
-def product(left, right, transpose_left=False, transpose_right=False):
+def product(left: Tensor, right: Tensor, transpose_left: bool = False, transpose_right: bool = False) -> Tensor:
     """As the TensorFlow adapter's `product`."""
     dtype = torch.float64 if torch.float64 in (left.dtype, right.dtype) else torch.float32
     left = left.mT if transpose_left else left
@@ -62,17 +71,25 @@ def product(left, right, transpose_left=False, transpose_right=False):
     return left.to(dtype) @ right.to(dtype)
 
 
-def value_of(tensor):
+def value_of(tensor: Tensor) -> Tensor:
     """As the TensorFlow adapter's `value_of`."""
     return tensor
 
 
-def in_xla():
-    """As the TensorFlow adapter's `in_xla`: never."""
+def in_xla() -> bool:
+    """As the TensorFlow adapter's `in_xla`: always false."""
     return False
 
 
-def fused(query, key, value, visible, bias, scale, is_causal=False):
+def fused(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    visible: Tensor | None,
+    bias: Tensor | None,
+    scale: float,
+    is_causal: bool = False,
+) -> Tensor:
     """PyTorch's `scaled_dot_product_attention`; arguments as the JAX adapter's `fused`."""
     mask = visible
     if bias is not None:
@@ -92,50 +109,52 @@ def fused(query, key, value, visible, bias, scale, is_causal=False):
     )
 
 
-def fused_is_linear(query, masked, biased):
-    """As the JAX adapter's `fused_is_linear`: a mask is shared by the heads, a bias is as large as the scores."""
+def fused_is_linear(query: Tensor, masked: bool, biased: bool) -> bool:
+    """As the JAX adapter's `fused_is_linear`: a mask has one entry for all heads, a bias is as large as the scores."""
     del query, masked
     return not biased
 
 
-def device_kind(tensor=None):
-    """As the TensorFlow adapter's `device_kind`; shapes alone, without a device, count as the CPU's."""
+def device_kind(tensor: Tensor | None = None) -> str:
+    """As the TensorFlow adapter's `device_kind`; the device "meta", of shapes alone, counts as a CPU."""
     kind = (tensor if torch.is_tensor(tensor) else ops.zeros((), "float32")).device.type
     return {"cuda": "gpu", "meta": "cpu"}.get(kind, kind)
 
 
-def recompute(function, *tensors):
+def recompute(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     """As the TensorFlow adapter's `recompute`."""
     return torch.utils.checkpoint.checkpoint(function, *tensors, use_reentrant=False)
 
 
-def write_rows(table, rows, values, in_place):
+def write_rows(table: Tensor, rows: Tensor, values: Tensor, in_place: bool) -> Tensor:
     """As the TensorFlow adapter's `write_rows`."""
     return table.index_put_((rows,), values) if in_place else table.index_put((rows,), values)
 
 
-def while_loop(goes_on, body, carry):
+def while_loop(condition: Callable[[State], Tensor], body: Callable[[State], State], carry: State) -> State:
     """As the TensorFlow adapter's `while_loop`."""
-    while goes_on(carry):
+    while condition(carry):
         carry = body(carry)
     return carry
 
 
-def no_gradient():
+def no_gradient() -> contextlib.AbstractContextManager[None]:
     """As the TensorFlow adapter's `no_gradient`."""
     return torch.no_grad()
 
 
-def compiled(model, function, examples, jit_compile):
-    """As the TensorFlow adapter's `compiled`: PyTorch runs as it goes."""
+def compiled(
+    model: keras.Model, function: Callable[..., State], examples: Sequence[Tensor | None], jit_compile: bool
+) -> Callable[..., State]:
+    """As the TensorFlow adapter's `compiled`: PyTorch runs the function eagerly."""
     return function
 
 
-def copy(tensor):
+def copy(tensor: Tensor) -> Tensor:
     """As the TensorFlow adapter's `copy`."""
     return tensor.clone()
 
 
-def random_seed():
+def random_seed() -> Tensor:
     """As the TensorFlow adapter's `random_seed`."""
     return ops.cast(keras.random.randint((2,), 0, 2**31 - 1, dtype="int32"), "uint32")

@@ -1,1 +1,1 @@
-"""What every layer stands on: the base layer, slot objects, checks at the door, norms, special ids. Knows no masks."""
+"""The foundation of all layers: base layer, slot objects, argument checks, norms, special ids. Imports no masks."""

@@ -1,23 +1,30 @@
-"""Layers made once more, and compared, without serialising them."""
+"""Cloning and comparing layers without serialising them."""
+
+from __future__ import annotations
 
 import inspect
 import warnings
+from collections.abc import Mapping
+from typing import TypeGuard, TypeVar, overload
 
 import keras
 
-from keras_attn.base.layer import BaseLayer, constructor_arguments, deserialize
+from keras_attn.base.layer import BaseLayer, LayerType, constructor_arguments, deserialize
 from keras_attn.base.slot import alike
 from keras_attn.base.tensors import short_repr
+from keras_attn.base.types import Argument
+
+Value = TypeVar("Value")
 
 
-def clone(layer, name=None):
+def clone(layer: LayerType, name: str | None = None) -> LayerType:
     """Returns a new, unbuilt layer with the same arguments, under another name if one is given.
 
-    Nothing is serialised, so that arguments which cannot be saved, such as lambdas, are handed
-    on as they are. A layer that is no `BaseLayer` is made from its own `get_config`, where
-    Keras can read that, and else from its attributes that are named as its constructor's arguments.
+    Nothing is serialised: arguments that cannot be saved, such as lambdas, are passed to the clone
+    as they are. A layer that is not a `BaseLayer` is made from its own `get_config`. Where Keras cannot
+    read that, it is made from the attributes that have the names of its constructor's arguments.
     """
-    named = {} if name is None else {"name": name}
+    named: dict[str, str] = {} if name is None else {"name": name}
     if plainly_configured(layer):
         config = {**layer.config_by(copied), **named}
         quantization = config.pop("quantization", {})
@@ -25,15 +32,15 @@ def clone(layer, name=None):
         new._quantization = quantization
         return new
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of lambdas in a config, which is never saved
+        warnings.simplefilter("ignore", UserWarning)  # about lambdas in a config, which is never saved
         try:
             return layer.__class__.from_config({**layer.get_config(), **named})
         except (NotImplementedError, OSError, TypeError, ValueError, AttributeError) as error:
             return _clone_by_attributes(layer, named, error)
 
 
-def _clone_by_attributes(layer, named, error):
-    """Clones a layer whose config cannot be made or read; `error` is the reason."""
+def _clone_by_attributes(layer: LayerType, named: Mapping[str, str], error: Exception) -> LayerType:
+    """Clones a layer whose config cannot be made or read, for the reason `error`."""
     if isinstance(layer, keras.Model) and not named:
         try:
             return keras.models.clone_model(layer, clone_function=clone)
@@ -54,8 +61,16 @@ def _clone_by_attributes(layer, named, error):
     return layer.__class__(**own | {argument: copied(value) for argument, value in arguments.items()})
 
 
-def copied(value):
-    """Returns an argument for a second layer: layers and initialisers anew, all else, which never changes, as it is."""
+@overload
+def copied(value: list[Value] | tuple[Value, ...]) -> list[Value]: ...
+
+
+@overload
+def copied(value: Value) -> Value: ...
+
+
+def copied(value: object) -> object:
+    """Returns an argument for a second layer: layers and initialisers are cloned, other values returned as they are."""
     if isinstance(value, (list, tuple)):
         return [copied(item) for item in value]
     if isinstance(value, keras.layers.Layer):
@@ -63,8 +78,8 @@ def copied(value):
     return value.clone() if isinstance(value, keras.initializers.Initializer) else value
 
 
-def comparable(value):
-    """Returns an argument in a form that `alike` can compare: the layers in it as their configs."""
+def comparable(value: object) -> Argument:
+    """Returns an argument with its layers replaced by their configs, so that `alike` can compare it."""
     if isinstance(value, (list, tuple)):
         return [comparable(item) for item in value]
     if plainly_configured(value):
@@ -79,8 +94,8 @@ def comparable(value):
             return value
 
 
-def check_same(slot, layer, given):
-    """Raises a `ValueError` for an argument whose value the slot's layer does not have: it would be ignored."""
+def check_same(slot: str, layer: keras.layers.Layer, given: Mapping[str, object]) -> None:
+    """Raises a `ValueError` for an argument that differs from the slot's layer and would be ignored."""
     for name, value in given.items():
         own = getattr(layer, name, None)
         if value is not None and not alike(comparable(value), comparable(own)):
@@ -90,6 +105,6 @@ def check_same(slot, layer, given):
             )
 
 
-def plainly_configured(layer):
+def plainly_configured(layer: object) -> TypeGuard[BaseLayer]:
     """Whether a layer's config is its constructor arguments: a `BaseLayer` that leaves `get_config` as it is."""
     return isinstance(layer, BaseLayer) and layer.__class__.get_config is BaseLayer.get_config

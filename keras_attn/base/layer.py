@@ -1,6 +1,10 @@
-"""What every layer made of other layers shares: checks at the door, config, policies, clones."""
+"""The base class of layers made of other layers: argument checks, config, dtype policies."""
+
+from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 import keras
 
@@ -8,55 +12,60 @@ from keras_attn.base.checks import check_attention_mask, check_axes, check_paddi
 from keras_attn.base.policies import DTypePolicyMap, with_policy
 from keras_attn.base.slot_layers import build_by_call
 from keras_attn.base.tensors import is_array, short_repr, to_tensor
+from keras_attn.base.types import Argument, CallArguments, Config, LayerArguments, Serialized, Shape, State
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+LayerType = TypeVar("LayerType", bound=keras.layers.Layer)
 
 
 class BaseLayer(keras.layers.Layer):
     """A layer whose parts are other layers and slot objects.
 
     A subclass stores each constructor argument under its own name, and names the axes of
-    its tensor arguments in `axes`. It gets: `ValueError`s at the door for shapes that do not
-    fit, a config that serialises every argument, children of its own dtype policy (each
-    with its own after `quantize`), and masks that travel through.
+    its tensor arguments in `axes`. It gets: a `ValueError` for shapes that do not fit before
+    `call` runs, a config that serialises every argument, children of its own dtype policy
+    (each with its own after `quantize`), and masks that are passed on.
 
     Attributes:
         axes: Axes of the call's arguments, for instance `{"inputs": "BTD"}`.
         score_masks: Axes to which mask arguments broadcast, for instance `{"attention_mask": "BHTS"}`.
-        requires: Arguments that are only allowed beside another one, and that other one.
+        requires: From an argument to another one without which it must not be given.
         row_free: Arguments of `axes` of which one row, `[1, T]` or `[T]`, may stand for all.
     """
 
     axes: dict[str, str] = {}
     score_masks: dict[str, str] = {}
     requires: dict[str, str] = {}
-    row_free = frozenset({"positions"})
+    row_free: frozenset[str] = frozenset({"positions"})
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Unpack[LayerArguments]) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
-        self._quantization = {}
+        self._quantization: Config = {}
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: object, **kwargs: object) -> State:
         signature = inspect.signature(self.call)
-        args = [self._as_tensor(name, value) for name, value in zip(signature.parameters, args)] + list(
-            args[len(signature.parameters) :]
-        )
+        positional = [self._as_tensor(name, value) for name, value in zip(signature.parameters, args)]
+        positional += args[len(signature.parameters) :]
         kwargs = {name: self._as_tensor(name, value) for name, value in kwargs.items()}
-        self.check_arguments(signature.bind(*args, **kwargs).arguments)
-        return super().__call__(*args, **kwargs)
+        self.check_arguments(signature.bind(*positional, **kwargs).arguments)
+        return super().__call__(*positional, **kwargs)
 
-    def symbolic_call(self, *args, **kwargs):
-        """Checks the arguments once more: Keras has filled in the masks that tensors carry."""
+    def symbolic_call(self, *args: object, **kwargs: object) -> State:
+        """Checks the arguments again, after Keras has filled in the masks that tensors carry."""
         self.check_arguments(inspect.signature(self.call).bind(*args, **kwargs).arguments)
         return super().symbolic_call(*args, **kwargs)
 
-    def _as_tensor(self, name, value):
+    def _as_tensor(self, name: str, value: object) -> object:
         """Returns a tensor argument as a tensor, and others as they are."""
         if name not in self.axes and name not in self.score_masks:
             return value
-        value = to_tensor(name, value)
-        return value[None] if name in self.row_free and value is not None and len(value.shape) == 1 else value
+        tensor = to_tensor(name, value)
+        return tensor[None] if name in self.row_free and tensor is not None and len(tensor.shape) == 1 else tensor
 
-    def check_arguments(self, arguments):
+    def check_arguments(self, arguments: CallArguments) -> dict[str, int]:
         """Raises a `ValueError` for tensors that do not fit; returns the sizes known from them."""
         for name, other in self.requires.items():
             check_together(other, name, arguments)
@@ -73,12 +82,12 @@ class BaseLayer(keras.layers.Layer):
                 check_attention_mask(name, given[name], letters, {**sizes, "H": self.num_heads})
         return sizes
 
-    def check_child(self, name, child):
+    def check_child(self, name: str, child: LayerType) -> LayerType:
         """Returns `child`, a layer given for the slot `name`, after checking its dtype policy."""
         if not isinstance(child, keras.layers.Layer):
             raise ValueError(f"`{name}` must be a Keras layer. Received: {name}={short_repr(child)}.")
         if isinstance(child, keras.Model):
-            return child  # its own policy, which Keras does not save, computes nothing
+            return child  # Keras neither saves nor uses the policy of a model
         if (child.compute_dtype, child.variable_dtype) != (self.compute_dtype, self.variable_dtype):
             raise ValueError(
                 f"`{name}` must have the dtype policy of the layer that holds it, {self.dtype_policy.name!r}: "
@@ -86,18 +95,20 @@ class BaseLayer(keras.layers.Layer):
             )
         return child
 
-    def build_child(self, child, *shapes, by_call=build_by_call):
-        """Builds `child` unless it is built: loading builds children first. What is frozen stays frozen.
+    def build_child(
+        self, child: keras.layers.Layer, *shapes: Shape, by_call: Callable[..., None] = build_by_call
+    ) -> None:
+        """Builds `child` unless it is built, as loading builds children first; freezes it in a frozen layer.
 
         Args:
             child: The layer.
-            shapes: Of its tensors.
-            by_call: Function of child and shapes that calls a child which has no `build` of its own.
+            *shapes: Shapes of its tensor arguments.
+            by_call: Calls a child that has no `build` of its own, given child and shapes.
         """
         if not child.built:
             self._restore_quantization(child, self._name_of(child))
             if isinstance(child, keras.Sequential):  # it would keep the sizes of its first batch
-                shapes = [(*(None for _ in shape[:-1]), shape[-1]) for shape in shapes]
+                shapes = tuple((*(None for _ in shape[:-1]), shape[-1]) for shape in shapes)
             if child.__class__.build is keras.layers.Layer.build:
                 by_call(child, *shapes)
             else:
@@ -105,11 +116,11 @@ class BaseLayer(keras.layers.Layer):
         if not self.trainable:
             child.trainable = False
 
-    def dense(self, name, units, input_shape, **kwargs):
-        """Returns a built `Dense` layer for the attribute `name`, with the dtype policy that it had when it was saved.
+    def dense(self, name: str, units: int, input_shape: Shape, **kwargs: object) -> keras.layers.Dense:
+        """Returns a built `Dense` layer for the attribute `name`, with the dtype policy that it was saved with.
 
         Args:
-            name: Of the layer and of the attribute that is to hold it.
+            name: Name of the layer and of the attribute that will hold it.
             units: Size of its outputs.
             input_shape: Shape of its inputs.
             **kwargs: Further arguments of `keras.layers.Dense`.
@@ -119,48 +130,49 @@ class BaseLayer(keras.layers.Layer):
         self.build_child(child, input_shape)
         return child
 
-    def _name_of(self, child):
+    def _name_of(self, child: keras.layers.Layer) -> str | None:
         """Returns the name of the attribute that holds a child, or None."""
         return next((name for name, value in attributes(self).items() if value is child), None)
 
-    def _restore_quantization(self, child, name):
-        """Gives a child that was quantised before it was saved the same quantisers again."""
-        if name in self._quantization:
+    def _restore_quantization(self, child: keras.layers.Layer, name: str | None) -> None:
+        """Restores the quantisers of a child that was saved quantised."""
+        if name is not None and name in self._quantization:
             child.quantization_config = deserialize(self._quantization[name])
 
-    def policy_of(self, name):
-        """Returns the dtype policy for the child `name`: the layer's own unless it was quantised."""
+    def policy_of(self, name: str) -> keras.DTypePolicy:
+        """Returns the dtype policy of the child `name`: that of this layer unless the child was quantised."""
         policy = self.dtype_policy
         return policy[name] if isinstance(policy, DTypePolicyMap) else policy
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return self.config_by(serialize)
 
-    def config_by(self, function):
-        """Returns the config, each constructor argument as `function` gives it."""
+    def config_by(self, function: Callable[[Argument], Argument]) -> Config:
+        """Returns the config, with `function` applied to each constructor argument."""
         arguments = constructor_arguments(self.__class__)
         config = {**super().get_config(), **{name: function(getattr(self, name)) for name in arguments}}
         quantized = {
-            name: child.dtype_policy
+            name: child
             for name, child in attributes(self).items()
             if isinstance(child, keras.layers.Layer) and name not in arguments and is_quantized(child)
         }
-        settings = self._quantization | {  # those of children that are not built yet, and of those that are
+        settings = self._quantization | {  # of children that are not built yet, and of built ones
             name: serialize(child.quantization_config)
-            for name, child in attributes(self).items()
-            if name in quantized and getattr(child, "quantization_config", None) is not None
+            for name, child in quantized.items()
+            if getattr(child, "quantization_config", None) is not None
         }
         if settings:
             config["quantization"] = settings
         if quantized:
             policy = self.dtype_policy
             plain = policy.default_policy if isinstance(policy, DTypePolicyMap) else policy
-            config["dtype"] = keras.saving.serialize_keras_object(DTypePolicyMap(plain, quantized))
+            policies = {name: child.dtype_policy for name, child in quantized.items()}
+            config["dtype"] = keras.saving.serialize_keras_object(DTypePolicyMap(plain, policies))
         return config
 
     @classmethod
-    def from_config(cls, config):
-        """Makes the layer; parts follow the config's `dtype` where they were saved with another one."""
+    def from_config(cls, config: Config) -> Self:
+        """Makes the layer. Its parts follow the `dtype` of the config where they were saved with another one."""
         config = dict(config)
         quantization = config.pop("quantization", {})
         config = with_policy(config, keras.dtype_policies.get(config.get("dtype")))
@@ -169,8 +181,8 @@ class BaseLayer(keras.layers.Layer):
         return layer
 
 
-def serialize(value):
-    """Serialises an argument; layers leave out how they were built: the parent builds them."""
+def serialize(value: Argument) -> Serialized:
+    """Serialises an argument. Configs of layers have no `build_config`, as the parent builds them."""
     if isinstance(value, (list, tuple)):
         return [serialize(item) for item in value]
     config = unshared(keras.saving.serialize_keras_object(value))
@@ -179,31 +191,31 @@ def serialize(value):
     return config
 
 
-def unshared(config):
-    """Returns a config without Keras' marks of shared objects: the clones of a layer share nothing."""
+def unshared(config: Serialized) -> Serialized:
+    """Returns a config without the ids by which Keras restores shared objects, as clones share nothing."""
     if isinstance(config, dict):
         return {key: unshared(value) for key, value in config.items() if key != "shared_object_id"}
     return [unshared(item) for item in config] if isinstance(config, list) else config
 
 
-def deserialize(value):
+def deserialize(value: Serialized) -> Argument:
     """Undoes `serialize`."""
     if isinstance(value, (list, tuple)):
         return [deserialize(item) for item in value]
     return keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
 
 
-def attributes(layer):
-    """Returns the layer's attributes by name; under PyTorch its parts are kept as modules."""
+def attributes(layer: keras.layers.Layer) -> dict[str, object]:
+    """Returns the layer's attributes by name, the modules in which PyTorch holds its parts too."""
     return {**vars(layer), **vars(layer).get("_modules", {})}
 
 
-def is_quantized(layer):
-    """Whether `quantize` gave this very layer, not its parts, a policy of its own."""
+def is_quantized(layer: keras.layers.Layer) -> bool:
+    """Whether `quantize` changed the policy of this layer itself, not only those of its parts."""
     return not isinstance(layer, BaseLayer) and layer.dtype_policy.quantization_mode is not None
 
 
-def constructor_arguments(cls):
+def constructor_arguments(cls: type[keras.layers.Layer]) -> list[str]:
     """Returns the names of the arguments that the class itself declares, without `**kwargs`."""
     parameters = inspect.signature(cls).parameters.values()
     return [parameter.name for parameter in parameters if parameter.kind != parameter.VAR_KEYWORD]

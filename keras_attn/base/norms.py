@@ -1,15 +1,18 @@
-"""Which norm a layer makes: slots that make Keras layers and have no weights themselves."""
+"""Norms as slots: they make Keras layers and have no weights themselves."""
+
+from __future__ import annotations
 
 import keras
 
 from keras_attn.base.checks import check_number
 from keras_attn.base.slot import Slot, register
+from keras_attn.base.types import DType
 
 
 class Norm(Slot):
     """Makes the norm layers of a block or of an attention's heads."""
 
-    def make(self, name, dtype):
+    def make(self, name: str, dtype: DType) -> keras.layers.Layer:
         """Returns a new Keras layer that normalises the last axis, in float32 inside."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `make(name, dtype)`.")
 
@@ -22,11 +25,11 @@ class LayerNorm(Norm):
         epsilon: Added to the variance.
     """
 
-    def __init__(self, epsilon=1e-5):
+    def __init__(self, epsilon: float = 1e-5) -> None:
         check_number("epsilon", epsilon, at_least=0)
         self.epsilon = epsilon
 
-    def make(self, name, dtype):
+    def make(self, name: str, dtype: DType) -> keras.layers.Layer:
         return keras.layers.LayerNormalization(epsilon=self.epsilon, dtype=dtype, name=name)
 
 
@@ -38,11 +41,11 @@ class RMSNorm(Norm):
         epsilon: Added to the mean square.
     """
 
-    def __init__(self, epsilon=1e-6):
+    def __init__(self, epsilon: float = 1e-6) -> None:
         check_number("epsilon", epsilon, at_least=0)
         self.epsilon = epsilon
 
-    def make(self, name, dtype):
+    def make(self, name: str, dtype: DType) -> keras.layers.Layer:
         layer = keras.layers.RMSNormalization(epsilon=self.epsilon, dtype=dtype, name=name)
         layer.supports_masking = True  # Keras does not declare it, and warns at every masked input
         return layer

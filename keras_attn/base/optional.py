@@ -1,4 +1,4 @@
-"""Packages that are installed on request only, by one of the library's extras."""
+"""Imports of optional packages, which an extra of the library installs."""
 
 import importlib
 from types import ModuleType

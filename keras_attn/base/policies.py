@@ -1,22 +1,25 @@
 """Dtype policies of parts, which follow the layer that holds them."""
 
+from __future__ import annotations
+
 import keras
+
+from keras_attn.base.types import Config, Serialized
 
 DTypePolicyMap = keras.dtype_policies.DTypePolicyMap
 
 
-def with_policy(config, policy):
-    """Returns a layer's config in which the parts have the policy of the layer, where they were saved with another.
+def with_policy(config: Config, policy: keras.DTypePolicy) -> Config:
+    """Returns a layer's config with the policy of its parts changed to that of the layer.
 
-    Parts have the policy of the layer that holds them. So a part which was saved with another
-    one than `policy` tells what the layer's was, and all that has that one changes; what had a
-    policy of its own keeps it.
+    Parts are saved with the policy of the layer that holds them. If a part was saved with another one than
+    `policy`, then that was the layer's old policy, and it is replaced everywhere. Other policies are kept.
     """
     new = plain_policy(policy)
     parts = [item for value in config.values() for item in (value if isinstance(value, (list, tuple)) else [value])]
     for part in parts:
         own = part.get("config") if isinstance(part, dict) else None
-        # The own policy of a model computes nothing, and need not be that of the layer which holds it.
+        # Keras does not use the policy of a model, which may differ from that of the layer that holds it.
         if isinstance(own, dict) and own.get("dtype") is not None and "layers" not in own:
             old = plain_policy(keras.dtype_policies.get(own["dtype"]))
             if (old.compute_dtype, old.variable_dtype) != (new.compute_dtype, new.variable_dtype):
@@ -24,15 +27,15 @@ def with_policy(config, policy):
     return config
 
 
-def plain_policy(policy):
-    """Returns a policy without what `quantize` added to it."""
+def plain_policy(policy: keras.DTypePolicy) -> keras.DTypePolicy:
+    """Returns the policy that a layer had before `quantize`."""
     if isinstance(policy, DTypePolicyMap):
         return plain_policy(policy.default_policy)
     return policy if policy.quantization_mode is None else keras.DTypePolicy(policy.get_config()["source_name"])
 
 
-def replace_policy(config, old, new):
-    """Returns a config with the policies named `old` replaced, by themselves and as the source of quantised ones."""
+def replace_policy(config: Serialized, old: str, new: str) -> Serialized:
+    """Returns a config with all policies named `old` replaced by `new`, sources of quantised policies too."""
     if isinstance(config, (list, tuple)):
         return [replace_policy(item, old, new) for item in config]
     if not isinstance(config, dict):

@@ -35,10 +35,9 @@ class ProjectionLayer(BaseLayer):
 
     Args:
         use_bias: Whether the linear maps have a bias.
-        kernel_initializer, bias_initializer: Of their kernels and biases.
+        kernel_initializer, bias_initializer: Initialisers of kernels and biases.
         kernel_regularizer, bias_regularizer: Penalties on kernels and biases; None for none.
-        kernel_constraint, bias_constraint: What kernels and biases are projected to after each update; None
-            for none.
+        kernel_constraint, bias_constraint: Constraints on kernels and biases after each update; None for none.
     """
 
     def __init__(
@@ -73,9 +72,9 @@ ARGUMENTS = [name for name in inspect.signature(ProjectionLayer).parameters if n
 
 
 def with_projection_arguments(constructor: Constructor) -> Constructor:
-    """Shows the arguments of `ProjectionLayer` in the signature of a constructor that passes `**kwargs` on to it.
+    """Adds the arguments of `ProjectionLayer` to the signature of a constructor that passes `**kwargs` to it.
 
-    `help` and the config of a layer read the signature.
+    `help` and `get_config` read the signature.
     """
     own = inspect.signature(constructor)
     *named, rest = own.parameters.values()

@@ -1,28 +1,36 @@
 """Scores of attention layers, recorded while a model runs, by the path of each layer."""
 
+from __future__ import annotations
+
 import contextlib
 import contextvars
+from collections.abc import Iterator
 
-_recorded = contextvars.ContextVar("recorded", default=None)
+import keras
+
+from keras_attn.base.types import Tensor
+
+_recorded: contextvars.ContextVar[dict[str, Tensor] | None] = contextvars.ContextVar("recorded", default=None)
 
 
 @contextlib.contextmanager
-def recording():
-    """Records the scores of all attentions that run inside; yields the dictionary, by layer path."""
-    token = _recorded.set({})
+def recording() -> Iterator[dict[str, Tensor]]:
+    """Records the scores of all attentions that run inside; yields them in a dictionary by layer path."""
+    scores_of: dict[str, Tensor] = {}
+    token = _recorded.set(scores_of)
     try:
-        yield _recorded.get()
+        yield scores_of
     finally:
         _recorded.reset(token)
 
 
-def is_recording():
-    """Whether scores are recorded, which a layer then has to compute."""
+def is_recording() -> bool:
+    """Whether scores are recorded, so that every attention must compute them."""
     return _recorded.get() is not None
 
 
-def record(layer, scores):
-    """Records the scores of a layer; a layer that runs again gets a number: `path (2)`."""
+def record(layer: keras.layers.Layer, scores: Tensor) -> None:
+    """Records the scores of a layer; those of its second run are recorded as `path (2)`."""
     scores_of = _recorded.get()
     if scores_of is not None:
         times = 1 + sum(path.partition(" (")[0] == layer.path for path in scores_of)

@@ -1,23 +1,42 @@
 """Plain objects that fill a layer's slots: masks, residual wirings, norms, positions.
 
 A slot object has no weights. Its constructor arguments are its attributes and its config,
-so that a subclass only has to store what it was given.
+so that a subclass only has to store its arguments.
 """
+
+from __future__ import annotations
 
 import inspect
 import numbers
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
 import keras
 
 from keras_attn.base.tensors import is_array, short_repr
+from keras_attn.base.types import Config
 
-register = keras.saving.register_keras_serializable("keras_attn")
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Registered = TypeVar("Registered", bound=type)
+
+
+def register(cls: Registered) -> Registered:
+    """Registers a class with Keras, so that a config that holds its objects can be loaded."""
+    return keras.saving.register_keras_serializable("keras_attn")(cls)
+
+
+@runtime_checkable
+class Configurable(Protocol):
+    """An object that can return its config."""
+
+    def get_config(self) -> Config: ...
 
 
 class Slot:
     """A registered, comparable, serialisable value object."""
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Returns the constructor arguments, nested slots serialised."""
         return {
             name: keras.saving.serialize_keras_object(getattr(self, name))
@@ -25,11 +44,11 @@ class Slot:
         }
 
     @classmethod
-    def from_config(cls, config):
-        """Makes the object from `get_config()`'s dictionary.
+    def from_config(cls, config: Config) -> Self:
+        """Makes the object from the dictionary that `get_config` returns.
 
         Raises:
-            ValueError: If `config` has a key that the constructor does not know.
+            ValueError: If `config` has a key that is not an argument of the constructor.
         """
         known = inspect.signature(cls).parameters
         unknown = sorted(set(config) - set(known))
@@ -37,27 +56,29 @@ class Slot:
             raise ValueError(f"The config of `{cls.__name__}` may have the keys {sorted(known)}. Received: {unknown}.")
         return cls(**keras.saving.deserialize_keras_object(config))
 
-    def _arguments(self):
-        """Returns the constructor arguments by name, as they were stored."""
+    def _arguments(self) -> dict[str, object]:
+        """Returns the constructor arguments by name, as stored."""
         return {name: getattr(self, name) for name in inspect.signature(self.__class__).parameters}
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Slot):
+            return False
         return self.__class__ == other.__class__ and alike(self._arguments(), other._arguments())
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         simple = (numbers.Number, str, Slot)
         values = (value if isinstance(value, simple) else None for value in self._arguments().values())
         return hash((self.__class__, *values))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         arguments = (f"{name}={short_repr(value)}" for name, value in self._arguments().items())
         return f"{self.__class__.__name__}({', '.join(arguments)})"
 
 
-def alike(one, other):
-    """Whether two arguments of a constructor are the same; functions and tensors are the same only as themselves.
+def alike(one: object, other: object) -> bool:
+    """Whether two constructor arguments are equal; functions and tensors are equal only if they are the same object.
 
-    Nothing is serialised for it, unless an object knows no other way to be compared.
+    Configs are compared only for objects without an `__eq__` of their own.
     """
     if one is other:
         return True
@@ -67,6 +88,6 @@ def alike(one, other):
         return one.keys() == other.keys() and all(alike(one[name], other[name]) for name in one)
     if is_array(one) or is_array(other):
         return False
-    if one.__class__.__eq__ is object.__eq__ and callable(getattr(one, "get_config", None)):
+    if one.__class__.__eq__ is object.__eq__ and isinstance(one, Configurable) and isinstance(other, Configurable):
         return one.__class__ == other.__class__ and alike(one.get_config(), other.get_config())
     return bool(one == other)

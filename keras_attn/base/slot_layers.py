@@ -1,17 +1,33 @@
 """Layers that users put into the slots of other layers: what their `call` takes, how to build and call them."""
 
+from __future__ import annotations
+
 import inspect
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol, TypeVar
 
 import keras
 from keras import ops
 
 from keras_attn.base.tensors import short_repr
+from keras_attn.base.types import ArrayLike, CallArguments, Shape, State, Tensor
 
+Stepwise = TypeVar("Stepwise", bound=keras.layers.Layer)
 PADDING = {name: " (there is padding, which it would attend to)" for name in ("mask", "memory_mask")}
 
 
-def check_call(slot, layer, *names):
-    """Raises a `ValueError` unless `layer.call` takes the tensors `names`, and wants nothing else."""
+class NewPositions(Protocol):
+    """The attributes of a `Chunk` that `run_slot` passes to layers of the user."""
+
+    @property
+    def start(self) -> ArrayLike: ...
+
+    @property
+    def counts(self) -> CallArguments: ...
+
+
+def check_call(slot: str, layer: keras.layers.Layer, *names: str) -> None:
+    """Raises a `ValueError` unless `layer.call` takes the tensors `names` and requires no other argument."""
     signature = inspect.signature(layer.call)
     try:
         bound = signature.bind(*names)
@@ -24,19 +40,21 @@ def check_call(slot, layer, *names):
         )
 
 
-def accepted(layer):
-    """Returns a function that says whether the layer's `call` takes an argument of a name."""
+def accepted(layer: keras.layers.Layer) -> Callable[[str], bool]:
+    """Returns a function that returns whether the layer's `call` takes an argument of a given name."""
     parameters = inspect.signature(layer.call).parameters.values()
     names = {each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
-    # A functional model hands what it does not name on to every layer in it.
+    # A functional model passes arguments that its `call` does not name to each of its layers.
     everything = not isinstance(layer, keras.Model) and any(each.kind == each.VAR_KEYWORD for each in parameters)
     return lambda name: everything or name in names
 
 
-def check_given(slot, layer, named):
+def check_given(slot: str, layer: keras.layers.Layer, named: CallArguments) -> None:
     """Raises a `ValueError` for an argument that is given and that the `call` of the slot's layer does not take."""
     given = [name for name, value in named.items() if value is not None and value is not False]
-    takes = accepted(layer) if given else None
+    if not given:
+        return
+    takes = accepted(layer)
     for name in given:
         if not takes(name):
             raise ValueError(
@@ -45,7 +63,13 @@ def check_given(slot, layer, named):
             )
 
 
-def call_slot(slot, layer, tensors, named, optional=("training",)):
+def call_slot(
+    slot: str,
+    layer: keras.layers.Layer,
+    tensors: Sequence[Tensor],
+    named: CallArguments,
+    optional: Collection[str] = ("training",),
+) -> Tensor | tuple[Tensor, Tensor]:
     """Calls a layer that fills a slot with those of the arguments that its `call` takes.
 
     Args:
@@ -54,7 +78,7 @@ def call_slot(slot, layer, tensors, named, optional=("training",)):
         tensors: Its positional arguments.
         named: Its keyword arguments by name. Those that are None or False, and those of
             `optional`, are left out where the `call` does not take them.
-        optional: Names of arguments that a layer need not know.
+        optional: Names of arguments that the layer may lack.
 
     Returns:
         What the layer returns: a tensor, or (tensor, scores) where scores are asked for.
@@ -78,41 +102,45 @@ def call_slot(slot, layer, tensors, named, optional=("training",)):
     return (stream, outputs[1]) if scores else stream
 
 
-def build_by_call(layer, *shapes):
+def build_by_call(layer: keras.layers.Layer, *shapes: Shape) -> None:
     """Builds a layer without a `build` of its own by a call with symbolic tensors, as Keras does."""
     layer(*(keras.KerasTensor(shape, layer.compute_dtype) for shape in shapes))
 
 
-def check_returns(slot, layer, *shapes):
-    """Raises a `ValueError` unless a built layer returns tensors of the first of `shapes`, those of its tensors."""
+def check_returns(slot: str, layer: keras.layers.Layer, *shapes: Shape) -> None:
+    """Raises a `ValueError` unless a built layer, given tensors of `shapes`, returns one of the first shape."""
     try:
         spec = layer.compute_output_spec(*(keras.KerasTensor(shape, layer.compute_dtype) for shape in shapes))
-    except NotImplementedError:  # it cannot tell; what it returns is checked at the call
+    except NotImplementedError:  # without a spec, `call_slot` checks what the layer returns
         return
     check_shape(slot, getattr(spec, "shape", None), shapes[0])
 
 
-def check_shape(slot, returned, wanted):
+def check_shape(slot: str, returned: Shape | None, wanted: Shape) -> None:
     """Raises a `ValueError` if a layer returns another shape than `wanted`, as far as both are static."""
     returned, wanted = None if returned is None else tuple(returned), tuple(wanted)
-    fits = returned is not None and len(returned) == len(wanted)
-    if not fits or any(None not in sizes and sizes[0] != sizes[1] for sizes in zip(returned, wanted)):
+    fits = (
+        returned is not None
+        and len(returned) == len(wanted)
+        and all(None in sizes or sizes[0] == sizes[1] for sizes in zip(returned, wanted))
+    )
+    if not fits:
         raise ValueError(f"`{slot}` must return the shape of its inputs, {wanted}. Received: {returned}.")
 
 
-def is_plain(layer, cls):
-    """Whether a layer is one of `cls` with the doors of `cls`, so that its body may be called in their place.
+def is_plain(layer: keras.layers.Layer, cls: type[keras.layers.Layer]) -> bool:
+    """Whether a layer is a `cls` without entry points of its own, so that `run` may be called directly.
 
-    A subclass may have doors of its own, and a layer made in a `keras.RematScope` recomputes at its door.
+    A layer made in a `keras.RematScope` recomputes in `__call__`, so it does not count.
     """
     plain = isinstance(layer, cls) and all(
-        getattr(layer.__class__, door) is getattr(cls, door) for door in ("__call__", "call", "extend", "step")
+        getattr(layer.__class__, method) is getattr(cls, method) for method in ("__call__", "call", "extend", "step")
     )
     return plain and getattr(layer, "_remat_mode", None) is None
 
 
-def stepwise(name, layer):
-    """Returns a layer given for the slot `name` if it has what decoding calls, else raises a `ValueError`."""
+def stepwise(name: str, layer: Stepwise) -> Stepwise:
+    """Returns a layer given for the slot `name` if it can decode step by step, else raises a `ValueError`."""
     methods = {method: callable(getattr(layer, method, None)) for method in ("init_state", "extend", "step")}
     if not (methods["init_state"] and (methods["extend"] or methods["step"])):
         raise ValueError(
@@ -121,13 +149,22 @@ def stepwise(name, layer):
     return layer
 
 
-def run_slot(slot, layer, plain, tensors, state, chunk, named, optional=("training",)):
-    """Runs a layer that fills a slot: by its body where it is one of ours, else by its doors.
+def run_slot(
+    slot: str,
+    layer: keras.layers.Layer,
+    plain: type[keras.layers.Layer],
+    tensors: Sequence[Tensor],
+    state: State,
+    chunk: NewPositions | None,
+    named: CallArguments,
+    optional: Collection[str] = ("training",),
+) -> tuple[Tensor, Tensor | None, State]:
+    """Runs a layer that fills a slot: by `run` if it is one of ours, else by `__call__`, `extend` or `step`.
 
     Args:
         slot: Name of the slot, for messages.
         layer: The layer.
-        plain: The class whose body may be called in place of its doors (see `is_plain`).
+        plain: The class whose `run` may be called directly (see `is_plain`).
         tensors: Its positional arguments; the first is `[B, T, D]`.
         state, chunk: The state and the `Chunk` of an extension; None in a call.
         named: The other arguments of its call, by name.
@@ -143,13 +180,20 @@ def run_slot(slot, layer, plain, tensors, state, chunk, named, optional=("traini
     return *with_scores(call_slot(slot, layer, tensors, named, optional)), None
 
 
-def _extend(name, layer, x, state, chunk, return_attention_scores):
+def _extend(
+    name: str,
+    layer: keras.layers.Layer,
+    x: Tensor,
+    state: State,
+    chunk: NewPositions,
+    return_attention_scores: bool,
+) -> tuple[Tensor, Tensor | None, State]:
     """Reads a chunk with a layer of the user's own: by its `extend`, or by its `step` if it has no `extend`.
 
     Returns:
         The outputs `[B, T, D]`, the scores or None, and the new state.
     """
-    named = {"return_attention_scores": True} if return_attention_scores else {}  # which it need not know
+    named = {"return_attention_scores": True} if return_attention_scores else {}  # which it may lack
     if callable(getattr(layer, "extend", None)):
         outputs, state = layer.extend(x, state, chunk.start, **chunk.counts, **named)
         return *with_scores(outputs), state
@@ -163,11 +207,11 @@ def _extend(name, layer, x, state, chunk, return_attention_scores):
     return outputs[:, None], None if scores is None else scores[..., None, :], state
 
 
-def joined(outputs, scores):
-    """Returns what a call returns: the outputs, or them and the scores where there are any."""
+def joined(outputs: Tensor, scores: Tensor | None) -> Tensor | tuple[Tensor, Tensor]:
+    """Returns the outputs, or a tuple of outputs and scores where there are scores."""
     return outputs if scores is None else (outputs, scores)
 
 
-def with_scores(outputs):
-    """Undoes `joined`."""
+def with_scores(outputs: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor | None]:
+    """Returns outputs and scores, None where there are none: the inverse of `joined`."""
     return outputs if isinstance(outputs, tuple) else (outputs, None)

@@ -1,14 +1,16 @@
-"""The ids with a meaning of their own: padding, start, end and unknown. Models and tokenizers carry them."""
+"""The special ids of models and tokenizers: padding, start, end and unknown."""
+
+from __future__ import annotations
 
 import dataclasses
-import numbers
 
 import keras
 from keras import ops
 
-from keras_attn.base.checks import check_slot
+from keras_attn.base.checks import check_slot, is_number
 from keras_attn.base.slot import Slot, register
 from keras_attn.base.tensors import short_repr
+from keras_attn.base.types import Config, Tensor
 
 
 @register
@@ -19,13 +21,13 @@ class SpecialIds(Slot):
     Start and padding may be the same id (T5, Marian), and so may start and end (BART, GPT-2). The other ids differ.
 
     Args:
-        padding: Fills rows behind their end; None for a vocabulary without one: then no id is masked.
-        start: What a decoder reads first.
-        end: What ends a text.
-        unknown: Stands for what the vocabulary does not have; None for a vocabulary without one.
+        padding: Fills rows after their end; None for a vocabulary without it: then no id is masked.
+        start: The first id that a decoder reads.
+        end: Ends a text.
+        unknown: Replaces what is not in the vocabulary; None for a vocabulary without it.
 
     Raises:
-        ValueError: For ids that are no integers of at least 0, or that coincide.
+        ValueError: For ids that are not integers of at least 0, or that must differ and do not.
 
     Example:
     >>> import keras_attn as ka
@@ -38,11 +40,10 @@ class SpecialIds(Slot):
     end: int = 2
     unknown: int | None = 3
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value in self._arguments().items():
             optional = name in ("padding", "unknown")
-            integral = isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 0
-            if not integral and not (optional and value is None):
+            if not is_number(value, int, at_least=0) and not (optional and value is None):
                 wanted = "an integer of at least 0" + " or None" * optional
                 raise ValueError(f"`{name}` must be {wanted}. Received: {name}={short_repr(value)}.")
         distinct = [value for value in (self.padding, self.end, self.unknown) if value is not None]
@@ -53,24 +54,24 @@ class SpecialIds(Slot):
             )
 
     @property
-    def filler(self):
-        """The id that fills a row behind its end: padding, 0 where there is none."""
+    def filler(self) -> int:
+        """The id that fills a row after its end: padding, or 0 where there is none."""
         return 0 if self.padding is None else self.padding
 
     @property
-    def absent(self):
-        """A number that no token has: padding, -1 where there is none."""
+    def absent(self) -> int:
+        """A number that is the id of no token: padding, or -1 where there is none."""
         return -1 if self.padding is None else self.padding
 
-    def is_real(self, ids):
+    def is_real(self, ids: Tensor) -> Tensor:
         """Returns `[B, T]` booleans, True where an id is not padding: everywhere if there is no padding id."""
-        return ids != self.absent  # not by `keras.ops`: TensorFlow's pipelines ask too, whatever the backend
+        return ids != self.absent  # not `keras.ops`, as pipelines of TensorFlow call it on every backend
 
-    def is_read(self, ids, segment_ids=None):
+    def is_read(self, ids: Tensor, segment_ids: Tensor | None = None) -> Tensor:
         """Returns `[B, T]` booleans, True where a decoder reads an id.
 
-        As `is_real`; but where the start id is the padding id, the first id of a row, or all ids of
-        the texts of a packed row, are read too.
+        As `is_real`. But where the start id is the padding id, the first id of a row is read too, or in
+        a packed row all ids of its texts.
 
         Args:
             ids: `[B, T]`, the start id first.
@@ -85,8 +86,8 @@ class SpecialIds(Slot):
         return ops.logical_or(real, ops.equal(number, 1))
 
 
-def special_ids_or_default(special_ids):
-    """Returns `special_ids`, made of its config where it is one, or those of our own tokenizers for None.
+def special_ids_or_default(special_ids: SpecialIds | Config | None) -> SpecialIds:
+    """Returns `special_ids`, deserialised if it is a config; for None the ids of our own tokenizers.
 
     Raises:
         ValueError: For anything else.
@@ -96,11 +97,11 @@ def special_ids_or_default(special_ids):
     return check_slot("special_ids", special_ids, SpecialIds) or SpecialIds()
 
 
-def check_same_special_ids(**owners):
+def check_same_special_ids(**owners: SpecialIds) -> None:
     """Raises a `ValueError` unless all owners have the same special ids.
 
     Args:
-        **owners: `SpecialIds` by the name of the argument that has them.
+        **owners: `SpecialIds` by the name of the argument that holds them.
     """
     if len({repr(special_ids) for special_ids in owners.values()}) > 1:
         names = " and ".join(f"`{name}`" for name in owners)

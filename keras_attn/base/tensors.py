@@ -1,20 +1,33 @@
-"""Arguments as tensors: what counts as one, how lists become one, and what messages say of one."""
+"""Arguments as tensors: recognise them, convert lists, describe them in messages."""
+
+from __future__ import annotations
 
 import numbers
 import reprlib
+from typing import TypeGuard, overload
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_attn.base.types import ArrayLike, DType, Shape, Tensor
 
-def is_array(value):
+
+def is_array(value: object) -> TypeGuard[Tensor]:
     """Whether an argument of a call is a tensor or array, symbolic or not."""
     return isinstance(value, (np.ndarray, keras.KerasTensor)) or ops.is_tensor(value)
 
 
-def as_array(name, value):
-    """Returns an argument with a shape and a dtype, to be looked at: nothing is moved or cast.
+@overload
+def as_array(name: str, value: None) -> None: ...
+
+
+@overload
+def as_array(name: str, value: ArrayLike) -> Tensor: ...
+
+
+def as_array(name: str, value: ArrayLike | None) -> Tensor | None:
+    """Returns an argument with a shape and a dtype, for checks: nothing is moved to a device or cast.
 
     Args:
         name: Name of the argument, for messages.
@@ -22,7 +35,7 @@ def as_array(name, value):
             Arrays, tensors, variables and None are returned as they are.
 
     Raises:
-        ValueError: For ragged tensors, rows of different lengths, and what is no tensor.
+        ValueError: For ragged tensors, rows of different lengths, and other values.
     """
     if is_ragged(value) or has_unequal_rows(value):
         raise ValueError(
@@ -40,18 +53,26 @@ def as_array(name, value):
     return array
 
 
-def to_tensor(name, value, dtype=None):
-    """Returns an argument as a tensor of the backend, to be computed with.
+@overload
+def to_tensor(name: str, value: None, dtype: DType = None) -> None: ...
+
+
+@overload
+def to_tensor(name: str, value: ArrayLike, dtype: DType = None) -> Tensor: ...
+
+
+def to_tensor(name: str, value: ArrayLike | None, dtype: DType = None) -> Tensor | None:
+    """Returns an argument as a tensor of the backend.
 
     Args:
         name: Name of the argument, for messages.
         value: As for `as_array`. None stays None, and symbolic tensors stay symbolic.
-        dtype: What to cast to, for instance `"int32"` for positions, ids, lengths and indices, which may be
-            integers of any kind. None keeps the dtype of tensors, integers and booleans, and leaves that
-            of other arrays to Keras.
+        dtype: The dtype to cast to, for instance `"int32"` for positions, ids, lengths and indices, which may
+            be integers of any kind. None keeps the dtype of tensors, integers and booleans; Keras chooses
+            that of other arrays.
 
     Raises:
-        ValueError: As `as_array`, and for floating point where `dtype` is of integers.
+        ValueError: As `as_array`, and for floats where `dtype` is an integer dtype.
     """
     value = as_array(name, value)
     if value is None:
@@ -59,7 +80,7 @@ def to_tensor(name, value, dtype=None):
     if dtype is None:
         if not isinstance(value, np.ndarray):
             return value
-        # Without a dtype Keras makes floats of integers and booleans on JAX where `floatx` is bfloat16.
+        # On JAX, with `floatx` bfloat16, Keras would convert integers and booleans to floats.
         is_whole = value.dtype.kind in "bui"
         return ops.convert_to_tensor(value, dtype_of(value) if is_whole else None)
     given = dtype_of(value)
@@ -72,7 +93,7 @@ def to_tensor(name, value, dtype=None):
     return ops.cast(value, dtype)
 
 
-def has_unequal_rows(value):
+def has_unequal_rows(value: ArrayLike | None) -> bool:
     """Whether a nested list, or an array of lists, has rows of different lengths."""
     if isinstance(value, np.ndarray):
         return value.dtype == object
@@ -82,11 +103,11 @@ def has_unequal_rows(value):
         return len({static_shape(row) for row in value if is_array(row)}) > 1
     try:
         return np.asarray(value).dtype == object
-    except ValueError:  # of NumPy, for rows of different lengths
+    except ValueError:  # NumPy raises it for rows of different lengths
         return True
 
 
-def is_ragged(value):
+def is_ragged(value: ArrayLike | None) -> bool:
     """Whether rows differ in length: a ragged tensor of TensorFlow, a nested one of PyTorch, or a symbolic one."""
     named = value.__class__.__name__ == "RaggedTensor"
     return named or getattr(value, "ragged", False) is True or getattr(value, "is_nested", False) is True
@@ -95,12 +116,12 @@ def is_ragged(value):
 class _Description(reprlib.Repr):
     """A short `repr` that gives dtype and shape of tensors and arrays, never their numbers."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.maxstring = self.maxother = 200
         self.maxlevel = 3
 
-    def repr1(self, value, level):
+    def repr1(self, value: object, level: int) -> str:
         if is_array(value):
             is_numpy = isinstance(value, np.ndarray)  # which may hold strings or objects
             dtype = value.dtype.name if is_numpy else dtype_of(value)
@@ -108,12 +129,12 @@ class _Description(reprlib.Repr):
         return super().repr1(value, level)
 
 
-def short_repr(value):
-    """Returns what an error message says of an argument: its `repr`, cut short; of tensors dtype and shape."""
+def short_repr(value: object) -> str:
+    """Returns a short `repr` of an argument for error messages; of tensors only dtype and shape."""
     return _Description().repr(value)
 
 
-def static_shape(tensor):
+def static_shape(tensor: Tensor) -> Shape:
     """Returns the shape as a tuple of integers, None where it is not static.
 
     Symbolic sizes, which JAX and PyTorch have while they export, count as not static.
@@ -121,17 +142,17 @@ def static_shape(tensor):
     return tuple(static_size(size) for size in tensor.shape)
 
 
-def static_size(size):
+def static_size(size: ArrayLike) -> int | None:
     """Returns an element of a shape as an integer, or None where it is not static."""
     known = isinstance(size, numbers.Integral) or ops.is_tensor(size)  # PyTorch traces sizes as tensors
     return int(size) if known else None
 
 
-def is_float(tensor):
-    """Whether a tensor or array is of floating point."""
+def is_float(tensor: Tensor) -> bool:
+    """Whether a tensor or array has a floating-point dtype."""
     return keras.backend.is_float_dtype(dtype_of(tensor))
 
 
-def dtype_of(tensor):
+def dtype_of(tensor: Tensor) -> str:
     """Returns the dtype of a tensor or array as Keras names it, for instance `"float32"`."""
     return keras.backend.standardize_dtype(tensor.dtype)

@@ -1,8 +1,8 @@
-"""Types that the annotations of the package share. Keras and TensorFlow ship none, so a tensor is an alias."""
+"""Type aliases of the whole package. Keras and TensorFlow ship no types, so a tensor is an alias of `Any`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypedDict
 
 Tensor: TypeAlias = Any
@@ -31,6 +31,16 @@ Activation: TypeAlias = str | Callable[[Tensor], Tensor]
 
 Identifier: TypeAlias = Any
 """What `keras.initializers.get`, `keras.regularizers.get` and `keras.constraints.get` read."""
+
+
+Serialized: TypeAlias = Any
+"""What a config holds of an argument: dictionaries, lists, strings, numbers, booleans, None."""
+
+Argument: TypeAlias = Any
+"""A constructor argument that a config holds: a number, a name, a layer, a slot object, or a list of them."""
+
+CallArguments: TypeAlias = Mapping[str, Any]
+"""Arguments of a layer's `call` by name: tensors, lists, booleans, None."""
 
 
 class LayerArguments(TypedDict, total=False):

@@ -1,4 +1,4 @@
-"""Weights in from the layers of Keras and PyTorch, so that trained models move over as they are."""
+"""Copies trained weights from layers of Keras and PyTorch."""
 
 from keras_attn.convert.weights import from_keras, from_torch
 

@@ -1,7 +1,12 @@
-"""Does the layer of Keras or PyTorch that weights come from do what the layer that gets them does?"""
+"""Checks that the layer of Keras or PyTorch whose weights are copied computes the same as ours."""
+
+from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -10,27 +15,37 @@ from keras_attn.attention.dot_product import DotProduct
 from keras_attn.attention.encoder_decoder_attention import EncoderDecoderAttention
 from keras_attn.attention.self_attention import MultiHeadSelfAttention
 from keras_attn.base.tensors import short_repr
+from keras_attn.base.types import Config, Tensor
+from keras_attn.transformer.decoder_block import DecoderBlock
+from keras_attn.transformer.encoder_block import EncoderBlock
 from keras_attn.transformer.feed_forward import FeedForward
 from keras_attn.transformer.residual import PostNorm, PreNorm
 from keras_attn.transformer.stacks import Decoder, Encoder
 
+if TYPE_CHECKING:
+    import torch
+    from typing_extensions import TypeIs
+
 ATTENTIONS = MultiHeadSelfAttention, EncoderDecoderAttention
+Attention: TypeAlias = MultiHeadSelfAttention | EncoderDecoderAttention
+Block: TypeAlias = EncoderBlock | DecoderBlock
+Stack: TypeAlias = Encoder | Decoder
 
 
-def check_keras_options(layer, config):
-    """Raises a `ValueError` unless a Keras attention of this config does what `layer` does."""
+def check_keras_options(layer: Attention, config: Config) -> None:
+    """Raises a `ValueError` unless a Keras attention with this config computes the same as `layer`."""
     head_size, query_width, key_width = layer.head_sizes
     groups = "num_key_value_heads" in config
     heads = ("num_query_heads", "num_key_value_heads", "head_dim") if groups else ("num_heads", "num_heads", "key_dim")
     for name, wanted in zip(heads, (query_width // head_size, key_width // head_size, head_size), strict=True):
-        check_same("source", name, config[name], wanted)
-    check_same("source", "value_dim", config.get("value_dim", head_size), head_size)
-    check_same("source", "use_bias", config["use_bias"], layer.use_bias)
+        check_option("source", name, config[name], wanted)
+    check_option("source", "value_dim", config.get("value_dim", head_size), head_size)
+    check_option("source", "use_bias", config["use_bias"], layer.use_bias)
     if config.get("output_shape") is not None:
-        check_same("source", "output_shape", tuple(config["output_shape"]), (layer.out_projection.units,))
+        check_option("source", "output_shape", tuple(config["output_shape"]), (layer.out_projection.units,))
     if config.get("attention_axes") is not None:
-        check_same("source", "attention_axes", tuple(config["attention_axes"]), (1,))
-    check_same("source", "use_gate", config.get("use_gate", False), False)
+        check_option("source", "attention_axes", tuple(config["attention_axes"]), (1,))
+    check_option("source", "use_gate", config.get("use_gate", False), False)
     window = config.get("sliding_window")
     pattern = getattr(layer, "mask", None)
     if window is not None:
@@ -42,14 +57,14 @@ def check_keras_options(layer, config):
             )
 
 
-def check_module(layer, module):
-    """Raises a `ValueError` unless a PyTorch module does what `layer` does, as far as its attributes tell."""
+def check_module(layer: Attention | Block | Stack, module: torch.nn.Module) -> None:
+    """Raises a `ValueError` unless the attributes of a PyTorch module agree with those of `layer`."""
     if isinstance(layer, ATTENTIONS):
-        check_same("state", "num_heads", getattr(module, "num_heads", None), layer.num_heads)
-        check_same("state", "add_zero_attn", getattr(module, "add_zero_attn", False), False)
+        check_option("state", "num_heads", getattr(module, "num_heads", None), layer.num_heads)
+        check_option("state", "add_zero_attn", getattr(module, "add_zero_attn", False), False)
     elif isinstance(layer, (Encoder, Decoder)):
         theirs = list(getattr(module, "layers", ()))
-        check_same("state", "num_layers", len(theirs), layer.num_layers)
+        check_option("state", "num_layers", len(theirs), layer.num_layers)
         for block, their_block in zip(layer.blocks, theirs, strict=True):
             check_module(block, their_block)
         check_norm("norm", layer.final_norm, getattr(module, "norm", None))
@@ -70,26 +85,28 @@ def check_module(layer, module):
         check_activation(layer.feed_forward.activation, module)
 
 
-def check_norm(name, ours, theirs):
-    """Raises a `ValueError` unless two norms have one epsilon; whether both are there, the weights tell."""
-    if ours is None or theirs is None or getattr(theirs, "eps", None) is None:
+def check_norm(name: str, ours: keras.layers.Layer | None, theirs: torch.nn.Module | None) -> None:
+    """Raises a `ValueError` if two norms differ in epsilon. A missing norm is found with the weights."""
+    epsilon = getattr(theirs, "eps", None)
+    if ours is not None and epsilon is not None and not math.isclose(epsilon, ours.epsilon):
+        check_option("state", f"{name}.eps", epsilon, ours.epsilon)
+
+
+def check_activation(ours: Callable[[Tensor], Tensor], module: torch.nn.Module) -> None:
+    """Raises a `ValueError` unless the activations of both feed-forward layers agree on sample inputs."""
+    activation = getattr(module, "activation", None)
+    if activation is None:  # not a Transformer layer: its weights will not fit
         return
-    if not math.isclose(theirs.eps, ours.epsilon):
-        check_same("state", f"{name}.eps", theirs.eps, ours.epsilon)
-
-
-def check_activation(ours, module):
-    """Raises a `ValueError` unless the activations of both feed-forward layers agree on some numbers."""
     numbers = np.linspace(-4, 4, 17, dtype="float32")
-    theirs = module.activation(next(module.parameters()).detach().cpu().float().new_tensor(numbers.tolist()))
+    theirs = activation(next(module.parameters()).detach().cpu().float().new_tensor(numbers.tolist()))
     wanted = ops.convert_to_numpy(ours(ops.convert_to_tensor(numbers)))
     if not np.allclose(theirs.detach().numpy(), wanted, atol=1e-5):
-        name = getattr(module.activation, "__name__", module.activation.__class__.__name__)
+        name = getattr(activation, "__name__", activation.__class__.__name__)
         raise ValueError(f"`state` must have the activation {ours.__name__} of `layer`. Received: {name}.")
 
 
-def check_plain(attention):
-    """Raises a `ValueError` for an attention with a score or positions that neither Keras nor PyTorch has."""
+def check_plain(attention: Attention) -> None:
+    """Raises a `ValueError` for an attention with a score or positions that Keras and PyTorch lack."""
     if attention.score != DotProduct() or getattr(attention, "position", None) is not None:
         raise ValueError(
             "`layer` must have the plain score and no position, as the attention it is converted from. "
@@ -97,8 +114,8 @@ def check_plain(attention):
         )
 
 
-def check_parts(block):
-    """Raises a `ValueError` for a block with parts that PyTorch's Transformer layers do not have."""
+def check_parts(block: Block) -> None:
+    """Raises a `ValueError` for a block with parts that PyTorch's Transformer layers lack."""
     parts = {
         "attention": MultiHeadSelfAttention,
         "memory_attention": EncoderDecoderAttention,
@@ -110,13 +127,18 @@ def check_parts(block):
             raise ValueError(f"`layer` must have a {kind.__name__} as `{name}`. Received: {name}={short_repr(part)}.")
 
 
-def check_same(argument, name, found, wanted):
-    """Raises a `ValueError` unless the source has what the layer has."""
+def check_option(argument: str, name: str, found: object, wanted: object) -> None:
+    """Raises a `ValueError` unless an option of the source equals that of the layer."""
     if found != wanted:
         raise ValueError(f"`{argument}` must have {name}={wanted!r}, as `layer`. Received: {name}={short_repr(found)}.")
 
 
-def check_kind(layer, kinds):
+def is_module(source: object) -> TypeIs[torch.nn.Module]:
+    """Whether a source of weights is a PyTorch module, not a dictionary."""
+    return callable(getattr(source, "state_dict", None))
+
+
+def check_kind(layer: keras.layers.Layer, kinds: tuple[type[keras.layers.Layer], ...]) -> None:
     """Raises a `ValueError` unless `layer` is a built layer of one of `kinds`."""
     if not isinstance(layer, kinds) or not layer.built:
         raise ValueError(

@@ -1,4 +1,9 @@
-"""Weights in from the layers of Keras and PyTorch, so that trained models move over as they are."""
+"""Copies the weights of layers of Keras and PyTorch into layers of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeAlias
 
 import keras
 import numpy as np
@@ -6,35 +11,43 @@ from keras import ops
 
 from keras_attn.attention.self_attention import MultiHeadSelfAttention
 from keras_attn.base.tensors import short_repr
+from keras_attn.base.types import ArrayLike
 from keras_attn.convert.source_checks import (
     ATTENTIONS,
+    Attention,
+    Block,
+    Stack,
     check_keras_options,
     check_kind,
     check_module,
+    check_option,
     check_parts,
     check_plain,
-    check_same,
+    is_module,
 )
 from keras_attn.transformer import DecoderBlock, EncoderBlock
 from keras_attn.transformer.stacks import Decoder, Encoder
 
+if TYPE_CHECKING:
+    import torch
+
 PARTS = "query", "key", "value", "attention_output"  # of Keras' layers
+LayerWeights: TypeAlias = list[tuple[keras.layers.Layer, list[np.ndarray]]]
 
 
-def from_keras(layer, source):
+def from_keras(layer: Attention, source: keras.layers.MultiHeadAttention | keras.layers.GroupQueryAttention) -> None:
     """Copies the weights of a `keras.layers.MultiHeadAttention` or `keras.layers.GroupQueryAttention`.
 
-    All that would make the outputs differ is checked: numbers and sizes of heads, biases, sizes,
+    All options that change the outputs are checked: numbers and sizes of heads, biases, sizes,
     `output_shape`, `attention_axes`, a sliding window (`mask=Window(n)` is the same), a gate, and the
-    score and position of `layer`, which Keras' layers do not have. What changes no weight, such as
-    dropout and `flash_attention`, does not matter.
+    score and position of `layer`, which Keras' layers lack. `flash_attention` and dropout may differ.
 
     Args:
         layer: A built `MultiHeadSelfAttention` or `EncoderDecoderAttention` of the same sizes.
         source: The built Keras layer.
 
     Raises:
-        ValueError: If the layer is of another kind, not built, or does something else. `layer` is then as it was.
+        ValueError: If the layer is of another kind, not built, or computes something else. `layer` is then unchanged.
 
     Example:
     >>> import keras, numpy as np
@@ -53,7 +66,7 @@ def from_keras(layer, source):
             "`source` must be a built keras.layers.MultiHeadAttention or keras.layers.GroupQueryAttention: "
             f"call it once before. Received: source={short_repr(source)}."
         )
-    check_same("source", "variable_dtype", source.variable_dtype, layer.variable_dtype)
+    check_option("source", "variable_dtype", source.variable_dtype, layer.variable_dtype)
     check_keras_options(layer, source.get_config())
     found = {"/".join(weight.path.split("/")[-2:]): weight for weight in source.weights}
     names = [f"{part}/{kind}" for part in PARTS for kind in (("kernel", "bias") if layer.use_bias else ("kernel",))]
@@ -66,47 +79,49 @@ def from_keras(layer, source):
     biases = [arrays[f"{part}/bias"].reshape(-1) for part in PARTS[:3]] if layer.use_bias else []
     out = arrays["attention_output/kernel"]
     out = [out.reshape(-1, out.shape[-1]), *([arrays["attention_output/bias"]] if layer.use_bias else [])]
-    write("source", attention_weights("source", layer, kernels, biases, out))
+    assign_weights("source", attention_weights("source", layer, kernels, biases, out))
 
 
-def from_torch(layer, state, prefix=""):
+def from_torch(
+    layer: Attention | Block | Stack, state: torch.nn.Module | Mapping[str, ArrayLike], prefix: str = ""
+) -> None:
     """Copies the weights of PyTorch's attention, Transformer layers and stacks.
 
     Understands `nn.MultiheadAttention`, `nn.TransformerEncoderLayer`, `nn.TransformerDecoderLayer`,
     `nn.TransformerEncoder` and `nn.TransformerDecoder`, as modules or as their `state_dict()`. Of a
     module, the number of heads, `norm_first`, the activation, the norms' epsilons and
-    `add_zero_attn` are checked too; a state dict does not tell them.
+    `add_zero_attn` are checked too; a state dict does not hold them.
 
     Args:
-        layer: The built layer of ours that does the same, of the same sizes: post-norm for
+        layer: The built layer of ours that computes the same, of the same sizes: post-norm for
             `norm_first=False`, `PreNorm` for `norm_first=True`.
         state: The module, or a dictionary from PyTorch's names to arrays or tensors:
             `{k: v.numpy() for k, v in m.state_dict().items()}`.
-        prefix: Taken off the front of the names; of a module, the name of the part to copy.
+        prefix: Removed from the start of the names; for a module, the name of the submodule to copy.
 
     Raises:
-        ValueError: If the layer is of another kind, not built, of other sizes, does something else, or if
-            names of `state` are missing or left over. `layer` is then as it was.
+        ValueError: If the layer is of another kind, not built, of other sizes, computes something else, or if
+            names of `state` are missing or left over. `layer` is then unchanged.
     """
     check_kind(layer, (*ATTENTIONS, EncoderBlock, DecoderBlock, Encoder, Decoder))
-    if callable(getattr(state, "state_dict", None)):
+    if is_module(state):
         module = state.get_submodule(prefix.removesuffix("."))
         check_module(layer, module)
         state, prefix = module.state_dict(), ""
-    state = {
+    arrays = {
         name.removeprefix(prefix): float_array(name, value) for name, value in state.items() if name.startswith(prefix)
     }
     try:
-        pairs = torch_weights(layer, state)
+        pairs = torch_weights(layer, arrays)
     except KeyError as error:
         raise ValueError(f"`state` must hold {error} for a {layer.__class__.__name__}.") from error
-    if state:
-        raise ValueError(f"`state` must hold nothing but the layer's weights. Received besides: {sorted(state)}.")
-    write("state", pairs)
+    if arrays:
+        raise ValueError(f"`state` must hold nothing but the layer's weights. Received besides: {sorted(arrays)}.")
+    assign_weights("state", pairs)
 
 
-def torch_weights(layer, state):
-    """Returns pairs of a Keras layer and its arrays for all parts of `layer`, taken out of `state`."""
+def torch_weights(layer: Attention | Block | Stack, state: dict[str, np.ndarray]) -> LayerWeights:
+    """Removes the arrays of all parts of `layer` from `state`; returns pairs of Keras layer and arrays."""
     if isinstance(layer, ATTENTIONS):
         if "in_proj_weight" in state and state["in_proj_weight"].shape[0] % 3 == 0:
             kernels = np.split(state.pop("in_proj_weight"), 3)
@@ -128,16 +143,18 @@ def torch_weights(layer, state):
     return pairs + [(norm, torch_linear(state, f"norm{i}")) for i, norm in enumerate(layer.norms, start=1)]
 
 
-def part_weights(layer, state, prefix):
-    """Returns `torch_weights` of the part of `state` under `prefix`, and takes it out."""
+def part_weights(layer: Attention | Block, state: dict[str, np.ndarray], prefix: str) -> LayerWeights:
+    """Applies `torch_weights` to the names of `state` that start with `prefix`."""
     part = {name.removeprefix(prefix): state.pop(name) for name in list(state) if name.startswith(prefix)}
     pairs = torch_weights(layer, part)
     state.update({prefix + name: array for name, array in part.items()})
     return pairs
 
 
-def attention_weights(argument, layer, kernels, biases, out):
-    """Returns pairs of projections and arrays: kernels `[D, H * K]` and biases fused as our layers hold them."""
+def attention_weights(
+    argument: str, layer: Attention, kernels: list[np.ndarray], biases: list[np.ndarray], out: list[np.ndarray]
+) -> LayerWeights:
+    """Returns pairs of projections and arrays: kernels `[D, H * K]` and biases, fused as in our layers."""
     check_plain(layer)
     head_size, query_width, key_width = layer.head_sizes
     size = layer.out_projection.units
@@ -153,7 +170,7 @@ def attention_weights(argument, layer, kernels, biases, out):
             f"`{argument}` must have kernels of query, key and value of the shapes {wanted}, as `layer` with heads "
             f"of {head_size}. Received: {shapes}."
         )
-    check_same(argument, "use_bias", bool(len(biases)), layer.use_bias)
+    check_option(argument, "use_bias", bool(len(biases)), layer.use_bias)
     if biases and [len(bias) for bias in biases] != [query_width, key_width, key_width]:
         raise ValueError(f"`{argument}` must have biases as its kernels. Received: {[b.shape for b in biases]}.")
     parts = [
@@ -165,8 +182,8 @@ def attention_weights(argument, layer, kernels, biases, out):
     ]
 
 
-def write(argument, pairs):
-    """Sets the weights of Keras layers, all of them or, if any does not fit, none."""
+def assign_weights(argument: str, pairs: LayerWeights) -> None:
+    """Sets the weights of Keras layers: all of them, or none if one does not fit."""
     for layer, arrays in pairs:
         for weight in layer.weights:
             if not keras.backend.is_float_dtype(weight.dtype):
@@ -180,13 +197,13 @@ def write(argument, pairs):
     try:
         for layer, arrays in pairs:
             layer.set_weights(arrays)
-    except BaseException:  # Ctrl-C too leaves the layer as it was
+    except BaseException:  # Ctrl-C too restores the layer
         for layer, arrays in before:
             layer.set_weights(arrays)
         raise
 
 
-def float_array(name, value):
+def float_array(name: str, value: ArrayLike) -> np.ndarray:
     """Returns an array or a PyTorch tensor as an array of floats, or raises a `ValueError`."""
     if callable(getattr(value, "detach", None)):
         value = value.detach().cpu()
@@ -197,12 +214,12 @@ def float_array(name, value):
     return array
 
 
-def torch_linear(state, name):
-    """Takes a linear map or a norm out of `state`: kernel `[in, out]` or scale and, where there is one, bias."""
+def torch_linear(state: dict[str, np.ndarray], name: str) -> list[np.ndarray]:
+    """Removes a linear map or a norm from `state`; returns kernel `[in, out]` or scale, and the bias if it has one."""
     kernel = state.pop(f"{name}.weight").T
     return [kernel, state.pop(f"{name}.bias")] if f"{name}.bias" in state else [kernel]
 
 
-def flat_heads(kernel):
+def flat_heads(kernel: np.ndarray) -> np.ndarray:
     """`[D, H, K]` -> `[D, H * K]`."""
     return kernel.reshape(kernel.shape[0], -1)

@@ -1,4 +1,4 @@
-"""Positions: added to embeddings, turning queries and keys, or added to scores."""
+"""Positions: added to embeddings, applied to queries and keys as rotations, or added to scores."""
 
 from keras_attn.positions.added import Learned, NoPosition, Sinusoidal
 from keras_attn.positions.angles import row_positions

@@ -1,5 +1,9 @@
 """Positions that are added to embeddings."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 import numpy as np
 from keras import ops
@@ -10,29 +14,47 @@ from keras_attn.backend.precision import at_least_float32
 from keras_attn.base.checks import check_positive
 from keras_attn.base.layer import BaseLayer
 from keras_attn.base.slot import register
+from keras_attn.base.types import ArrayLike, CallArguments, LayerArguments, Shape, Tensor
 from keras_attn.positions.angles import check_base, geometric_rates, position_angles, row_positions
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class _AddedPositions(BaseLayer):
-    """What the added positions share: `y = x + table[positions]`, in float32 inside."""
+    """The base class of added positions: `y = x + table[positions]`, computed in float32."""
 
     axes = {"inputs": "BTD", "positions": "BT", "mask": "BT", "inputs_mask": "BT"}
 
-    def call(self, inputs, positions=None, mask=None, inputs_mask=None, training=None):
+    def call(
+        self,
+        inputs: Tensor,
+        positions: Tensor | None = None,
+        mask: Tensor | None = None,
+        inputs_mask: Tensor | None = None,
+        training: bool | None = None,
+    ) -> Tensor:
         inputs = masks.hide(inputs, masks.first_not_none(mask, inputs_mask))
         positions = row_positions(inputs, positions)
         table = self.table(positions, inputs.shape[-1])  # [B or 1, T, D]
         outputs = ops.cast(inputs, at_least_float32(inputs.dtype)) + ops.cast(table, at_least_float32(inputs.dtype))
         return ops.cast(outputs, self.compute_dtype)
 
-    def table(self, positions, size):
-        """Returns the vectors `[B or 1, T, D]` of integer positions `[B or 1, T]`."""
+    def table(self, positions: Tensor, size: int) -> Tensor:
+        """Returns the vectors `[B or 1, T, D]` of the integer positions `[B or 1, T]`."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `table(positions, size)`.")
 
-    def compute_output_shape(self, inputs_shape):
+    def compute_output_shape(self, inputs_shape: Shape) -> Shape:
         return tuple(inputs_shape)
 
-    def compute_output_spec(self, inputs, positions=None, mask=None, inputs_mask=None, training=None):
+    def compute_output_spec(
+        self,
+        inputs: keras.KerasTensor,
+        positions: Tensor | None = None,
+        mask: Tensor | None = None,
+        inputs_mask: Tensor | None = None,
+        training: bool | None = None,
+    ) -> keras.KerasTensor:
         return keras.KerasTensor(inputs.shape, self.compute_dtype)
 
 
@@ -66,12 +88,12 @@ class Sinusoidal(_AddedPositions):
         Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762, section 3.5.
     """
 
-    def __init__(self, base=10000.0, **kwargs):
+    def __init__(self, base: float = 10000.0, **kwargs: Unpack[LayerArguments]) -> None:
         super().__init__(**kwargs)
         check_base(base)
         self.base = base
 
-    def table(self, positions, size):
+    def table(self, positions: Tensor, size: int) -> Tensor:
         dtype = at_least_float32(self.compute_dtype)
         rates = geometric_rates(self.base, size, (size + 1) // 2)
         angles = position_angles(positions, rates, dtype)  # [B, T, ceil(D / 2)]
@@ -92,9 +114,9 @@ class Learned(_AddedPositions):
 
     Raises:
         ValueError: If `inputs` is longer than `max_length`, or `positions` are negative or not less
-            than it, where the length is static and the positions can be looked at. In a compiled
-            graph the embedding lookup decides: under TensorFlow an error on a CPU, zeros on a GPU
-            and the nearest vector under XLA; under JAX NaN.
+            than it, where the length is static and the values of the positions are known. In a compiled
+            graph the embedding lookup then raises an error (TensorFlow on a CPU), or returns zeros
+            (TensorFlow on a GPU), the nearest vector (TensorFlow under XLA), or NaN (JAX).
 
     Example:
     >>> import numpy as np
@@ -106,18 +128,18 @@ class Learned(_AddedPositions):
         Gehring et al. 2017, Convolutional Sequence to Sequence Learning, arXiv:1705.03122.
     """
 
-    def __init__(self, max_length, **kwargs):
+    def __init__(self, max_length: int, **kwargs: Unpack[LayerArguments]) -> None:
         super().__init__(**kwargs)
         check_positive("max_length", max_length)
         self.max_length = max_length
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         self.embedding = keras.layers.Embedding(
             self.max_length, inputs_shape[-1], dtype=self.policy_of("embedding"), name="embedding"
         )
         self.build_child(self.embedding, inputs_shape[:-1])
 
-    def check_arguments(self, arguments):
+    def check_arguments(self, arguments: CallArguments) -> dict[str, int]:
         sizes = super().check_arguments(arguments)
         if arguments.get("positions") is None and (sizes.get("T") or 0) > self.max_length:
             raise ValueError(
@@ -128,8 +150,8 @@ class Learned(_AddedPositions):
             self.check_positions("positions", arguments["positions"])
         return sizes
 
-    def check_positions(self, name, positions):
-        """Raises a `ValueError` for integers that can be looked at and have no vector."""
+    def check_positions(self, name: str, positions: ArrayLike) -> None:
+        """Raises a `ValueError` for positions that have no vector, if their values are known."""
         symbolic = isinstance(positions, keras.KerasTensor)
         if symbolic or not (isinstance(positions, np.ndarray) or is_concrete(positions)) or 0 in positions.shape:
             return
@@ -140,13 +162,20 @@ class Learned(_AddedPositions):
                 f"{self.max_length}. Received: {name} from {lowest} to {highest}."
             )
 
-    def table(self, positions, size):
+    def table(self, positions: Tensor, size: int) -> Tensor:
         return self.embedding(positions)
 
 
 @register
 class NoPosition(_AddedPositions):
-    """Adds nothing: for models whose attention knows the positions."""
+    """Adds nothing: for models whose attention layers encode the positions."""
 
-    def call(self, inputs, positions=None, mask=None, inputs_mask=None, training=None):
+    def call(
+        self,
+        inputs: Tensor,
+        positions: Tensor | None = None,
+        mask: Tensor | None = None,
+        inputs_mask: Tensor | None = None,
+        training: bool | None = None,
+    ) -> Tensor:
         return masks.hide(inputs, masks.first_not_none(mask, inputs_mask))

@@ -1,15 +1,22 @@
-"""What fills an attention layer's `position=` slot."""
+"""The base class of what fills the `position=` slot of an attention layer."""
+
+from __future__ import annotations
+
+from keras_attn.base.types import ArrayLike, Tensor
+from keras_attn.kernels.biases import Bias
 
 
 class HeadPosition:
-    """Acts on the heads or on their scores, not on embeddings. Subclasses define one of the two methods."""
+    """Positions that change the heads or their scores, not embeddings. Subclasses define one of the two methods."""
 
-    def turn(self, heads, positions):
-        """Returns queries or keys `[B, H, T, K]` turned by their integer positions `[B or 1, T]`."""
+    def turn(self, heads: Tensor, positions: Tensor) -> Tensor:
+        """Returns queries or keys `[B, H, T, K]`, rotated by their integer positions `[B or 1, T]`."""
         del positions
         return heads
 
-    def bias(self, num_heads, query_positions=None, key_positions=None):
+    def bias(
+        self, num_heads: int, query_positions: ArrayLike | None = None, key_positions: ArrayLike | None = None
+    ) -> Bias | None:
         """Returns the `kernels.Bias` that is added to the scores, or None.
 
         Args:
@@ -18,3 +25,4 @@ class HeadPosition:
                 indices of queries and keys.
         """
         del num_heads, query_positions, key_positions
+        return None

@@ -1,10 +1,13 @@
-"""Rotary positions: queries and keys turned by angles that grow with the position."""
+"""Rotary positions: queries and keys are rotated by angles that grow with the position."""
+
+from __future__ import annotations
 
 from keras import ops
 
 from keras_attn.backend.precision import at_least_float32
 from keras_attn.base.checks import check_number, check_slot
 from keras_attn.base.slot import Slot, register
+from keras_attn.base.types import Tensor
 from keras_attn.positions.angles import check_base, geometric_rates, position_angles
 from keras_attn.positions.heads import HeadPosition
 from keras_attn.positions.scaling import Scaling
@@ -12,19 +15,19 @@ from keras_attn.positions.scaling import Scaling
 
 @register
 class Rotary(HeadPosition, Slot):
-    """Turns pairs of query and key units by angles that grow with the position.
+    """Rotates pairs of query and key units by angles that grow with the position.
 
-    Units i and i + R/2 of the first R = fraction * K units form a pair, turned by
+    Units i and i + R/2 of the first R = fraction * K units form a pair, rotated by
     `p * base^(-2i / R)`, so that scores depend on the distance of query and key alone.
 
     Args:
-        base: The slowest pair turns once in about `2 pi base` positions.
-        fraction: Share of each head's units that turn, in (0, 1].
-        scaling: How to reach beyond the lengths of training: `LinearScaling(factor)`,
+        base: The slowest pair rotates once in about `2 pi base` positions.
+        fraction: Fraction of each head's units that are rotated, in (0, 1].
+        scaling: How to extend to sequences longer than in training: `LinearScaling(factor)`,
             `NTKScaling(factor)`, `YarnScaling(factor, original_length)`, or None.
 
     Raises:
-        ValueError: If the number of turning units is not even, or an argument out of range.
+        ValueError: If the number of rotated units is not even, or an argument out of range.
 
     Example:
     >>> from keras_attn import MultiHeadSelfAttention, Rotary
@@ -34,14 +37,14 @@ class Rotary(HeadPosition, Slot):
         Su et al. 2021, RoFormer, arXiv:2104.09864.
     """
 
-    def __init__(self, base=10000.0, fraction=1.0, scaling=None):
+    def __init__(self, base: float = 10000.0, fraction: float = 1.0, scaling: Scaling | None = None) -> None:
         check_base(base)
         check_number("fraction", fraction, must="be in (0, 1]", above=0, at_most=1)
         self.base = base
         self.fraction = fraction
         self.scaling = check_slot("scaling", scaling, Scaling)
 
-    def turn(self, heads, positions):
+    def turn(self, heads: Tensor, positions: Tensor) -> Tensor:
         size = int(heads.shape[-1] * self.fraction)
         if size % 2 or size == 0:
             raise ValueError(

@@ -104,6 +104,6 @@ def test_bad_arguments_are_named(make, message):
         make()
 
 
-def test_a_head_of_odd_size_is_named():
+def test_a_head_of_odd_size_is_refused():
     with pytest.raises(ValueError, match="must be even and positive. Received: head size 3"):
         ka.MultiHeadSelfAttention(2, head_size=3, position=ka.Rotary())(np.zeros((1, 2, 6), "float32"))
