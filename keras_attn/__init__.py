@@ -5,6 +5,7 @@ they are first asked for: the layers run without it, on JAX and PyTorch.
 """
 
 import importlib
+from types import ModuleType
 
 from keras_attn import config, convert, decoding, kernels, masks, models, training
 from keras_attn.attention import (
@@ -93,7 +94,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> ModuleType:
     if name in ("data", "plot", "serving", "text"):
         return importlib.import_module(f"keras_attn.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

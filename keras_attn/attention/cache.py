@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from keras import ops, tree
 
-from keras_attn.attention.cache_state import FAR, CacheState, Kept, check_chunk, check_rewind, state_type, write
+from keras_attn.attention.cache_state import FAR, CacheState, Kept, check_chunk, check_rewind, state_type, write_places
 from keras_attn.backend import copy
 from keras_attn.backend.precision import at_least_float32
 from keras_attn.base.checks import check_number, check_positive
@@ -112,7 +112,7 @@ class Cache(Slot):
         held = ops.where(state.index >= first, -1, state.index)
         there = (index >= 0) & (index > ops.max(index, axis=1, keepdims=True) - places)
         place = ops.where(there, index % places, places)  # [B, T]
-        written = write(held[:, None, :, None], ops.where(there, index, -1)[:, None, :, None], place)[:, 0, :, 0]
+        written = write_places(held[:, None, :, None], ops.where(there, index, -1)[:, None, :, None], place)[:, 0, :, 0]
         if key.shape[2] == 1:
             state = state._replace(kept=self._write(state, new, place), index=written)
             return state, *self.decode(state.kept, key.dtype), written
@@ -141,7 +141,7 @@ class Cache(Slot):
 
     def _write(self, state: CacheState, new: Kept, place: Tensor, in_place: bool | None = None) -> Kept:
         in_place = state.in_place if in_place is None else in_place
-        return {name: write(tensor, new[name], place, in_place) for name, tensor in state.kept.items()}
+        return {name: write_places(tensor, new[name], place, in_place) for name, tensor in state.kept.items()}
 
     def _for_rows(self, state: CacheState, key: Tensor) -> CacheState:
         """Returns the state for the rows of `key`: a state of one row serves any number at its first chunk."""

@@ -68,7 +68,7 @@ def state_type(cache: Cache, window: int | None = None, in_place: bool = False, 
     return type(f"CacheState({name})", (CacheState,), {**of_type, "__slots__": ()})
 
 
-def write(table: Tensor, heads: Tensor, place: Tensor, in_place: bool = False) -> Tensor:
+def write_places(table: Tensor, heads: Tensor, place: Tensor, in_place: bool = False) -> Tensor:
     """Returns the table `[B, H, L, X]` with heads `[B, H, T, X]` in the places `[B, T]` of each row."""
     batch_size, num_heads, length, size = ops.shape(table)
     row = ops.reshape(ops.arange(batch_size * num_heads, dtype="int32"), (batch_size, num_heads, 1)) * length
@@ -102,7 +102,7 @@ def check_chunk(state: CacheState, new: Kept) -> None:
                 f"Received: a cache with {name} of shape {theirs}."
             )
         length, places = ours[2], theirs[2]
-        if state.index is None and None not in (length, places) and length > places - 1:
+        if state.index is None and length is not None and places is not None and length > places - 1:
             raise ValueError(
                 f"`inputs` may have at most max_length={places - 1} positions, those of the cache. "
                 f"Received: a chunk of {length} positions."

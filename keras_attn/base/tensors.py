@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 import reprlib
-from typing import TypeGuard, overload
+from typing import TypeGuard
 
 import keras
 import numpy as np
@@ -18,15 +18,7 @@ def is_array(value: object) -> TypeGuard[Tensor]:
     return isinstance(value, (np.ndarray, keras.KerasTensor)) or ops.is_tensor(value)
 
 
-@overload
-def as_array(name: str, value: None) -> None: ...
-
-
-@overload
-def as_array(name: str, value: ArrayLike) -> Tensor: ...
-
-
-def as_array(name: str, value: ArrayLike | None) -> Tensor | None:
+def as_array(name: str, value: ArrayLike | None) -> Tensor:
     """Returns an argument with a shape and a dtype, for checks: nothing is moved to a device or cast.
 
     Args:
@@ -53,15 +45,7 @@ def as_array(name: str, value: ArrayLike | None) -> Tensor | None:
     return array
 
 
-@overload
-def to_tensor(name: str, value: None, dtype: DType = None) -> None: ...
-
-
-@overload
-def to_tensor(name: str, value: ArrayLike, dtype: DType = None) -> Tensor: ...
-
-
-def to_tensor(name: str, value: ArrayLike | None, dtype: DType = None) -> Tensor | None:
+def to_tensor(name: str, value: ArrayLike | None, dtype: DType = None) -> Tensor:
     """Returns an argument as a tensor of the backend.
 
     Args:

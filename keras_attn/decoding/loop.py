@@ -17,7 +17,7 @@ from keras_attn.base.tensors import static_shape, to_tensor
 from keras_attn.base.types import ArrayLike, State, Tensor
 from keras_attn.decoding.processors import Processor
 from keras_attn.decoding.protocol import (
-    AttendingModel,
+    ScoringModel,
     DecodingModel,
     ModelFacts,
     PromptModel,
@@ -195,7 +195,7 @@ def step(
     if not return_attention_scores:
         logits, state = model.step(tokens, state, index)
         return logits, None, state
-    (logits, attention), state = cast(AttendingModel, model).step(tokens, state, index, return_attention_scores=True)
+    (logits, attention), state = cast(ScoringModel, model).step(tokens, state, index, return_attention_scores=True)
     return logits, attention, state
 
 

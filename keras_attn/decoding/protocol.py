@@ -64,7 +64,7 @@ class PromptModel(DecodingModel, Protocol):
         ...
 
 
-class AttendingModel(Protocol):
+class ScoringModel(Protocol):
     """A model whose step can return its attention over the source."""
 
     def step(

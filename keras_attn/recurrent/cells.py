@@ -67,7 +67,7 @@ def cell_output_size(cell: keras.layers.Layer) -> int:
     return getattr(cell, "output_size", None) or tree.flatten(cell.state_size)[0]
 
 
-def first_state(cell: keras.layers.Layer, batch_size: int | Tensor, dtype: str) -> list[State]:
+def initial_cell_state(cell: keras.layers.Layer, batch_size: int | Tensor, dtype: str) -> list[State]:
     """Returns the cell's first state, a list; by Keras' convention zeros if it names none."""
     get_initial_state = getattr(cell, "get_initial_state", None)
     if get_initial_state is not None:

@@ -22,8 +22,8 @@ from keras_attn.recurrent.cells import (
     cell_output_size,
     check_cell,
     check_cell_state,
-    first_state,
     fixed_dropout,
+    initial_cell_state,
     last_state,
     single_cells,
 )
@@ -293,7 +293,7 @@ class RNNAttention(BaseLayer):
         return sizes
 
     def _first_state(self, memory: Tensor, initial_state: State) -> State:
-        state = first_state(self.cell, ops.shape(memory)[0], self.compute_dtype)
+        state = initial_cell_state(self.cell, ops.shape(memory)[0], self.compute_dtype)
         if initial_state is None:
             return state
         check_cell_state(self.cell, initial_state, {"B": memory.shape[0]})

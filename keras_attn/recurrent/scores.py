@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from keras import ops
 
 from keras_attn import kernels
-from keras_attn.base.checks import check_positive
+from keras_attn.base.checks import check_last_axis, check_positive
 from keras_attn.base.layer import BaseLayer
 from keras_attn.base.slot import register
 from keras_attn.base.types import LayerArguments, Shape, Tensor
@@ -94,7 +94,9 @@ class MultiplicativeScore(Score):
     """
 
     def build(self, query_shape: Shape, memory_shape: Shape) -> None:
-        self.memory_projection = self.dense("memory_projection", query_shape[-1], memory_shape, use_bias=False)
+        self.memory_projection = self.dense(
+            "memory_projection", check_last_axis("query", query_shape), memory_shape, use_bias=False
+        )
 
     def keys(self, memory: Tensor) -> Tensor:
         return self.memory_projection(memory)
