@@ -192,7 +192,7 @@ def numbered_chunks(pairs: PairSource, readers: Readers, report: Report, size: i
         size: Number of pairs per element; the last element may have fewer.
 
     Raises:
-        ValueError: If `pairs` is none of these.
+        ValueError: If `pairs` is none of these, or a `Tsv`, whose columns are texts, is to be read as ids.
     """
     if isinstance(pairs, tf.data.Dataset):
         return numbered_dataset(pairs, readers).ragged_batch(size)
@@ -201,6 +201,8 @@ def numbered_chunks(pairs: PairSource, readers: Readers, report: Report, size: i
             "`dataset` must be a `tf.data.Dataset`, a `Tsv` or an iterable of pairs. "
             f"Received: {pairs.__class__.__name__}."
         )
+    if isinstance(pairs, Tsv) and any(isinstance(reader, Ids) for reader in readers):
+        raise ValueError("A `Tsv` holds texts: `source` and `target` must be tokenizers. Received: `Ids`.")
     items = pairs if isinstance(pairs, Tsv) else Items(pairs, readers)
     report.unit = items.unit
     numbers, *sides = list(zip(*items.read(report), strict=True)) or [(), (), ()]

@@ -187,3 +187,10 @@ def test_columns_are_two():
         data.Tsv("pairs.tsv", 0.5)
     with pytest.raises(ValueError, match="`target_column` must be another than `source_column`. Received: 0 twice"):
         data.Tsv("pairs.tsv", 0, 0)
+
+
+def test_a_file_of_texts_is_not_read_as_ids(tmp_path):
+    path = tmp_path / "pairs.tsv"
+    path.write_text("1 2\t3\n")
+    with pytest.raises(ValueError, match="A `Tsv` holds texts: `source` and `target` must be tokenizers"):
+        data.encode(data.Tsv(path), data.Ids(), data.Ids())
