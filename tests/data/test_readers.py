@@ -193,4 +193,4 @@ def test_a_file_of_texts_is_not_read_as_ids(tmp_path):
     path = tmp_path / "pairs.tsv"
     path.write_text("1 2\t3\n")
     with pytest.raises(ValueError, match="A `Tsv` holds texts: `source` and `target` must be tokenizers"):
-        data.encode(data.Tsv(path), data.Ids(), data.Ids())
+        data.encode(data.Tsv(path), data.Ids(9), data.Ids(9))
