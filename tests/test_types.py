@@ -11,6 +11,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 RIGHT = """
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -28,7 +29,7 @@ class HalfValues(ka.cache.Cache):
 
 
 class Scaled(ka.PreNorm):
-    def after(self, x: object, y: object, norm: keras.layers.Layer) -> object:
+    def after(self, x: Any, y: Any, norm: keras.layers.Layer) -> Any:
         return x + 0.5 * y
 
 
@@ -83,7 +84,7 @@ WRONG = [
     ("decoding.Beam(width=2.5)", 'incompatible type "float"; expected "int"'),
     ("decoding.generate(object(), [[1]])", 'incompatible type "object"; expected "DecodingModel"'),
     ("models.Transformer(50, 60, special_ids=(0, 1, 2))", 'expected "SpecialIds | None"'),
-    ("models.CausalTransformer(50).generate([[1]], 'beam')", 'expected "Strategy | None"'),
+    ("models.CausalTransformer(50).generate([[1]], 'beam')", 'No overload variant of "generate"'),
     ("decoding.generate(models.RNNSeq2Seq(50, 60), [[1]]).score", '"Generated" has no attribute "score"'),
     ("ka.MultiHeadSelfAttention(4).init_state(2, max_length=7).length", '"CacheState" has no attribute "length"'),
     ("serving.export(models.RNNSeq2Seq(50, 60), 'out', max_length='20')", 'incompatible type "str"; expected "int"'),
