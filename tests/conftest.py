@@ -12,10 +12,6 @@ import keras
 import numpy as np
 import pytest
 
-# Rooms that only TensorFlow has.
-NEED_TENSORFLOW = ["test_text.py", "test_text_generating.py", "serving", "data", "test_plot.py", "test_savedmodels.py"]
-collect_ignore = [] if keras.config.backend() == "tensorflow" else NEED_TENSORFLOW
-
 if keras.config.backend() == "tensorflow":
     import tensorflow as tf
 

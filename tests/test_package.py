@@ -12,6 +12,8 @@ import pytest
 
 import keras_attn
 
+pytestmark = pytest.mark.tensorflow
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 

@@ -15,6 +15,8 @@ from keras_attn.plot import fonts
 
 pytest.importorskip("matplotlib")
 
+pytestmark = pytest.mark.tensorflow
+
 T, S = 3, 5
 SCRIPTS = [
     "Ωμέγα",

@@ -25,6 +25,8 @@ from keras_attn import text  # noqa: E402
 from keras_attn.text import Characters, SentencePiece, Tokenizer, WordPiece, Words  # noqa: E402
 from keras_attn.text.tokenizer import NUM_SPECIAL_IDS  # noqa: E402
 
+pytestmark = pytest.mark.tensorflow
+
 PADDING_ID, START_ID, END_ID, UNKNOWN_ID = range(4)
 
 CORPUS = ["the cat sat on the mat", "the dog sat on the log", "cats and dogs , mats and logs", "Ünïcode straße"]

@@ -26,6 +26,8 @@ from keras_attn.serving.client import (
 pytest.importorskip("tensorflow_serving", reason="the server's messages need tensorflow-serving-api")
 from tests.serving.serving_double import ServingDouble
 
+pytestmark = pytest.mark.tensorflow
+
 PROGRAM = "tensorflow_model_server"
 NAME = "texts"
 NOT_UTF8 = b"caf\xe9 \xff"

@@ -20,6 +20,8 @@ from keras_attn import decoding, models, serving, text
 from keras_attn.serving import exporting
 from tests.serving.exports import TEXTS, L, Steps, ask, folder, letters, model, words
 
+pytestmark = pytest.mark.tensorflow
+
 
 def small(directory, **named):
     """The quickest export there is."""
