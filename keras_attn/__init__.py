@@ -7,7 +7,14 @@ they are first asked for: the layers run without it, on JAX and PyTorch.
 import importlib
 
 from keras_attn import config, convert, decoding, kernels, masks, models, training
-from keras_attn.attention import DotProduct, EncoderDecoderAttention, MultiHeadSelfAttention, attention_maps, cache
+from keras_attn.attention import (
+    AttentionPooling,
+    DotProduct,
+    EncoderDecoderAttention,
+    MultiHeadSelfAttention,
+    attention_maps,
+    cache,
+)
 from keras_attn.base.norms import LayerNorm, RMSNorm
 from keras_attn.base.special_ids import SpecialIds
 from keras_attn.masks import Causal, Window
@@ -46,6 +53,7 @@ __all__ = [
     "AdditiveRNNAttention",
     "AdditiveScore",
     "Alibi",
+    "AttentionPooling",
     "Causal",
     "Decoder",
     "DecoderBlock",

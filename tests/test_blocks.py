@@ -180,3 +180,18 @@ def test_masks_that_cannot_broadcast_are_named(x, memory):
         ka.EncoderBlock(H, HIDDEN)(symbolic[0], attention_mask=symbolic[1])
     with pytest.raises(ValueError, match="`segment_ids` must have shape"):
         ka.EncoderBlock(H, HIDDEN)(x, segment_ids=np.ones((B, S), int))
+
+
+@pytest.mark.parametrize("make", [lambda **k: ka.EncoderBlock(2, 5, **k), lambda **k: ka.DecoderBlock(2, 5, **k)])
+def test_activation_is_that_of_the_default_feed_forward(make):
+    assert make(activation="gelu").feed_forward.activation is keras.activations.gelu
+    assert make().activation is keras.activations.relu
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(make(activation="silu")))
+    assert again.activation is keras.activations.silu
+    gated = ka.GatedFeedForward(5)
+    assert make(feed_forward=gated).activation is keras.activations.silu
+    assert (
+        make(feed_forward=ka.GatedFeedForward(5), activation="silu").feed_forward.activation is keras.activations.silu
+    )
+    with pytest.raises(ValueError, match="`activation` must be the `activation` of the `feed_forward`"):
+        make(feed_forward=ka.GatedFeedForward(5), activation="relu")

@@ -235,8 +235,8 @@ def test_beams_share_the_memory(name, x, memory):
     layer = DECODERS[name]()
     whole = numpy(layer(np.repeat(x, 2, 0), np.repeat(memory, 2, 0)))
     state = layer.init_state(memory, max_length=T)
-    shared = [each["memory_attention"]["shared"] for each in (state if name == "decoder" else [state])]
-    assert all(part["key"].shape[0] == B for part in shared)
+    shared = [each.memory_attention.value for each in (state if name == "decoder" else [state])]
+    assert all(part.key.shape[0] == B for part in shared)
     state = map_rows(lambda tensor: ops.repeat(tensor, 2, axis=0), state)
     np.testing.assert_allclose(run(layer, state, np.repeat(x, 2, 0)), whole, atol=1e-5)
 

@@ -6,14 +6,17 @@ state also holds which index stands in each place. One more place, the last one,
 does not have in a chunk, and is never read.
 """
 
+from __future__ import annotations
+
 from keras import ops, tree
 
-from keras_attn.attention.cache_state import FAR, check_chunk, check_rewind, state_type, write
+from keras_attn.attention.cache_state import FAR, CacheState, Kept, check_chunk, check_rewind, state_type, write
 from keras_attn.backend import copy
 from keras_attn.backend.precision import at_least_float32
 from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.slot import Slot, register
 from keras_attn.base.tensors import is_array, to_tensor
+from keras_attn.base.types import State, Tensor
 
 
 class Cache(Slot):
@@ -23,11 +26,11 @@ class Cache(Slot):
         rewind: How many positions before the last one a rolling cache can go back and read again.
     """
 
-    def __init__(self, rewind=0):
+    def __init__(self, rewind: int = 0) -> None:
         check_number("rewind", rewind, int, at_least=0)
         self.rewind = rewind
 
-    def encode(self, key, value):
+    def encode(self, key: Tensor, value: Tensor) -> Kept:
         """Returns what is kept of keys and values.
 
         Args:
@@ -39,11 +42,19 @@ class Cache(Slot):
         """
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `encode(key, value)`.")
 
-    def decode(self, kept, dtype):
+    def decode(self, kept: Kept, dtype: str) -> tuple[Tensor, Tensor]:
         """Returns keys and values `[B, H_kv, L, K]` in a dtype; undoes `encode`."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `decode(kept, dtype)`.")
 
-    def empty(self, batch_size, num_heads, length, sizes, dtype, window=None):
+    def empty(
+        self,
+        batch_size: int | Tensor,
+        num_heads: int,
+        length: int | Tensor | None,
+        sizes: tuple[int, int],
+        dtype: str,
+        window: int | None = None,
+    ) -> CacheState:
         """Returns the state before the first position.
 
         Args:
@@ -57,14 +68,18 @@ class Cache(Slot):
         """
         if length is not None and not is_array(length):
             check_positive("max_length", length)
-        places = length if window is None else window + self.rewind
-        rolls = window is not None and not (isinstance(length, int) and length <= places)
-        places = places if rolls or window is None else length
+        reach = None if window is None else window + self.rewind
+        rolls = reach is not None and not (isinstance(length, int) and length <= reach)
+        places = reach if rolls else length
+        if places is None:
+            raise ValueError("`max_length` must be given where no mask bounds what a query reads. Received: None.")
         key, value = (ops.zeros((batch_size, num_heads, places + 1, size), dtype) for size in sizes)
         index = ops.full((batch_size, places + 1), -1, dtype="int32") if rolls else None
         return state_type(self, window if rolls else None)(self.encode(key, value), index)
 
-    def append(self, state, key, value, index):
+    def append(
+        self, state: CacheState, key: Tensor, value: Tensor, index: Tensor
+    ) -> tuple[CacheState, Tensor, Tensor, Tensor]:
         """Reads a chunk of T positions behind what the state holds.
 
         What the state holds at a row's first new index or behind it is dropped: going back is legal
@@ -105,7 +120,7 @@ class Cache(Slot):
         state = state._replace(kept=self._write(state, new, place, in_place=False), index=written)
         return state, *self.decode(read, key.dtype), ops.concatenate([held, index], axis=1)
 
-    def own(self, state, unused=0):
+    def own(self, state: State, unused: int = 0) -> CacheState:
         """Returns a copy for a loop that uses each state once: its tensors are overwritten in place.
 
         Args:
@@ -117,18 +132,18 @@ class Cache(Slot):
         kept = {name: copy(tensor[:, :, : -unused or None]) for name, tensor in state.kept.items()}
         return state_type(self, state.window, True, unused)(kept, state.index)
 
-    def grow(self, state, added):
+    def grow(self, state: State, added: int) -> CacheState:
         """Returns the state with so many of its unused places added, at most as many as there are."""
         added = min(added, state.unused)
         widths = [[0, 0], [0, 0], [0, added], [0, 0]]
         kept = {name: ops.pad(tensor, widths) if added else tensor for name, tensor in state.kept.items()}
         return state_type(self, state.window, True, state.unused - added)(kept, state.index)
 
-    def _write(self, state, new, place, in_place=None):
+    def _write(self, state: State, new: Kept, place: Tensor, in_place: bool | None = None) -> Kept:
         in_place = state.in_place if in_place is None else in_place
         return {name: write(tensor, new[name], place, in_place) for name, tensor in state.kept.items()}
 
-    def _for_rows(self, state, key):
+    def _for_rows(self, state: State, key: Tensor) -> CacheState:
         """Returns the state for the rows of `key`: a state of one row serves any number at its first chunk."""
         one = next(iter(state.kept.values())).shape[0] == 1
         if not one or key.shape[0] == 1:
@@ -149,10 +164,10 @@ class ExactCache(Cache):
     ExactCache(rewind=4)
     """
 
-    def encode(self, key, value):
+    def encode(self, key: Tensor, value: Tensor) -> Kept:
         return {"key": key, "value": value}
 
-    def decode(self, kept, dtype):
+    def decode(self, kept: Kept, dtype: str) -> tuple[Tensor, Tensor]:
         return ops.cast(kept["key"], dtype), ops.cast(kept["value"], dtype)
 
 
@@ -167,15 +182,15 @@ class Int8Cache(Cache):
         rewind: As for `ExactCache`.
     """
 
-    def encode(self, key, value):
+    def encode(self, key: Tensor, value: Tensor) -> Kept:
         (key, key_scale), (value, value_scale) = quantize(key), quantize(value)
         return {"key": key, "key_scale": key_scale, "value": value, "value_scale": value_scale}
 
-    def decode(self, kept, dtype):
+    def decode(self, kept: Kept, dtype: str) -> tuple[Tensor, Tensor]:
         return tuple(ops.cast(kept[name], dtype) * ops.cast(kept[f"{name}_scale"], dtype) for name in ("key", "value"))
 
 
-def quantize(heads):
+def quantize(heads: Tensor) -> tuple[Tensor, Tensor]:
     """Returns 8-bit integers `[..., K]` and their scale `[..., 1]`: the largest number is 127."""
     heads = ops.cast(heads, at_least_float32(heads.dtype))
     scale = ops.max(ops.abs(heads), axis=-1, keepdims=True) / 127

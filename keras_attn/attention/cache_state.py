@@ -1,22 +1,33 @@
 """The state of a cache: a named tuple that a loop can find, whose type says of which cache it is."""
 
+from __future__ import annotations
+
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from keras import ops, tree
 
 from keras_attn.backend import is_concrete, write_rows
-from keras_attn.base.tensors import short_repr, static_shape
+from keras_attn.base.tensors import static_shape
+from keras_attn.base.types import State, Tensor
+
+if TYPE_CHECKING:  # which imports this file
+    from keras_attn.attention.cache import Cache
 
 FAR = 2**30  # behind every index
+
+
+Kept = dict[str, Tensor]
+"""What a cache keeps of keys and values: tensors `[B, H_kv, L + 1, ...]` by names that the cache gives them."""
 
 
 class CacheTensors(NamedTuple):
     """The tensors of a `CacheState`."""
 
-    kept: dict[str, Any]
-    index: Any
+    kept: Kept
+    index: Tensor | None  # type: ignore[assignment]  # the method of tuples, which nobody calls
 
 
 class CacheState(CacheTensors):
@@ -32,32 +43,32 @@ class CacheState(CacheTensors):
 
     __slots__ = ()
     # Of the type:
-    cache: Any = None  # the `Cache`
+    cache: Cache  # what keeps this state
     window: int | None = None  # how many positions a query reads, itself counted, where the cache rolls
     in_place = False  # whether nobody else reads these tensors, so that they may be overwritten
     unused = 0  # number of places that a loop has left out so far
 
     @property
-    def num_places(self):
+    def num_places(self) -> int | Tensor:
         """Number L of places, the spare one not counted."""
         return ops.shape(next(iter(self.kept.values())))[2] - 1
 
     @property
-    def static_places(self):
+    def static_places(self) -> int | None:
         """The number of places as an integer, or None where it is not static."""
         size = static_shape(next(iter(self.kept.values())))[2]
         return None if size is None else size - 1
 
 
 @functools.cache
-def state_type(cache, window=None, in_place=False, unused=0):
+def state_type(cache: Cache, window: int | None = None, in_place: bool = False, unused: int = 0) -> type[CacheState]:
     """Returns the subclass of `CacheState` for a cache; compilers tell types apart by their names."""
     of_type = {"cache": cache, "window": window, "in_place": in_place, "unused": unused}
     name = ", ".join(f"{name}={value!r}" for name, value in of_type.items())
     return type(f"CacheState({name})", (CacheState,), {**of_type, "__slots__": ()})
 
 
-def write(table, heads, place, in_place=False):
+def write(table: Tensor, heads: Tensor, place: Tensor, in_place: bool = False) -> Tensor:
     """Returns the table `[B, H, L, X]` with heads `[B, H, T, X]` in the places `[B, T]` of each row."""
     batch_size, num_heads, length, size = ops.shape(table)
     row = ops.reshape(ops.arange(batch_size * num_heads, dtype="int32"), (batch_size, num_heads, 1)) * length
@@ -67,18 +78,12 @@ def write(table, heads, place, in_place=False):
     return ops.reshape(write_rows(flat, rows, heads, in_place), ops.shape(table))
 
 
-def map_caches(function, state):
+def map_caches(function: Callable[[CacheState], CacheState], state: State) -> State:
     """Applies a function to every `CacheState` in a state."""
     return tree.traverse(lambda part: function(part) if isinstance(part, CacheState) else None, state)
 
 
-def check_state(state):
-    """Raises a `ValueError` unless `state` is the state of a cache."""
-    if not isinstance(state, CacheState):
-        raise ValueError(f"`state` must be from `init_state` of this layer. Received: state={short_repr(state)}.")
-
-
-def check_chunk(state, new):
+def check_chunk(state: State, new: Kept) -> None:
     """Raises a `ValueError` for a state of another shape, or a chunk longer than a cache that does not roll.
 
     Args:
@@ -104,7 +109,7 @@ def check_chunk(state, new):
             )
 
 
-def check_rewind(state, first):
+def check_rewind(state: State, first: Tensor) -> None:
     """Raises a `ValueError` if a query at a row's first new index would read a position that was overwritten.
 
     Args:

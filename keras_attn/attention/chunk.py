@@ -1,15 +1,18 @@
 """A chunk of new positions, which `extend` reads behind a state."""
 
+from __future__ import annotations
+
 import dataclasses
 from typing import Any
 
 from keras import ops
 
 from keras_attn import masks
-from keras_attn.attention.cache_state import map_caches
+from keras_attn.attention.cache_state import CacheState, map_caches
 from keras_attn.backend import is_concrete
 from keras_attn.base.checks import check_axes
 from keras_attn.base.tensors import static_shape, to_tensor
+from keras_attn.base.types import State, Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +32,15 @@ class Chunk:
     lengths: Any = None
 
     @classmethod
-    def of(cls, name, inputs, state, index, lengths, size):
+    def of(
+        cls,
+        name: str,
+        inputs: Tensor,
+        state: State,
+        index: int | Tensor | None,
+        lengths: Tensor | None,
+        size: int | None,
+    ) -> Chunk:
         """Checks the arguments of an `extend`; returns its chunk.
 
         Args:
@@ -54,35 +65,41 @@ class Chunk:
         return cls(new, isinstance(index, int) and index == 0 and inputs.shape[1] != 1, index, lengths)
 
     @property
-    def counts(self):
+    def counts(self) -> dict[str, Tensor]:
         """The lengths as an argument by name, for layers that need not know it."""
         return {} if self.lengths is None else {"lengths": self.lengths}
 
-    def hide(self, inputs):
+    def hide(self, inputs: Tensor) -> Tensor:
         """Returns inputs `[B, T, D]` with zeros behind each row's length: no NaN gets past it."""
         return inputs if self.lengths is None else masks.hide(inputs, self.present)
 
     @property
-    def present(self):
+    def present(self) -> Tensor | None:
         """Which positions the rows have, `[B, T]`, or None for all."""
         return None if self.lengths is None else self.index >= 0
 
     @property
-    def positions(self):
+    def positions(self) -> Tensor:
         """The index as positions, 0 where there is none."""
         return self.index if self.lengths is None else ops.maximum(self.index, 0)
 
 
-def limits(state):
+def limits(state: State) -> tuple[int | None, int | None]:
     """Returns the rows B and the fewest places L of the caches in a state, each None where not known."""
-    found = []
-    map_caches(lambda each: found.append(each) or each, state)
-    rows = {static_shape(tensor)[0] for each in found for tensor in each.kept.values()} - {None}
-    places = {each.static_places for each in found if each.index is None} - {None}
-    return max(rows, default=None), min(places, default=None)
+    found: list[CacheState] = []
+
+    def note(each: CacheState) -> CacheState:
+        found.append(each)
+        return each
+
+    map_caches(note, state)
+    rows = [static_shape(tensor)[0] for each in found for tensor in each.kept.values()]
+    places = [each.static_places for each in found if each.index is None]
+    known_rows, known_places = ([size for size in sizes if size is not None] for sizes in (rows, places))
+    return max(known_rows, default=None), min(known_places, default=None)
 
 
-def check_index(start, new, places):
+def check_index(start: Tensor, new: Tensor, places: int | None) -> None:
     """Raises a `ValueError` for an index that can be seen and has no place in the cache."""
     if not is_concrete(start) or not is_concrete(new) or 0 in new.shape:
         return

@@ -4,15 +4,21 @@ A subclass defines the body, `run`. The doors check arguments and stop NaN in pa
 its inputs, so that a stack calls the bodies of its blocks, and these the bodies of their attentions.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_attn import masks
+from keras_attn.attention.cache import Cache
 from keras_attn.attention.chunk import Chunk
 from keras_attn.base.checks import check_axes
 from keras_attn.base.layer import BaseLayer
 from keras_attn.base.slot_layers import joined, with_scores
 from keras_attn.base.tensors import as_array
+from keras_attn.base.types import Shape, State, Tensor
 
 
 class Doors(BaseLayer):
@@ -23,10 +29,10 @@ class Doors(BaseLayer):
         stream: Name of the call's first argument.
     """
 
-    model_size = None
-    stream = "inputs"
+    model_size: int | None = None
+    stream: str = "inputs"
 
-    def run(self, x, memory=None, *, state=None, chunk=None, return_attention_scores=False, training=False, **named):
+    def run(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None, State]:
         """The body: returns outputs `[B, T, D]`, scores or None, and the new state.
 
         Args:
@@ -34,11 +40,18 @@ class Doors(BaseLayer):
             memory: `[B, S, M]`, for layers that read one; None in an extension: the state holds it.
             state, chunk: The state and the `Chunk` of an extension; None in a call.
             return_attention_scores, training: As for the call.
-            **named: The call's other arguments; an extension has none.
+            **kwargs: The call's other arguments; an extension has none.
         """
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `run`.")
 
-    def extend(self, inputs, state, index, lengths=None, return_attention_scores=False):
+    def extend(
+        self,
+        inputs: Tensor,
+        state: State,
+        index: int | Tensor | None,
+        lengths: Tensor | None = None,
+        return_attention_scores: bool = False,
+    ) -> tuple[Tensor | tuple[Tensor, Tensor], State]:
         """Reads T new positions of each row behind what the state holds.
 
         Args:
@@ -70,7 +83,9 @@ class Doors(BaseLayer):
         )
         return joined(outputs, scores), state
 
-    def step(self, inputs, state, index, return_attention_scores=False):
+    def step(
+        self, inputs: Tensor, state: State, index: int | Tensor | None, return_attention_scores: bool = False
+    ) -> tuple[Tensor | tuple[Tensor, Tensor], State]:
         """Reads one position: `extend` with T = 1.
 
         Args:
@@ -85,21 +100,23 @@ class Doors(BaseLayer):
         outputs, state = self.extend(inputs[:, None], state, index, return_attention_scores=return_attention_scores)
         return first_step(outputs), state
 
-    def check_built(self):
+    def check_built(self) -> None:
         """Raises a `ValueError` unless the layer is built."""
         if not self.built:
             raise ValueError(f"`{self.name}` must be built before it decodes: call it, or its model, once.")
 
-    def compute_output_shape(self, inputs_shape, memory_shape=None):
+    def compute_output_shape(self, inputs_shape: Shape, memory_shape: Shape | None = None) -> Shape:
         return tuple(inputs_shape)
 
-    def compute_output_spec(self, *args, return_attention_scores=False, **named):
+    def compute_output_spec(
+        self, *args: Any, return_attention_scores: bool = False, **named: Any
+    ) -> keras.KerasTensor | tuple[keras.KerasTensor, keras.KerasTensor]:
         names = [name for name in (self.stream, "memory") if name in self.axes]
         tensors = [*args, *(named[name] for name in names[len(args) :])][: len(names)]
         outputs = keras.KerasTensor(tensors[0].shape, self.compute_dtype)
         return joined(outputs, self.scores_spec(*tensors) if return_attention_scores else None)
 
-    def scores_spec(self, *tensors):
+    def scores_spec(self, *tensors: Any) -> keras.KerasTensor:
         """Returns the symbolic scores of a call with symbolic tensors."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `scores_spec`.")
 
@@ -112,15 +129,15 @@ class SequenceDoors(Doors):
 
     def call(
         self,
-        inputs,
-        mask=None,
-        inputs_mask=None,
-        attention_mask=None,
-        segment_ids=None,
-        positions=None,
-        return_attention_scores=False,
-        training=None,
-    ):
+        inputs: Tensor,
+        mask: Tensor | None = None,
+        inputs_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        positions: Tensor | None = None,
+        return_attention_scores: bool = False,
+        training: bool | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         mask = masks.real_positions(masks.first_not_none(mask, inputs_mask), segment_ids)
         outputs, scores, _ = self.run(
             masks.hide(inputs, mask),
@@ -133,7 +150,9 @@ class SequenceDoors(Doors):
         )
         return joined(outputs, scores)
 
-    def prefill(self, inputs, lengths, max_length, cache=None):
+    def prefill(
+        self, inputs: Tensor, lengths: Tensor | None, max_length: int | None, cache: Cache | None = None
+    ) -> tuple[Tensor | tuple[Tensor, Tensor], State]:
         """Reads the first positions of each row: `extend` from an empty state.
 
         Args:
@@ -166,18 +185,18 @@ class MemoryDoors(Doors):
 
     def call(
         self,
-        inputs,
-        memory,
-        inputs_mask=None,
-        memory_mask=None,
-        attention_mask=None,
-        memory_attention_mask=None,
-        segment_ids=None,
-        memory_segment_ids=None,
-        positions=None,
-        return_attention_scores=False,
-        training=None,
-    ):
+        inputs: Tensor,
+        memory: Tensor,
+        inputs_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        memory_attention_mask: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        memory_segment_ids: Tensor | None = None,
+        positions: Tensor | None = None,
+        return_attention_scores: bool = False,
+        training: bool | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         inputs_mask = masks.real_positions(inputs_mask, segment_ids)
         memory_mask = masks.real_positions(memory_mask, memory_segment_ids)
         outputs, scores, _ = self.run(
@@ -196,7 +215,7 @@ class MemoryDoors(Doors):
         return joined(outputs, scores)
 
 
-def first_step(outputs):
+def first_step(outputs: Tensor) -> Tensor | tuple[Tensor, Tensor]:
     """Returns the outputs `[B, D]` of a chunk of one position, or them and the scores without their T."""
     outputs, scores = with_scores(outputs)
     return joined(outputs[:, 0], None if scores is None else scores[..., 0, :])

@@ -1,10 +1,13 @@
 """How the heads of multi-head attention score a key: the slot for all that changes the dot product."""
 
+from __future__ import annotations
+
 import keras
 
 from keras_attn.base.checks import check_number, check_slot
 from keras_attn.base.norms import Norm
 from keras_attn.base.slot import Slot, register
+from keras_attn.base.types import Identifier
 
 
 @register
@@ -28,7 +31,9 @@ class DotProduct(Slot):
     >>> layer = MultiHeadSelfAttention(num_heads=8, score=DotProduct(norm=RMSNorm(), softcap=50.0))
     """
 
-    def __init__(self, norm=None, softcap=None, sinks=None):
+    def __init__(
+        self, norm: keras.layers.Layer | None = None, softcap: float | None = None, sinks: Identifier = None
+    ) -> None:
         check_number("softcap", softcap, optional=True, must="be a positive number or None", above=0)
         self.norm = check_slot("norm", norm, Norm)
         self.softcap = softcap

@@ -1,16 +1,39 @@
 """Multi-head attention of a decoder to the encoder's memory, whole or step by step."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
 import keras
 from keras import ops
 
 from keras_attn import masks
+from keras_attn.attention.chunk import Chunk
+from keras_attn.attention.dot_product import DotProduct
 from keras_attn.attention.multi_head import MultiHead, split_heads
 from keras_attn.base.checks import as_boolean, check_axes, check_last_axis
-from keras_attn.base.projection_layer import with_projection_arguments
+from keras_attn.base.projection_layer import ProjectionArguments, with_projection_arguments
 from keras_attn.base.slot import register
 from keras_attn.base.slot_layers import joined
-from keras_attn.base.state import SHARED
+from keras_attn.base.state import Shared, check_state
 from keras_attn.base.tensors import as_array
+from keras_attn.base.types import Shape, State, Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class MemoryHeads(NamedTuple):
+    """What all steps read of the memory.
+
+    Attributes:
+        key, value: `[B, H_kv, S, K]`.
+        mask: Boolean `[B, S]`, True where the memory is real; None where all is.
+    """
+
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None
 
 
 @register
@@ -67,37 +90,37 @@ class EncoderDecoderAttention(MultiHead):
     @with_projection_arguments
     def __init__(
         self,
-        num_heads,
-        head_size=None,
-        num_kv_heads=None,
-        score=None,
-        dropout=0.0,
-        kernel="auto",
-        **kwargs,
-    ):
+        num_heads: int,
+        head_size: int | None = None,
+        num_kv_heads: int | None = None,
+        score: DotProduct | None = None,
+        dropout: float = 0.0,
+        kernel: str = "auto",
+        **kwargs: Unpack[ProjectionArguments],
+    ) -> None:
         super().__init__(num_heads, head_size, num_kv_heads, score, dropout, kernel, **kwargs)
 
-    def build(self, query_shape, memory_shape):
+    def build(self, query_shape: Shape, memory_shape: Shape) -> None:
         check_last_axis("memory", memory_shape)
-        self._set_sizes("query", query_shape)
+        model_size = self._set_sizes("query", query_shape)
         head_size, query_width, key_width = self.head_sizes
         self.query_projection = self.project("query_projection", query_width, query_shape)
         self.memory_projection = self.project("memory_projection", 2 * key_width, memory_shape)
-        self.out_projection = self.project("out_projection", query_shape[-1], (*query_shape[:-1], query_width))
+        self.out_projection = self.project("out_projection", model_size, (*query_shape[:-1], query_width))
         self._build_score(head_size)
 
     def call(
         self,
-        query,
-        memory,
-        query_mask=None,
-        memory_mask=None,
-        attention_mask=None,
-        query_segment_ids=None,
-        memory_segment_ids=None,
-        return_attention_scores=False,
-        training=None,
-    ):
+        query: Tensor,
+        memory: Tensor,
+        query_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        query_segment_ids: Tensor | None = None,
+        memory_segment_ids: Tensor | None = None,
+        return_attention_scores: bool = False,
+        training: bool | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         query_mask = masks.real_positions(query_mask, query_segment_ids)
         memory_mask = masks.real_positions(memory_mask, memory_segment_ids)
         outputs, scores, _ = self.run(
@@ -113,7 +136,14 @@ class EncoderDecoderAttention(MultiHead):
         )
         return joined(outputs, scores)
 
-    def extend(self, query, state, index=None, lengths=None, return_attention_scores=False):
+    def extend(
+        self,
+        query: Tensor,
+        state: State,
+        index: int | Tensor | None = None,
+        lengths: Tensor | None = None,
+        return_attention_scores: bool = False,
+    ) -> tuple[Tensor | tuple[Tensor, Tensor], State]:
         """Reads the memory for T new positions of each row.
 
         Args:
@@ -128,30 +158,33 @@ class EncoderDecoderAttention(MultiHead):
         """
         return super().extend(query, state, 0, lengths, return_attention_scores)
 
-    def step(self, query, state, index=None, return_attention_scores=False):
+    def step(
+        self, query: Tensor, state: State, index: int | Tensor | None = None, return_attention_scores: bool = False
+    ) -> tuple[Tensor | tuple[Tensor, Tensor], State]:
         """Reads the memory for one position: `extend` with T = 1."""
         return super().step(query, state, index, return_attention_scores)
 
     def run(
         self,
-        x,
-        memory=None,
+        x: Tensor,
+        memory: Tensor | None = None,
         *,
-        state=None,
-        chunk=None,
-        return_attention_scores=False,
-        training=False,
-        query_mask=None,
-        memory_mask=None,
-        attention_mask=None,
-        query_segment_ids=None,
-        memory_segment_ids=None,
-    ):
+        state: State = None,
+        chunk: Chunk | None = None,
+        return_attention_scores: bool = False,
+        training: bool | None = False,
+        query_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        query_segment_ids: Tensor | None = None,
+        memory_segment_ids: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None, State]:
         rows, length, size = ops.shape(x)
         if chunk is None:
             key, value = self._memory_heads(memory)
         else:  # [B W, T, D] -> [B, W T, D]: the beams of a row are queries of one memory
-            key, value, memory_mask = (state[SHARED].get(name) for name in ("key", "value", "mask"))
+            check_state(state, Shared)
+            key, value, memory_mask = state.value
             x, query_mask = (each if each is None else by_rows(each, key) for each in (x, chunk.present))
         visible = masks.combine(
             masks.padding(query_mask, memory_mask),
@@ -172,10 +205,10 @@ class EncoderDecoderAttention(MultiHead):
             scores = None if scores is None else beams_apart(scores, rows, length)
         return outputs, scores, state
 
-    def init_state(self, memory, memory_mask=None):
+    def init_state(self, memory: Tensor, memory_mask: Tensor | None = None) -> Shared:
         """Returns what all steps read: keys, values and mask of the memory, made once.
 
-        They stand under the key `SHARED`: the beams of a row share them.
+        They are `Shared`: the beams of a row have them in common.
 
         Args:
             memory, memory_mask: As for the call.
@@ -187,30 +220,28 @@ class EncoderDecoderAttention(MultiHead):
         memory, memory_mask = as_array("memory", memory), as_array("memory_mask", memory_mask)
         check_axes(self.axes, {"memory": memory, "memory_mask": memory_mask})
         key, value = self._memory_heads(masks.hide(ops.cast(memory, self.compute_dtype), memory_mask))
-        shared = {"key": key, "value": value}
-        if memory_mask is not None:
-            shared["mask"] = as_boolean("memory_mask", memory_mask)
-        return {SHARED: shared}
+        memory_mask = None if memory_mask is None else as_boolean("memory_mask", memory_mask)
+        return Shared(MemoryHeads(key, value, memory_mask))
 
-    def _memory_heads(self, memory):
+    def _memory_heads(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """`[B, S, M]` -> keys and values `[B, H_kv, S, K]`."""
         projected = self.memory_projection(memory)  # [B, S, 2 H_kv K]
         key, value = (split_heads(part, self.head_sizes[0], memory) for part in ops.split(projected, 2, axis=-1))
         return self._normed(key, self.key_norm), value
 
-    def compute_output_shape(self, query_shape, memory_shape):
+    def compute_output_shape(self, query_shape: Shape, memory_shape: Shape | None = None) -> Shape:
         return tuple(query_shape)
 
-    def scores_spec(self, query, memory):
+    def scores_spec(self, query: Tensor, memory: Tensor) -> keras.KerasTensor:
         return keras.KerasTensor((query.shape[0], self.num_heads, query.shape[1], memory.shape[1]), self.compute_dtype)
 
 
-def by_rows(tensor, key):
+def by_rows(tensor: Tensor, key: Tensor) -> Tensor:
     """`[B W, T, ...]` -> `[B, W T, ...]`, B being the rows of `key`."""
     return ops.reshape(tensor, (ops.shape(key)[0], -1, *tensor.shape[2:]))
 
 
-def beams_apart(scores, rows, length):
+def beams_apart(scores: Tensor, rows: int | Tensor, length: int | Tensor) -> Tensor:
     """`[B, H, W T, S]` -> `[B W, H, T, S]`, for B W rows and T positions."""
     batch_size, num_heads, _, source_length = ops.shape(scores)
     scores = ops.reshape(scores, (batch_size, num_heads, -1, length, source_length))

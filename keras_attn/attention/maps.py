@@ -1,12 +1,17 @@
 """The scores of every attention in a model, whatever the model returns."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 
 from keras_attn.base.recording import recording
 from keras_attn.base.tensors import short_repr
+from keras_attn.base.types import Tensor
 
 
-def attention_maps(model, inputs, **named):
+def attention_maps(model: keras.Model, inputs: Tensor, **named: Any) -> dict[str, Tensor]:
     """Runs a model once and returns the scores of every attention in it.
 
     Finds `MultiHeadSelfAttention`, `EncoderDecoderAttention` and the recurrent attentions wherever they

@@ -1,21 +1,38 @@
 """What the multi-head layers share: sizes of heads, projections, and the way through the kernel."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 from keras import ops
 
-from keras_attn import kernels
+from keras_attn import kernels, masks
 from keras_attn.attention.doors import Doors
 from keras_attn.attention.dot_product import DotProduct
 from keras_attn.base.checks import check_last_axis, check_positive, check_rate, check_slot
 from keras_attn.base.cloning import copied
-from keras_attn.base.projection_layer import ProjectionLayer
+from keras_attn.base.projection_layer import ProjectionArguments, ProjectionLayer
 from keras_attn.base.recording import is_recording, record
+from keras_attn.base.types import Shape, Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class MultiHead(Doors, ProjectionLayer):
     """What both layers share: sizes, projections, the way through the kernel."""
 
-    def __init__(self, num_heads, head_size, num_kv_heads, score, dropout, kernel, **kwargs):
+    def __init__(
+        self,
+        num_heads: int,
+        head_size: int | None,
+        num_kv_heads: int | None,
+        score: DotProduct | None,
+        dropout: float,
+        kernel: str,
+        **kwargs: Unpack[ProjectionArguments],
+    ) -> None:
         super().__init__(**kwargs)
         check_positive("num_heads", num_heads)
         check_positive("num_kv_heads", num_kv_heads, optional=True)
@@ -34,10 +51,9 @@ class MultiHead(Doors, ProjectionLayer):
         self.kernel = kernels.check_kernel(kernel)
         self.seed_generator = keras.random.SeedGenerator() if dropout else None
 
-    def _set_sizes(self, name, shape):
-        """Keeps the model size, the head size, and the widths of all query and of all key heads side by side."""
-        check_last_axis(name, shape)
-        self.model_size = size = shape[-1]
+    def _set_sizes(self, name: str, shape: Shape) -> int:
+        """Keeps the head size and the widths of all query and of all key heads side by side; returns the model size."""
+        self.model_size = size = check_last_axis(name, shape)
         if self.head_size is None and size % self.num_heads:
             raise ValueError(
                 f"`head_size` must be given unless `num_heads` divides the last axis of `{name}`. "
@@ -45,8 +61,9 @@ class MultiHead(Doors, ProjectionLayer):
             )
         head_size = self.head_size or size // self.num_heads
         self.head_sizes = head_size, self.num_heads * head_size, (self.num_kv_heads or self.num_heads) * head_size
+        return size
 
-    def _build_score(self, head_size):
+    def _build_score(self, head_size: int) -> None:
         """Makes what the score has of weights: a norm of queries, one of keys, the sinks."""
         norm, self.query_norm, self.key_norm, self.sinks = self.score.norm, None, None, None
         if norm is not None:
@@ -58,13 +75,22 @@ class MultiHead(Doors, ProjectionLayer):
             initializer = copied(self.score.sinks)
             self.sinks = self.add_weight(name="sinks", shape=(self.num_heads,), initializer=initializer, autocast=False)
 
-    def _normed(self, heads, norm):
+    def _normed(self, heads: Tensor, norm: keras.layers.Layer) -> Tensor:
         """Returns queries or keys `[B, H, T, K]` as the score wants them."""
         return heads if norm is None else norm(heads)
 
     def _read(
-        self, query, key, value, mask, bias=None, query_index=None, key_index=None, return_scores=False, training=False
-    ):
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: masks.Mask | None,
+        bias: kernels.Bias | None = None,
+        query_index: Tensor | None = None,
+        key_index: Tensor | None = None,
+        return_scores: bool = False,
+        training: bool | None = False,
+    ) -> tuple[Tensor, Tensor | None]:
         """`[B, H, T, K]`, `[B, H_kv, S, K]` twice -> outputs `[B, T, D]`, and the scores or None."""
         wanted = return_scores or is_recording()
         outputs = kernels.attention(
@@ -87,7 +113,7 @@ class MultiHead(Doors, ProjectionLayer):
         return self.out_projection(merge_heads(outputs)), scores if return_scores else None
 
 
-def split_heads(tensor, head_size, inputs):
+def split_heads(tensor: Tensor, head_size: int | None, inputs: Tensor) -> Tensor:
     """`[B, T, H * K]` -> `[B, H, T, K]`.
 
     The sizes B and T are read from `inputs` `[B, T, D]`, of which `tensor` is the projection:
@@ -99,7 +125,7 @@ def split_heads(tensor, head_size, inputs):
     return ops.transpose(ops.reshape(tensor, (batch, length, num_heads, head_size)), (0, 2, 1, 3))
 
 
-def merge_heads(tensor):
+def merge_heads(tensor: Tensor) -> Tensor:
     """`[B, H, T, K]` -> `[B, T, H * K]`."""
     batch, num_heads, length, head_size = ops.shape(tensor)
     return ops.reshape(ops.transpose(tensor, (0, 2, 1, 3)), (batch, length, num_heads * head_size))

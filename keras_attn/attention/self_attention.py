@@ -1,18 +1,29 @@
 """Multi-head attention of a sequence to itself, whole or step by step."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 from keras import ops
 
 from keras_attn import masks
 from keras_attn.attention.cache import Cache, ExactCache
-from keras_attn.attention.cache_state import check_state
+from keras_attn.attention.cache_state import CacheState
+from keras_attn.attention.chunk import Chunk
 from keras_attn.attention.doors import SequenceDoors
+from keras_attn.attention.dot_product import DotProduct
 from keras_attn.attention.multi_head import MultiHead, split_heads
 from keras_attn.base.checks import check_slot
-from keras_attn.base.projection_layer import with_projection_arguments
+from keras_attn.base.projection_layer import ProjectionArguments, with_projection_arguments
 from keras_attn.base.slot import register
+from keras_attn.base.state import check_state
 from keras_attn.base.tensors import short_repr
+from keras_attn.base.types import Shape, State, Tensor
 from keras_attn.positions import HeadPosition, row_positions
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @register
@@ -68,49 +79,49 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
     @with_projection_arguments
     def __init__(
         self,
-        num_heads,
-        head_size=None,
-        num_kv_heads=None,
-        mask=None,
-        position=None,
-        score=None,
-        dropout=0.0,
-        kernel="auto",
-        **kwargs,
-    ):
+        num_heads: int,
+        head_size: int | None = None,
+        num_kv_heads: int | None = None,
+        mask: Tensor | None = None,
+        position: HeadPosition | None = None,
+        score: DotProduct | None = None,
+        dropout: float = 0.0,
+        kernel: str = "auto",
+        **kwargs: Unpack[ProjectionArguments],
+    ) -> None:
         super().__init__(num_heads, head_size, num_kv_heads, score, dropout, kernel, **kwargs)
         self.mask = masks.check_pattern("mask", mask)
         self.position = check_slot("position", position, HeadPosition)
         if isinstance(position, keras.layers.Layer):
             self.check_child("position", position)
 
-    def build(self, inputs_shape):
-        self._set_sizes("inputs", inputs_shape)
+    def build(self, inputs_shape: Shape) -> None:
+        model_size = self._set_sizes("inputs", inputs_shape)
         head_size, query_width, key_width = self.head_sizes
         self.in_projection = self.project("in_projection", query_width + 2 * key_width, inputs_shape)
-        self.out_projection = self.project("out_projection", inputs_shape[-1], (*inputs_shape[:-1], query_width))
+        self.out_projection = self.project("out_projection", model_size, (*inputs_shape[:-1], query_width))
         self._build_score(head_size)
         if isinstance(self.position, keras.layers.Layer):
             self.build_child(self.position, (None, self.num_heads, None, None))
 
     def run(
         self,
-        x,
+        x: Tensor,
         *,
-        state=None,
-        chunk=None,
-        return_attention_scores=False,
-        training=False,
-        mask=None,
-        attention_mask=None,
-        segment_ids=None,
-        positions=None,
-    ):
+        state: State = None,
+        chunk: Chunk | None = None,
+        return_attention_scores: bool = False,
+        training: bool | None = False,
+        mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        segment_ids: Tensor | None = None,
+        positions: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None, State]:
         index = None if chunk is None else chunk.index
         query, key, value = self._heads(x, row_positions(x, positions if chunk is None else chunk.positions))
         key_index = index  # a call, and the first chunk, read themselves alone
         if chunk is not None:
-            check_state(state)
+            check_state(state, CacheState)
             state, *held = state.cache.append(state, key, value, index)
             if not chunk.is_first:
                 key, value, key_index = held
@@ -126,7 +137,9 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
         )
         return outputs, scores, state
 
-    def init_state(self, batch_size=1, max_length=None, cache=None):
+    def init_state(
+        self, batch_size: int | Tensor = 1, max_length: int | None = None, cache: Cache | None = None
+    ) -> CacheState:
         """Returns the state before the first step: an empty cache of keys and values.
 
         Args:
@@ -149,7 +162,7 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
         sizes = head_size, head_size
         return kind.empty(batch_size, key_width // head_size, max_length, sizes, self.compute_dtype, self.mask.reach)
 
-    def _heads(self, inputs, positions):
+    def _heads(self, inputs: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """`[B, T, D]`, `[B or 1, T]` -> queries `[B, H, T, K]`, keys and values `[B, H_kv, T, K]`."""
         head_size, query_width, key_width = self.head_sizes
         projected = self.in_projection(inputs)  # [B, T, (H + 2 H_kv) K]
@@ -160,6 +173,6 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
             return query, key, value
         return self.position.turn(query, positions), self.position.turn(key, positions), value
 
-    def scores_spec(self, inputs):
+    def scores_spec(self, inputs: Tensor) -> keras.KerasTensor:
         batch_size, length, _ = inputs.shape
         return keras.KerasTensor((batch_size, self.num_heads, length, length), self.compute_dtype)

@@ -10,6 +10,7 @@ import numbers
 from keras import ops
 
 from keras_attn.base.tensors import as_array, dtype_of, is_float, short_repr, static_shape
+from keras_attn.base.types import Shape
 
 
 def check_axes(axes, arguments, sizes=None):
@@ -69,10 +70,11 @@ def check_together(first, second, arguments):
         raise ValueError(f"`{first}` must be given where `{second}` is. Received: {first}=None.")
 
 
-def check_last_axis(name, shape):
-    """Raises a `ValueError` unless the last axis of a shape is static: weights are made for it."""
+def check_last_axis(name: str, shape: Shape) -> int:
+    """Returns the last size of a shape; raises a `ValueError` unless it is static: weights are made for it."""
     if not shape or shape[-1] is None:
         raise ValueError(f"`{name}` must have a static last axis. Received: {name}.shape={tuple(shape)}.")
+    return shape[-1]
 
 
 def check_number(name, value, kind=float, optional=False, must=None, **bounds):

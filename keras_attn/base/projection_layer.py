@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 import keras
 
 from keras_attn.base.cloning import copied
 from keras_attn.base.layer import BaseLayer
+from keras_attn.base.types import Activation, Identifier, LayerArguments, Shape
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+Constructor = TypeVar("Constructor", bound=Callable[..., None])
+
+
+class ProjectionArguments(LayerArguments, total=False):
+    """The arguments of `ProjectionLayer` and of `keras.layers.Layer`."""
+
+    use_bias: bool
+    kernel_initializer: Identifier
+    bias_initializer: Identifier
+    kernel_regularizer: Identifier
+    bias_regularizer: Identifier
+    kernel_constraint: Identifier
+    bias_constraint: Identifier
 
 
 class ProjectionLayer(BaseLayer):
@@ -23,15 +43,15 @@ class ProjectionLayer(BaseLayer):
 
     def __init__(
         self,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
-        **kwargs,
-    ):
+        use_bias: bool = True,
+        kernel_initializer: Identifier = "glorot_uniform",
+        bias_initializer: Identifier = "zeros",
+        kernel_regularizer: Identifier = None,
+        bias_regularizer: Identifier = None,
+        kernel_constraint: Identifier = None,
+        bias_constraint: Identifier = None,
+        **kwargs: Unpack[LayerArguments],
+    ) -> None:
         super().__init__(**kwargs)
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -41,7 +61,9 @@ class ProjectionLayer(BaseLayer):
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
         self.bias_constraint = keras.constraints.get(bias_constraint)
 
-    def project(self, name, units, input_shape, activation=None):
+    def project(
+        self, name: str, units: int, input_shape: Shape, activation: Activation | None = None
+    ) -> keras.layers.Dense:
         """Returns a built `Dense` layer for the attribute `name`, with this layer's arguments."""
         given = {argument: copied(getattr(self, argument)) for argument in ARGUMENTS}
         return self.dense(name, units, input_shape, activation=activation, **given)
@@ -50,16 +72,15 @@ class ProjectionLayer(BaseLayer):
 ARGUMENTS = [name for name in inspect.signature(ProjectionLayer).parameters if name != "kwargs"]
 
 
-def with_projection_arguments(constructor):
+def with_projection_arguments(constructor: Constructor) -> Constructor:
     """Shows the arguments of `ProjectionLayer` in the signature of a constructor that passes `**kwargs` on to it.
 
     `help` and the config of a layer read the signature.
     """
     own = inspect.signature(constructor)
     *named, rest = own.parameters.values()
-    inherited = [
-        inspect.signature(ProjectionLayer).parameters[name] for name in ARGUMENTS if name not in own.parameters
-    ]
+    inherited = [inspect.signature(ProjectionLayer).parameters[name] for name in ARGUMENTS]
     keyword_only = [each.replace(kind=each.KEYWORD_ONLY) for each in inherited]
-    constructor.__signature__ = own.replace(parameters=[*named, *keyword_only, rest])
+    signature = own.replace(parameters=[*named, *keyword_only, rest])
+    constructor.__signature__ = signature  # type: ignore[attr-defined]  # any function may have one
     return constructor

@@ -1,9 +1,17 @@
 """Generation over many batches, with a progress bar."""
 
+from collections.abc import Iterable, Iterator
+from typing import Any
+
 import keras
 
+from keras_attn.base.types import ArrayLike
+from keras_attn.decoding.strategies import Generated
 
-def generate_batches(model, batches, verbose=1, **named):
+
+def generate_batches(
+    model: keras.Model, batches: Iterable[ArrayLike], verbose: int = 1, **named: Any
+) -> Iterator[Generated]:
     """Generates for every batch of sources, with a progress bar.
 
     Args:
@@ -16,7 +24,7 @@ def generate_batches(model, batches, verbose=1, **named):
         `Generated`, batch by batch.
     """
     try:
-        number = len(batches)
+        number = len(batches)  # type: ignore[arg-type]
     except TypeError:  # not known beforehand
         number = None
     progress = keras.utils.Progbar(number, unit_name="batch", verbose=verbose)

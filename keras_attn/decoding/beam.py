@@ -1,12 +1,15 @@
 """Beam search: the W most probable texts of a row side by side, the finished ones frozen."""
 
+from __future__ import annotations
+
 import math
 
 from keras import ops
 
 from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.slot import register
-from keras_attn.decoding.strategies import NOTHING, Generated, Strategy, put
+from keras_attn.base.types import Tensor
+from keras_attn.decoding.strategies import NOTHING, Generated, Search, SearchContext, Strategy, put
 
 
 @register
@@ -42,7 +45,14 @@ class Beam(Strategy):
         Wu et al. 2016, Google's Neural Machine Translation System, arXiv:1609.08144, section 7.
     """
 
-    def __init__(self, width=4, length_penalty=0.0, coverage_penalty=0.0, num_return_sequences=1, patience=None):
+    def __init__(
+        self,
+        width: int = 4,
+        length_penalty: float = 0.0,
+        coverage_penalty: float = 0.0,
+        num_return_sequences: int = 1,
+        patience: float | None = None,
+    ) -> None:
         check_positive("width", width)
         check_positive("num_return_sequences", num_return_sequences)
         if num_return_sequences > width:
@@ -66,14 +76,14 @@ class Beam(Strategy):
         self.patience = patience
 
     @property
-    def num_beams(self):
+    def num_beams(self) -> int:  # type: ignore[override]  # a constant of other strategies
         return self.width
 
     @property
-    def reads_attention(self):
+    def reads_attention(self) -> bool:  # type: ignore[override]
         return self.coverage_penalty > 0
 
-    def start(self, context):
+    def start(self, context: SearchContext) -> Search:
         rows, shape = context.batch_size, (context.batch_size, self.width)
         nothing = ops.full(shape, NOTHING, "float32")
         search = {
@@ -93,21 +103,22 @@ class Beam(Strategy):
             search["coverage"] = ops.zeros((*shape, ops.shape(context.source_mask)[1]), "float32")
         return search
 
-    def advance(self, log_probs, search, index, context, attention=None):
+    def advance(
+        self, log_probs: Tensor, search: Search, index: Tensor, context: SearchContext, attention: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None, Search]:
         done, num_tokens = search["done"], log_probs.shape[-1]
         rows, coverage = ops.shape(done)[0], search.get("coverage")
         if coverage is not None:
             coverage = coverage + ops.reshape(ops.cast(attention, "float32"), ops.shape(coverage))
         totals = search["log_probs"][..., None] + ops.reshape(log_probs, (rows, self.width, num_tokens))
-        # Twice the width: at most every second one ends, one for each beam.
-        best, places = ops.top_k(
-            ops.reshape(totals, (rows, self.width * num_tokens)), min(2 * self.width, self.width * num_tokens)
-        )
+        # So many continuations that `width` of them do not end: of each beam every end id may be among them.
+        number = min((1 + len(context.end_ids)) * self.width, self.width * num_tokens)
+        best, places = ops.top_k(ops.reshape(totals, (rows, self.width * num_tokens)), number)
         places = ops.cast(places, "int32")
         parents, tokens = places // num_tokens, places % num_tokens  # [B, 2 W]
-        texts = put(along(search["tokens"], parents), tokens, index)  # [B, 2 W, L]
+        texts = put(along(search["tokens"], parents), tokens, index)  # [B, X, L]
         covered = None if coverage is None else along(coverage, parents)
-        ends = ops.equal(tokens, context.end_id)
+        ends = context.is_end(tokens)
 
         among_best = ops.arange(ops.shape(best)[1], dtype="int32") < self.width
         ended = ops.logical_and(ops.logical_and(ends, among_best), best > NOTHING)
@@ -115,26 +126,28 @@ class Beam(Strategy):
         frozen = self._join(search, texts, index + 1, scores, context)
         num_ended = search["num_ended"] + ops.cast(ops.sum(ops.cast(ended, "int32"), axis=-1), "int32")
 
-        log_probs, kept = ops.top_k(ops.where(ends, NOTHING, best), self.width)  # [B, W]
-        new = {"tokens": along(texts, kept), "log_probs": log_probs, **frozen, "num_ended": num_ended}
+        log_probs, survivors = ops.top_k(ops.where(ends, NOTHING, best), self.width)  # [B, W]
+        new = {"tokens": along(texts, survivors), "log_probs": log_probs, **frozen, "num_ended": num_ended}
         if covered is not None:
-            new["coverage"] = along(covered, kept)
+            new["coverage"] = along(covered, survivors)
         # A row that is done stays as it is.
         new = {name: ops.where(lift(done, tensor), search[name], tensor) for name, tensor in new.items()}
         new["cannot_improve"] = search["cannot_improve"] | (~done & self._cannot_improve(new, index + 1, context))
         new["done"] = new["cannot_improve"] | context.is_full(index + 1)
-        tokens = ops.where(done[:, None], context.padding_id, ops.take_along_axis(tokens, kept, axis=-1))
-        parents = ops.take_along_axis(parents, kept, axis=-1) + ops.arange(rows, dtype="int32")[:, None] * self.width
+        tokens = ops.where(done[:, None], context.padding_id, ops.take_along_axis(tokens, survivors, axis=-1))
+        parents = (
+            ops.take_along_axis(parents, survivors, axis=-1) + ops.arange(rows, dtype="int32")[:, None] * self.width
+        )
         return ops.reshape(tokens, (-1,)), ops.reshape(parents, (-1,)), new
 
-    def finish(self, search, context):
+    def finish(self, search: Search, context: SearchContext) -> Generated:
         length = context.limits[:, None]
         scores = self._scores(search["log_probs"], length, search.get("coverage"), context)
         scores = ops.where(search["cannot_improve"][:, None], NOTHING, scores)  # else unfinished at the greatest length
         found = self._join(search, search["tokens"], length, scores, context)
         return Generated(*(found[f"ended_{name}"][:, : self.num_return_sequences] for name in Generated._fields))
 
-    def _join(self, search, texts, length, scores, context):
+    def _join(self, search: Search, texts: Tensor, length: Tensor, scores: Tensor, context: SearchContext) -> Search:
         """Returns the best W of the frozen texts and of others `[B, X, L]` that have one length."""
         lengths = ops.ones_like(scores, dtype="int32") * length
         joined = {"ended_tokens": texts, "ended_lengths": lengths, "ended_scores": scores}
@@ -148,19 +161,20 @@ class Beam(Strategy):
             "ended_scores": scores,
         }
 
-    def _scores(self, log_probs, length, coverage, context):
+    def _scores(self, log_probs: Tensor, length: Tensor, coverage: Tensor | None, context: SearchContext) -> Tensor:
         """Returns the scores `[B, X]` of texts of one length."""
         scores = log_probs / self._penalty(length)
         if coverage is None:
             return scores
         covered = ops.log(ops.clip(coverage, 1e-30, 1.0))  # [B, X, S]
-        covered = ops.where(context.source_mask[:, None], covered, 0.0)
+        if context.source_mask is not None:
+            covered = ops.where(context.source_mask[:, None], covered, 0.0)
         return scores + self.coverage_penalty * ops.sum(covered, axis=-1)
 
-    def _penalty(self, length):
+    def _penalty(self, length: Tensor) -> Tensor:
         return ((5.0 + ops.cast(length, "float32")) / 6.0) ** self.length_penalty
 
-    def _cannot_improve(self, search, length, context):
+    def _cannot_improve(self, search: Search, length: Tensor, context: SearchContext) -> Tensor:
         """Returns `[B]`: no unfinished text can overtake the returned ones, or patience is at its end."""
         # Log probabilities only fall, the coverage penalty is at most 0, the length penalty is
         # most favourable at one of the two ends.
@@ -173,12 +187,12 @@ class Beam(Strategy):
         return ops.logical_or(done, search["num_ended"] >= enough) if enough else done
 
 
-def along(tensor, places):
+def along(tensor: Tensor, places: Tensor) -> Tensor:
     """Returns the entries `[B, Y, ...]` of a tensor `[B, X, ...]` at the places `[B, Y]`."""
     places = ops.reshape(places, (*ops.shape(places), *(1,) * (len(tensor.shape) - 2)))
     return ops.take_along_axis(tensor, places, axis=1)
 
 
-def lift(mask, tensor):
+def lift(mask: Tensor, tensor: Tensor) -> Tensor:
     """Returns a mask of the tensor's first axes with axes of size 1 for the others."""
     return ops.reshape(mask, (*ops.shape(mask), *(1,) * (len(tensor.shape) - len(mask.shape))))

@@ -1,28 +1,45 @@
 """The one loop over a model's steps, for every decoder and every strategy."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
 import numpy as np
 from keras import ops
 
-from keras_attn.attention.cache_state import map_caches
+from keras_attn.attention.cache import Cache
+from keras_attn.attention.cache_state import CacheState, map_caches
 from keras_attn.backend import no_gradient, while_loop
+from keras_attn.base.special_ids import SpecialIds
 from keras_attn.base.state import map_rows
 from keras_attn.base.tensors import static_shape, to_tensor
-from keras_attn.decoding.protocol import check_decodes, check_takes, facts_of
-from keras_attn.decoding.request import config_of
-from keras_attn.decoding.strategies import SearchContext
+from keras_attn.base.types import ArrayLike, State, Tensor
+from keras_attn.decoding.processors import Processor
+from keras_attn.decoding.protocol import (
+    AttendingModel,
+    DecodingModel,
+    ModelFacts,
+    PromptModel,
+    check_decodes,
+    check_takes,
+    facts_of,
+)
+from keras_attn.decoding.request import AUTO, GenerationConfig, config_of
+from keras_attn.decoding.strategies import Generated, SearchContext, Strategy
 
 
 def generate(
-    model,
-    source,
-    strategy=None,
-    max_length=256,
-    start_id=None,
-    end_id=None,
-    prefix_ids=None,
-    processors=(),
-    cache=None,
-):
+    model: DecodingModel,
+    source: ArrayLike,
+    strategy: Strategy | None = None,
+    max_length: int = 256,
+    start_id: int | None = None,
+    end_id: int | Sequence[int] | str | None = AUTO,
+    prefix_ids: ArrayLike | None = None,
+    processors: Sequence[Processor] = (),
+    cache: Cache | None = None,
+) -> Generated:
     """Generates texts token by token, until all rows are done.
 
     Runs as it stands: eagerly, inside a `tf.function` or `jax.jit`, under XLA, inside an
@@ -41,7 +58,8 @@ def generate(
         strategy: `Greedy()` by default, `Sample(...)`, `Beam(...)`, or your own `Strategy`.
         max_length: Number L of tokens at most.
         start_id: The token that the first step reads; the model's own by default.
-        end_id: The token that ends a text; the model's own by default.
+        end_id: The token that ends a text, or a list of them; None for no end before `max_length`. By default,
+            `"auto"`, the model's own.
         prefix_ids: Tokens that texts begin with, int32 `[B, P]` or `[P]`, padding where there is none.
             The start id may be among them.
         processors: `MinLength`, `BannedTokens`, `RepetitionPenalty` or your own, in turn.
@@ -75,7 +93,15 @@ def generate(
     return search(model, source, prefix, seed, config)
 
 
-def search(model, source, prefix, seed, config, limits=None, temperature=None):
+def search(
+    model: DecodingModel,
+    source: Tensor,
+    prefix: Tensor | None,
+    seed: Tensor | None,
+    config: GenerationConfig,
+    limits: Tensor | None = None,
+    temperature: Tensor | None = None,
+) -> Generated:
     """Runs the loop; arguments as `generate`'s, checked and as tensors.
 
     Args:
@@ -90,7 +116,7 @@ def search(model, source, prefix, seed, config, limits=None, temperature=None):
     limits = ops.clip(limits, 1, config.max_length)
     facts = facts_of(model)
     mask = source_mask(strategy, source, facts.special_ids)
-    context = SearchContext(rows, config.max_length, config.end_id, limits, temperature, seed, mask, config.filler)
+    context = SearchContext(rows, config.max_length, config.end_ids, limits, temperature, seed, mask, config.filler)
     if strategy.reads_attention:
         check_takes(model.step, "return_attention_scores", "A coverage penalty wants a model that attends to a source")
     with no_gradient():
@@ -99,27 +125,27 @@ def search(model, source, prefix, seed, config, limits=None, temperature=None):
         index = ops.zeros((), "int32")
         carry = {"index": index, "tokens": tokens, "state": state, "search": strategy.start(context)}
 
-        def body(carry):
+        def body(carry: dict[str, State]) -> dict[str, State]:
             index, known = carry["index"], carry["search"]
-            outputs, state = step(model, carry["tokens"], carry["state"], index, strategy.reads_attention)
-            logits, attention = outputs if strategy.reads_attention else (outputs, None)
+            reads_attention = strategy.reads_attention
+            logits, attention, state = step(model, carry["tokens"], carry["state"], index, reads_attention)
             config.check_vocabulary(logits.shape[-1], prefix)
             logits = ops.cast(logits, "float32")
             processed, texts = logits, ops.reshape(known["tokens"], (-1, config.max_length))
             for processor in config.processors:
-                processed = processor(processed, texts, index, config.end_id)
+                processed = processor(processed, texts, index, config.end_ids)
             log_probs = log_probabilities(logits, processed, prefix, index, config)
             tokens, parents, known = strategy.advance(log_probs, known, index, context, attention)
             if parents is not None:
                 state = map_rows(lambda tensor: ops.take(tensor, parents, axis=0), state)
             return {"index": index + 1, "tokens": ops.cast(tokens, "int32"), "state": state, "search": known}
 
-        def unfinished_before(limit):
-            def goes_on(carry):
+        def unfinished_before(limit: int) -> Callable[[dict[str, State]], Tensor]:
+            def condition(carry: dict[str, State]) -> Tensor:
                 unfinished = ops.logical_not(ops.all(carry["search"]["done"]))
                 return ops.logical_and(carry["index"] < limit, unfinished)
 
-            return goes_on
+            return condition
 
         carry = while_loop(unfinished_before(written), body, carry)
         for limit in later:
@@ -128,7 +154,9 @@ def search(model, source, prefix, seed, config, limits=None, temperature=None):
         return strategy.finish(carry["search"], context)
 
 
-def first_state(model, source, config, facts, unused):
+def first_state(
+    model: DecodingModel, source: Tensor, config: GenerationConfig, facts: ModelFacts, unused: int
+) -> tuple[State, Tensor]:
     """Returns the state before the first step, and the tokens int32 `[B W]` that this step reads.
 
     Args:
@@ -142,13 +170,13 @@ def first_state(model, source, config, facts, unused):
     state = model.init_state(source, config.max_length, **named)
     state = state if width == 1 else map_rows(lambda tensor: ops.repeat(tensor, width, axis=0), state)
     if facts.reads_prompts:
-        tokens = model.first_tokens(source, config.start_id)
+        tokens = cast(PromptModel, model).first_tokens(source, config.start_id)
     else:
         tokens = ops.ones((ops.shape(source)[0],), "int32") * config.start_id
     return own_caches(state, config.max_length, unused), ops.repeat(tokens, width, axis=0)
 
 
-def stages(max_length):
+def stages(max_length: int) -> list[int]:
     """Returns up to which lengths a loop of its own runs, so that the cost of a step follows what is written.
 
     Between stages the caches grow. Each stage is traced and compiled anew, so there are few:
@@ -160,14 +188,20 @@ def stages(max_length):
     return [*limits[:-1], max_length]
 
 
-def step(model, tokens, state, index, return_attention_scores):
-    """Runs one step of the model, with its attention over the source if the strategy reads it."""
+def step(
+    model: DecodingModel, tokens: Tensor, state: State, index: Tensor, return_attention_scores: bool
+) -> tuple[Tensor, Tensor | None, State]:
+    """Runs one step of the model: returns logits, attention over the source if the strategy reads it, and state."""
     if not return_attention_scores:
-        return model.step(tokens, state, index)
-    return model.step(tokens, state, index, return_attention_scores=True)
+        logits, state = model.step(tokens, state, index)
+        return logits, None, state
+    (logits, attention), state = cast(AttendingModel, model).step(tokens, state, index, return_attention_scores=True)
+    return logits, attention, state
 
 
-def log_probabilities(logits, processed, prefix, index, config):
+def log_probabilities(
+    logits: Tensor, processed: Tensor, prefix: Tensor | None, index: Tensor, config: GenerationConfig
+) -> Tensor:
     """Returns the log probabilities `[R, V]` of the next tokens: minus infinity for those that must not come.
 
     Args:
@@ -192,7 +226,7 @@ def log_probabilities(logits, processed, prefix, index, config):
     return ops.where(allowed, ops.log_softmax(processed, axis=-1), float("-inf"))
 
 
-def wanted_at(prefix, index, num_rows, free):
+def wanted_at(prefix: Tensor, index: Tensor, num_rows: int | Tensor, free: int) -> Tensor:
     """Returns which token a prefix `[B or 1, P]` forces at a position, for each beam `[R, 1]`; `free` for none."""
     length = ops.shape(prefix)[1]
     padded = ops.pad(prefix, [[0, 0], [0, 1]], constant_values=free)  # the last column forces nothing
@@ -201,7 +235,7 @@ def wanted_at(prefix, index, num_rows, free):
     return ops.repeat(wanted, num_rows // ops.shape(wanted)[0], axis=0)
 
 
-def source_mask(strategy, source, special_ids):
+def source_mask(strategy: Strategy, source: Tensor, special_ids: SpecialIds) -> Tensor | None:
     """Returns which source positions are real, `[B, S]`, where a strategy has to know."""
     if not strategy.reads_attention:
         return None
@@ -212,19 +246,19 @@ def source_mask(strategy, source, special_ids):
     return special_ids.is_real(source)
 
 
-def own_caches(state, max_length, unused):
+def own_caches(state: State, max_length: int, unused: int) -> State:
     """Returns a state whose caches a loop may overwrite, without the places that its first stage cannot reach.
 
     A cache with fewer places than `max_length` is not one for all tokens of the search, and keeps them all.
     """
 
-    def own(each):
+    def own(each: CacheState) -> CacheState:
         places = each.static_places
         return each.cache.own(each, 0 if places is not None and places < max_length else unused)
 
     return map_caches(own, state)
 
 
-def grow_caches(state, added):
+def grow_caches(state: State, added: int) -> State:
     """Returns a state whose caches have so many more places, of those that were left out."""
     return map_caches(lambda each: each.cache.grow(each, added), state)

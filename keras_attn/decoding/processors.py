@@ -1,23 +1,28 @@
 """What changes the model's logits before a token is chosen; any number of them, one after the other."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 from keras import ops
 
 from keras_attn.base.checks import check_number, check_positive, is_number
 from keras_attn.base.slot import Slot, register
 from keras_attn.base.tensors import short_repr
+from keras_attn.base.types import Tensor
 
 
 class Processor(Slot):
     """Changes logits. Write your own by subclassing."""
 
-    def __call__(self, logits, tokens, index, end_id):
+    def __call__(self, logits: Tensor, tokens: Tensor, index: Tensor, end_ids: tuple[int, ...]) -> Tensor:
         """Returns new logits `[R, V]`; minus infinity forbids a token.
 
         Args:
             logits: `[R, V]` in float32, R being the rows, or all beams of all rows.
             tokens: What each text holds so far, int32 `[R, L]`, padding behind.
             index: Number of tokens so far, an int32 scalar.
-            end_id: The token that ends a text.
+            end_ids: The tokens that end a text.
         """
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `__call__`.")
 
@@ -33,12 +38,12 @@ class BannedTokens(Processor):
     >>> no_unknown = BannedTokens([3])
     """
 
-    def __init__(self, ids):
+    def __init__(self, ids: Sequence[int]) -> None:
         if not isinstance(ids, (list, tuple)) or not all(is_number(i, int, at_least=0) for i in ids):
             raise ValueError(f"`ids` must be a list of ids. Received: ids={short_repr(ids)}.")
         self.ids = list(ids)
 
-    def __call__(self, logits, tokens, index, end_id):
+    def __call__(self, logits: Tensor, tokens: Tensor, index: Tensor, end_ids: tuple[int, ...]) -> Tensor:
         num_tokens = logits.shape[-1]
         if max(self.ids, default=0) >= num_tokens:
             raise ValueError(f"`ids` must be less than the {num_tokens} ids of the model. Received: ids={self.ids}.")
@@ -54,13 +59,13 @@ class MinLength(Processor):
         length: Number of tokens.
     """
 
-    def __init__(self, length):
+    def __init__(self, length: int) -> None:
         check_positive("length", length)
         self.length = length
 
-    def __call__(self, logits, tokens, index, end_id):
-        too_early = ops.logical_and(ops.equal(ops.arange(logits.shape[-1], dtype="int32"), end_id), index < self.length)
-        return ops.where(too_early, float("-inf"), logits)
+    def __call__(self, logits: Tensor, tokens: Tensor, index: Tensor, end_ids: tuple[int, ...]) -> Tensor:
+        ends = ops.convert_to_tensor([v in end_ids for v in range(logits.shape[-1])], dtype="bool")
+        return ops.where(ops.logical_and(ends, index < self.length), float("-inf"), logits)
 
 
 @register
@@ -73,11 +78,11 @@ class RepetitionPenalty(Processor):
         penalty: At least 1; 1 changes nothing.
     """
 
-    def __init__(self, penalty):
+    def __init__(self, penalty: float) -> None:
         check_number("penalty", penalty, at_least=1)
         self.penalty = penalty
 
-    def __call__(self, logits, tokens, index, end_id):
+    def __call__(self, logits: Tensor, tokens: Tensor, index: Tensor, end_ids: tuple[int, ...]) -> Tensor:
         (rows, length), num_tokens = ops.shape(tokens), logits.shape[-1]
         written = ops.broadcast_to(ops.cast(ops.arange(length, dtype="int32") < index, "float32"), (rows, length))
         # In the plane [R, V] laid out in a row.

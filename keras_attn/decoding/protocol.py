@@ -5,7 +5,8 @@
 
 import dataclasses
 import inspect
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeGuard
 
 from keras import ops
 
@@ -13,6 +14,7 @@ from keras_attn.backend import is_concrete
 from keras_attn.base.checks import check_axes, check_positive
 from keras_attn.base.special_ids import SpecialIds
 from keras_attn.base.tensors import short_repr
+from keras_attn.base.types import State, Tensor
 
 SIZES = ("vocabulary_size", "source_vocabulary_size", "max_length", "source_max_length")
 
@@ -45,11 +47,31 @@ class DecodingModel(Protocol):
     [[[2, 3, 4, 5, 6, 7, 0, 0]]]
     """
 
-    def init_state(self, source: Any, max_length: int) -> Any:
+    def init_state(self, source: Tensor, max_length: int) -> State:
         """Returns the state before the first step: a structure of tensors `[B, ...]`."""
+        ...
 
-    def step(self, tokens: Any, state: Any, index: Any) -> Any:
+    def step(self, tokens: Tensor, state: State, index: Tensor) -> tuple[Tensor, State]:
         """Reads one token per row `[B]`; returns the logits `[B, V]` of the next tokens, and the new state."""
+        ...
+
+
+class PromptModel(DecodingModel, Protocol):
+    """A model that continues prompts: `reads_prompts` is true."""
+
+    def first_tokens(self, source: Tensor, start_id: int) -> Tensor:
+        """Returns what the first step reads, `[B]`: the last token of each prompt."""
+        ...
+
+
+class AttendingModel(Protocol):
+    """A model whose step can return its attention over the source."""
+
+    def step(
+        self, tokens: Tensor, state: State, index: Tensor, return_attention_scores: bool
+    ) -> tuple[tuple[Tensor, Tensor], State]:
+        """As `DecodingModel.step`, with the scores `[B, S]` beside the logits."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +97,7 @@ class ModelFacts:
     reads_prompts: bool = False
     extends: bool = False
 
-    def longest_source(self, max_length):
+    def longest_source(self, max_length: int) -> int | None:
         """Returns how many ids a source may have beside `max_length` tokens; None for no bound.
 
         The last id of a prompt is read at its own position and `max_length - 1` tokens behind it.
@@ -85,7 +107,7 @@ class ModelFacts:
             bounds.append(self.max_length - max_length + 1)
         return min((bound for bound in bounds if bound is not None), default=None)
 
-    def check_max_length(self, max_length):
+    def check_max_length(self, max_length: int) -> None:
         """Raises a `ValueError` if the model's positions end before `max_length` tokens do."""
         if self.max_length is not None and max_length > self.max_length:
             raise ValueError(
@@ -93,7 +115,7 @@ class ModelFacts:
                 f"Received: max_length={max_length}."
             )
 
-    def check_lengths(self, source, max_length):
+    def check_lengths(self, source: Tensor, max_length: int) -> None:
         """Raises a `ValueError` if the positions end before a source `[B, S]` and `max_length` tokens do."""
         if self.source_max_length is None and self.max_length is None:
             return
@@ -109,7 +131,7 @@ class ModelFacts:
                 )
         self.check_max_length(max_length)
 
-    def _check_prompts(self, source, max_length):
+    def _check_prompts(self, source: Tensor, max_length: int) -> None:
         """As `check_lengths`, for prompts `[B, P]`; how long they are is seen in eager calls only."""
         check_axes({"source": "BS"}, {"source": source})
         real = ops.cast(self.special_ids.is_read(source), "int32")
@@ -126,12 +148,12 @@ class ModelFacts:
             )
 
 
-def decodes(model):
+def decodes(model: object) -> TypeGuard[DecodingModel]:
     """Whether a model has the required methods."""
     return all(callable(getattr(model, name, None)) for name in ("init_state", "step"))
 
 
-def check_decodes(model):
+def check_decodes(model: object) -> None:
     """Raises a `ValueError` for a model without the required methods."""
     if not decodes(model):
         raise ValueError(
@@ -140,7 +162,7 @@ def check_decodes(model):
         )
 
 
-def facts_of(model):
+def facts_of(model: object) -> ModelFacts:
     """Returns the `ModelFacts` of any object: what it declares, and the defaults of the rest.
 
     Raises:
@@ -173,7 +195,7 @@ def facts_of(model):
     )
 
 
-def check_takes(method, argument, who):
+def check_takes(method: Callable[..., object], argument: str, who: str) -> None:
     """Raises a `ValueError` unless a model's method takes an argument that not every model has to have."""
     if argument not in inspect.signature(method).parameters:
         raise ValueError(f"{who}: `{method.__name__}` must take `{argument}`. Received: {method.__qualname__}.")

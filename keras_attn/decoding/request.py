@@ -1,6 +1,10 @@
 """What generation is asked for: arguments checked, and as tensors."""
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import cast
 
 from keras import ops
 
@@ -8,8 +12,12 @@ from keras_attn.attention.cache import Cache
 from keras_attn.backend import is_concrete
 from keras_attn.base.checks import check_number, check_positive, check_slot
 from keras_attn.base.tensors import is_array, static_shape, to_tensor
+from keras_attn.base.types import ArrayLike, Tensor
 from keras_attn.decoding.processors import Processor
+from keras_attn.decoding.protocol import ModelFacts
 from keras_attn.decoding.strategies import Greedy, Strategy
+
+AUTO = "auto"  # the end id of the model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,16 +27,14 @@ class GenerationConfig:
     strategy: Strategy
     max_length: int
     start_id: int
-    end_id: int
-    processors: tuple = ()
-    cache: object = None
+    end_ids: tuple[int, ...]
+    processors: tuple[Processor, ...] = ()
+    cache: Cache | None = None
     padding_id: int | None = 0
 
-    def __post_init__(self):
-        for name in ("strategy", "max_length", "start_id", "end_id", "cache"):
-            value = getattr(self, name)
-            if is_array(value):
-                raise ValueError(f"`{name}` must not be a tensor. Received: {name}.shape={static_shape(value)}.")
+    def __post_init__(self) -> None:
+        for name in ("strategy", "max_length", "cache"):
+            check_no_tensor(name, getattr(self, name))
         if not isinstance(self.strategy, Strategy):
             raise ValueError(f"`strategy` must be a Strategy of keras_attn. Received: strategy={self.strategy!r}.")
         check_positive("max_length", self.max_length)
@@ -36,25 +42,30 @@ class GenerationConfig:
         if not all(isinstance(processor, Processor) for processor in self.processors):
             received = [processor.__class__.__name__ for processor in self.processors]
             raise ValueError(f"`processors` must be Processors of keras_attn. Received objects of types {received}.")
-        for name in ("start_id", "end_id"):
-            check_number(name, getattr(self, name), int, must="be an id, and must not be negative", at_least=0)
+        for name, value in self._ids():
+            check_no_tensor(name, value)
+            check_number(name, value, int, must="be an id, and must not be negative", at_least=0)
+
+    def _ids(self) -> list[tuple[str, int]]:
+        """Returns the start id and the end ids, each with the name of its argument."""
+        return [("start_id", self.start_id), *(("end_id", end_id) for end_id in self.end_ids)]
 
     @property
-    def forbidden_ids(self):
+    def forbidden_ids(self) -> set[int]:
         """The ids that are never chosen: padding and the start id, unless one of them ends a text."""
-        return {self.padding_id, self.start_id} - {self.end_id, None}
+        return {each for each in (self.padding_id, self.start_id) if each is not None} - {*self.end_ids}
 
     @property
-    def filler(self):
+    def filler(self) -> int:
         """What stands behind the end of a text: padding, 0 where there is none."""
         return 0 if self.padding_id is None else self.padding_id
 
     @property
-    def free(self):
-        """What stands in a prefix where no token is forced: padding, -1 where there is none."""
+    def free(self) -> int:
+        """The id that forces no token in a prefix: padding, -1 where there is none."""
         return -1 if self.padding_id is None else self.padding_id
 
-    def prefix(self, prefix_ids, num_rows):
+    def prefix(self, prefix_ids: ArrayLike | None, num_rows: int | None) -> Tensor | None:
         """Returns the prefix of `num_rows` rows (None if not known) as int32 `[B or 1, P]`, or None."""
         if prefix_ids is None:
             return None
@@ -68,13 +79,12 @@ class GenerationConfig:
             )
         return prefix
 
-    def check_vocabulary(self, num_tokens, prefix):
+    def check_vocabulary(self, num_tokens: int, prefix: Tensor | None) -> None:
         """Raises a `ValueError` for ids that the model's logits `[B, V]` do not have."""
-        for name in ("start_id", "end_id"):
-            if getattr(self, name) >= num_tokens:
+        for name, value in self._ids():
+            if value >= num_tokens:
                 raise ValueError(
-                    f"`{name}` must be less than the {num_tokens} ids of the model. "
-                    f"Received: {name}={getattr(self, name)}."
+                    f"`{name}` must be less than the {num_tokens} ids of the model. Received: {name}={value}."
                 )
         if prefix is not None and is_concrete(prefix) and prefix.shape[1]:
             ids = ops.convert_to_numpy(prefix)
@@ -85,14 +95,38 @@ class GenerationConfig:
                 )
 
 
-def config_of(facts, strategy, max_length, start_id=None, end_id=None, processors=(), cache=None):
-    """Returns `generate`'s arguments as a `GenerationConfig`; the `facts` of the model give the ids that are None."""
+def config_of(
+    facts: ModelFacts,
+    strategy: Strategy | None,
+    max_length: int,
+    start_id: int | None = None,
+    end_id: int | Sequence[int] | str | None = AUTO,
+    processors: Iterable[Processor] = (),
+    cache: Cache | None = None,
+) -> GenerationConfig:
+    """Returns `generate`'s arguments as a `GenerationConfig`; the `facts` of the model give the missing ids."""
+    check_no_tensor("end_id", end_id)
     return GenerationConfig(
         Greedy() if strategy is None else strategy,
         max_length,
         facts.special_ids.start if start_id is None else start_id,
-        facts.special_ids.end if end_id is None else end_id,
+        end_ids_of(facts.special_ids.end if end_id == AUTO else end_id),
         tuple(processors),
         cache,
         facts.special_ids.padding,
     )
+
+
+def end_ids_of(end_id: int | Sequence[int] | str | None) -> tuple[int, ...]:
+    """Returns one end id, several or none as a tuple."""
+    if end_id is None:
+        return ()
+    if isinstance(end_id, str):
+        raise ValueError(f'`end_id` must be an id, a list of ids, None or "auto". Received: end_id={end_id!r}.')
+    return tuple(end_id) if isinstance(end_id, (list, tuple)) else (cast(int, end_id),)  # the config checks it
+
+
+def check_no_tensor(name: str, value: object) -> None:
+    """Raises a `ValueError` for a tensor: these arguments decide what is traced."""
+    if is_array(value):
+        raise ValueError(f"`{name}` must not be a tensor. Received: {name}.shape={static_shape(value)}.")

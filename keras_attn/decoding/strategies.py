@@ -1,15 +1,18 @@
 """How the next token is chosen, where every row has one text: the most probable one, or a sampled one."""
 
+from __future__ import annotations
+
 import copy
 import dataclasses
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from keras import ops
 
 from keras_attn.backend import block_uniform, random_seed
-from keras_attn.base.checks import check_number
+from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.slot import Slot, register
+from keras_attn.base.types import Tensor
 
 NOTHING = float("-inf")  # the log probability of what must not come
 
@@ -23,9 +26,9 @@ class Generated(NamedTuple):
         scores: `[B, N]`, sums of log probabilities, divided by the length penalty where there is one.
     """
 
-    tokens: Any
-    lengths: Any
-    scores: Any
+    tokens: Tensor
+    lengths: Tensor
+    scores: Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +39,7 @@ class SearchContext:
         batch_size: Number of rows B.
         max_length: Number L of tokens that a search has places for. A compiled search may have more
             of them than the caller's `max_length`; what a row may have is in `limits`.
-        end_id: The token that ends a text.
+        end_ids: The tokens that end a text.
         limits: Number of tokens that each row may have, int32 `[B]`, at most L.
         temperature: What the rows' draws have instead of the strategy's own, float32 `[B]`, or None.
         seed: Integers `[2]`, or None for a strategy that draws nothing.
@@ -44,18 +47,42 @@ class SearchContext:
         padding_id: What stands behind the end of a text.
     """
 
-    batch_size: Any
+    batch_size: int | Tensor
     max_length: int
-    end_id: int
-    limits: Any
-    temperature: Any = None
-    seed: Any = None
-    source_mask: Any = None
+    end_ids: tuple[int, ...]
+    limits: Tensor
+    temperature: Tensor | None = None
+    seed: Tensor | None = None
+    source_mask: Tensor | None = None
     padding_id: int = 0
 
-    def is_full(self, length):
+    @property
+    def end_id(self) -> int:
+        """The token that ends a text, the first of several; padding where no token does."""
+        return self.end_ids[0] if self.end_ids else self.padding_id
+
+    def is_full(self, length: Tensor) -> Tensor:
         """Returns which rows have reached their greatest length, `[B]`, after so many tokens."""
         return length >= self.limits
+
+    def is_end(self, tokens: Tensor) -> Tensor:
+        """Returns which tokens end a text, booleans of their shape."""
+        ends = ops.zeros(ops.shape(tokens), "bool")
+        for end_id in self.end_ids:
+            ends = ops.logical_or(ends, ops.equal(tokens, end_id))
+        return ends
+
+    def repeated(self, number: int) -> SearchContext:
+        """Returns the context of a search in which each row stands `number` times."""
+        if number == 1:
+            return self
+        rows = {name: getattr(self, name) for name in ("limits", "temperature", "source_mask")}
+        rows = {name: None if tensor is None else ops.repeat(tensor, number, axis=0) for name, tensor in rows.items()}
+        return dataclasses.replace(self, batch_size=self.batch_size * number, **rows)
+
+
+Search = dict[str, Tensor]
+"""What a strategy keeps while it searches: tensors by name."""
 
 
 class Strategy(Slot):
@@ -71,24 +98,26 @@ class Strategy(Slot):
         temperature: What divides the log probabilities before a draw.
     """
 
-    num_beams = 1
-    reads_attention = False
-    draws = False
-    temperature = 1.0
+    num_beams: int = 1
+    reads_attention: bool = False
+    draws: bool = False
+    temperature: float = 1.0
 
-    def draw_seed(self):
-        """Returns the integers `[2]` that stand for chance in one search, or None."""
+    def draw_seed(self) -> Tensor | None:
+        """Returns the seed of one search, integers `[2]`; None for a strategy that draws nothing."""
         return None
 
-    def without_seed(self):
+    def without_seed(self) -> Strategy:
         """Returns the strategy that a compiled search keeps for all seeds: they come with each `SearchContext`."""
         return self
 
-    def start(self, context):
+    def start(self, context: SearchContext) -> Search:
         """Returns the search before the first token."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `start(context)`.")
 
-    def advance(self, log_probs, search, index, context, attention=None):
+    def advance(
+        self, log_probs: Tensor, search: Search, index: Tensor, context: SearchContext, attention: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None, Search]:
         """Chooses the tokens of one position.
 
         Args:
@@ -104,49 +133,59 @@ class Strategy(Slot):
         """
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `advance`.")
 
-    def finish(self, search, context):
+    def finish(self, search: Search, context: SearchContext) -> Generated:
         """Returns the `Generated` texts."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `finish(search, context)`.")
 
 
 class TokenStrategy(Strategy):
-    """One text per row: a subclass says which token comes next.
+    """One text per row, or several that do not know of each other: a subclass says which token comes next.
 
-    A token of log probability minus infinity is never taken: the most probable one is, in the
-    place of it. A text for which no token is left ends, with the score minus infinity.
+    A token of log probability minus infinity is never taken: the most probable one is taken instead. A text
+    for which no token is left ends, with the score minus infinity.
     """
 
-    def pick(self, log_probs, index, context):
-        """Returns the next tokens int32 `[B]` for log probabilities `[B, V]`."""
+    def pick(self, log_probs: Tensor, index: Tensor, context: SearchContext) -> Tensor:
+        """Returns the next tokens int32 `[R]` for log probabilities `[R, V]` of the R texts of all rows."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `pick(log_probs, index, context)`.")
 
-    def start(self, context):
-        rows = context.batch_size
+    def start(self, context: SearchContext) -> Search:
+        num_texts = context.batch_size * self.num_beams
         return {
-            "tokens": ops.full((rows, context.max_length), context.padding_id, "int32"),
-            "lengths": ops.zeros((rows,), "int32"),
-            "scores": ops.zeros((rows,), "float32"),
-            "done": ops.zeros((rows,), "bool"),
+            "tokens": ops.full((num_texts, context.max_length), context.padding_id, "int32"),
+            "lengths": ops.zeros((num_texts,), "int32"),
+            "scores": ops.zeros((num_texts,), "float32"),
+            "done": ops.zeros((num_texts,), "bool"),
         }
 
-    def advance(self, log_probs, search, index, context, attention=None):
-        done = search["done"]
+    def advance(
+        self, log_probs: Tensor, search: Search, index: Tensor, context: SearchContext, attention: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None, Search]:
+        context, done = context.repeated(self.num_beams), search["done"]
         picked = ops.cast(self.pick(log_probs, index, context), "int32")
         likeliest = ops.cast(ops.argmax(log_probs, axis=-1), "int32")
         picked = ops.where(gain(log_probs, picked) > NOTHING, picked, likeliest)
         gained = gain(log_probs, picked)
-        picked = ops.where(gained > NOTHING, picked, context.end_id)
+        stuck = ops.equal(gained, NOTHING)
+        picked = ops.where(stuck, context.end_id, picked)
         picked = ops.where(done, context.padding_id, picked)
         search = {
             "tokens": put(search["tokens"], picked, index),
             "lengths": search["lengths"] + ops.cast(ops.logical_not(done), "int32"),
             "scores": search["scores"] + ops.where(done, 0.0, gained),
-            "done": done | ops.equal(picked, context.end_id) | context.is_full(index + 1),
+            "done": done | stuck | context.is_end(picked) | context.is_full(index + 1),
         }
         return picked, None, search
 
-    def finish(self, search, context):
-        return Generated(*(search[name][:, None] for name in Generated._fields))
+    def finish(self, search: Search, context: SearchContext) -> Generated:
+        texts = (search[name] for name in Generated._fields)
+        shape = (-1, self.num_beams)
+        found = Generated(*(ops.reshape(tensor, (*shape, *ops.shape(tensor)[1:])) for tensor in texts))
+        if self.num_beams == 1:
+            return found
+        scores, places = ops.top_k(found.scores, self.num_beams)  # the best first
+        lengths = ops.take_along_axis(found.lengths, places, axis=1)
+        return Generated(ops.take_along_axis(found.tokens, places[..., None], axis=1), lengths, scores)
 
 
 @register
@@ -158,7 +197,7 @@ class Greedy(TokenStrategy):
     >>> strategy = Greedy()
     """
 
-    def pick(self, log_probs, index, context):
+    def pick(self, log_probs: Tensor, index: Tensor, context: SearchContext) -> Tensor:
         return ops.cast(ops.argmax(log_probs, axis=-1), "int32")
 
 
@@ -176,6 +215,7 @@ class Sample(TokenStrategy):
         min_p: Keeps tokens with at least this share of the best one's probability, in [0, 1]
             (Nguyen et al. 2024, arXiv:2407.01082).
         seed: Integer; the same one gives the same text again. None draws anew at every call.
+        num_samples: Number N of texts drawn for each row; they are returned with the most probable first.
 
     Scores are those of the model's own distribution, before temperature and cuts.
 
@@ -187,33 +227,47 @@ class Sample(TokenStrategy):
     >>> strategy = Sample(temperature=0.8, top_p=0.9, seed=7)
     """
 
-    def __init__(self, temperature=1.0, top_k=None, top_p=1.0, min_p=0.0, seed=None):
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        seed: int | None = None,
+        num_samples: int = 1,
+    ) -> None:
         check_number("temperature", temperature, above=0)
         check_number("top_k", top_k, int, optional=True, at_least=1)
         check_number("top_p", top_p, must="be in (0, 1]", above=0, at_most=1)
         check_number("min_p", min_p, must="be in [0, 1]", at_least=0, at_most=1)
         check_number("seed", seed, int, optional=True)
+        check_positive("num_samples", num_samples)
         self.temperature = temperature
         self.top_k = top_k
         self.top_p = top_p
         self.min_p = min_p
         self.seed = seed
+        self.num_samples = num_samples
 
     @property
-    def draws(self):
+    def num_beams(self) -> int:  # type: ignore[override]  # a constant of other strategies
+        return self.num_samples
+
+    @property
+    def draws(self) -> bool:  # type: ignore[override]
         return self.seed is None
 
-    def draw_seed(self):
+    def draw_seed(self) -> Tensor:
         if self.seed is None:
             return random_seed()
         return ops.convert_to_tensor([self.seed % 2**32, 0], dtype="uint32")
 
-    def without_seed(self):
+    def without_seed(self) -> Sample:
         unseeded = copy.copy(self)
         unseeded.seed = None
         return unseeded
 
-    def pick(self, log_probs, index, context):
+    def pick(self, log_probs: Tensor, index: Tensor, context: SearchContext) -> Tensor:
         temperature = self.temperature if context.temperature is None else context.temperature[:, None]
         uniform = block_uniform(ops.shape(log_probs), context.seed, index, 0)
         # The largest of logits with Gumbel noise is a draw from their softmax (Gumbel 1954).
@@ -226,7 +280,7 @@ class Sample(TokenStrategy):
         drawn = self.cut(ops.where(log_probs > NOTHING, heated, NOTHING)) + noise
         return ops.cast(ops.argmax(ops.where(warm, drawn, log_probs), axis=-1), "int32")
 
-    def cut(self, logits):
+    def cut(self, logits: Tensor) -> Tensor:
         """Returns the logits `[B, V]`, minus infinity for tokens that are not to be drawn."""
         if self.top_k is not None and self.top_k < logits.shape[-1]:
             least = ops.top_k(logits, self.top_k)[0][:, -1:]
@@ -245,12 +299,12 @@ class Sample(TokenStrategy):
         return logits
 
 
-def gain(log_probs, tokens):
+def gain(log_probs: Tensor, tokens: Tensor) -> Tensor:
     """Returns the log probabilities `[B]` of one token per row."""
     return ops.take_along_axis(log_probs, tokens[:, None], axis=-1)[:, 0]
 
 
-def put(tokens, values, index):
+def put(tokens: Tensor, values: Tensor, index: Tensor) -> Tensor:
     """Returns tokens `[..., L]` with the values `[...]` at one position."""
     here = ops.equal(ops.arange(ops.shape(tokens)[-1], dtype="int32"), index)
     return ops.where(here, values[..., None], tokens)

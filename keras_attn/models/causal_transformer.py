@@ -1,29 +1,54 @@
 """The decoder-only Transformer: it continues prompts."""
 
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import keras
 import numpy as np
 from keras import ops
 
+from keras_attn.attention.cache import Cache
+from keras_attn.attention.dot_product import DotProduct
 from keras_attn.backend import is_concrete
 from keras_attn.base.checks import check_positive
 from keras_attn.base.slot import register
-from keras_attn.base.special_ids import special_ids_or_default
+from keras_attn.base.special_ids import SpecialIds, special_ids_or_default
+from keras_attn.base.state import check_state
 from keras_attn.base.tensors import to_tensor
-from keras_attn.masks import Causal
+from keras_attn.base.types import State, Tensor
+from keras_attn.masks import Causal, Mask, check_hides_the_future
 from keras_attn.models.embedding import (
+    LayerByName,
     check_heads,
+    check_left_out,
     embed,
     embed_chunk,
     embedding_layers,
     logit_layers,
     num_positions,
     project,
+    self_attention,
     split_position,
 )
 from keras_attn.models.inputs import id_inputs
 from keras_attn.models.sequence_model import SequenceModel
+from keras_attn.positions import HeadPosition
 from keras_attn.transformer import EncoderBlock
-from keras_attn.transformer.residual import PreNorm
+from keras_attn.transformer.residual import PreNorm, Residual
 from keras_attn.transformer.stacks import Encoder
+
+
+class PromptState(NamedTuple):
+    """The state of a model that continues prompts.
+
+    Attributes:
+        blocks: The states of its blocks.
+        offset: Position at which the first step of each row stands, int32 `[B]`: behind the prompt but its last id.
+    """
+
+    blocks: State
+    offset: Tensor
 
 
 @register
@@ -35,19 +60,18 @@ class CausalTransformerModel(SequenceModel):
     reads_prompts = True
 
     @property
-    def max_length(self):
+    def max_length(self) -> int | None:
         return num_positions(self.get_layer("target_position"))
 
     @property
-    def source_max_length(self):
+    def source_max_length(self) -> int | None:
         return self.max_length
 
-    def call_packed(self, target, packing):
-        """The call for rows that hold several texts each; arguments as `SequenceModel.call_packed`."""
+    def call_packed(self, ids: dict[str, Tensor], packing: dict[str, Tensor]) -> Tensor:
         positions, segment_ids = packing["target_positions"], packing["target_segment_ids"]
-        return decode(self.get_layer, target, self.special_ids, positions, segment_ids)
+        return decode(self.get_layer, ids["target"], self.special_ids, positions, segment_ids)
 
-    def init_state(self, source, max_length, cache=None):
+    def init_state(self, source: Tensor, max_length: int | None, cache: Cache | None = None) -> PromptState:
         """Reads the prompts.
 
         Args:
@@ -66,16 +90,16 @@ class CausalTransformerModel(SequenceModel):
         lengths = prompt_lengths(source, self.special_ids)
         length, embedded = ops.shape(source)[1] + max_length, embed(self.get_layer, "target", source)
         _, blocks = self.get_layer("blocks").prefill(embedded, lengths, length, cache)
-        return {"blocks": blocks, "offset": ops.maximum(lengths - 1, ops.zeros((), "int32"))}
+        return PromptState(blocks, ops.maximum(lengths - 1, ops.zeros((), "int32")))
 
-    def first_tokens(self, source, start_id=None):
+    def first_tokens(self, source: Tensor, start_id: int | None = None) -> Tensor:
         """Returns what the first step reads: each prompt's last token `[B]`, the start id for an empty one."""
         lengths = prompt_lengths(source, self.special_ids)
         start_id = self.special_ids.start if start_id is None else start_id
         padded = ops.pad(ops.cast(source, "int32"), [[0, 0], [1, 0]], constant_values=start_id)
         return ops.take_along_axis(padded, lengths[:, None], axis=1)[:, 0]
 
-    def check_ids(self, name, ids, vocabulary):
+    def check_ids(self, name: str, ids: Tensor, vocabulary: str) -> None:
         super().check_ids(name, ids, vocabulary)
         if name == "source" and (isinstance(ids, np.ndarray) or is_concrete(ids)):
             real = ops.convert_to_numpy(ids) != self.special_ids.padding
@@ -83,7 +107,9 @@ class CausalTransformerModel(SequenceModel):
             if np.any(real[:, 1:] & ~real[:, :-1]):
                 raise ValueError("`source` must hold prompts with padding behind them, not before or inside.")
 
-    def extend(self, tokens, state, index, lengths=None):
+    def extend(
+        self, tokens: Tensor, state: State, index: int | Tensor | None, lengths: Tensor | None = None
+    ) -> tuple[Tensor, PromptState]:
         """Reads T new tokens per row behind what the state holds.
 
         Args:
@@ -97,25 +123,31 @@ class CausalTransformerModel(SequenceModel):
             Logits `[B, T, V]` of the tokens behind each, and the new state.
         """
         tokens = self.read_ids("tokens", tokens, "BT", "target")
-        index = state["offset"] + to_tensor("index", index, "int32")
+        check_state(state, PromptState)
+        index = state.offset + to_tensor("index", index, "int32")
         x = embed_chunk(self.get_layer, "target", tokens, index, lengths)
-        outputs, blocks = self.get_layer("blocks").extend(x, state["blocks"], index, lengths)
-        return project(self.get_layer, outputs), {**state, "blocks": blocks}
+        outputs, blocks = self.get_layer("blocks").extend(x, state.blocks, index, lengths)
+        return project(self.get_layer, outputs), state._replace(blocks=blocks)
 
 
 def CausalTransformer(  # noqa: N802 - a recipe is named as what it makes
-    vocabulary_size,
-    num_layers=6,
-    size=512,
-    num_heads=8,
-    hidden_size=2048,
-    dropout=0.1,
-    mask=Causal(),  # noqa: B008 - slots never change
-    residual=PreNorm(),  # noqa: B008
-    position=None,
-    special_ids=None,
-    name="causal_transformer",
-):
+    vocabulary_size: int,
+    num_layers: int = 6,
+    size: int = 512,
+    num_heads: int = 8,
+    hidden_size: int = 2048,
+    dropout: float = 0.1,
+    mask: Mask = Causal(),  # noqa: B008 - slots never change
+    residual: Residual = PreNorm(),  # noqa: B008
+    position: keras.layers.Layer | HeadPosition | None = None,
+    special_ids: SpecialIds | None = None,
+    name: str = "causal_transformer",
+    *,
+    num_kv_heads: int | None = None,
+    score: DotProduct | None = None,
+    block: EncoderBlock | None = None,
+    tied_embeddings: bool = False,
+) -> CausalTransformerModel:
     """The decoder-only Transformer (GPT): every token sees the ones before it.
 
     Embeddings times sqrt(D), positions, dropout, N causal blocks, a linear map to logits.
@@ -135,10 +167,17 @@ def CausalTransformer(  # noqa: N802 - a recipe is named as what it makes
             fills an attention's slot, for instance `Rotary()`, in the place of it.
         special_ids: The `SpecialIds`; 0 padding, 1 start, 2 end, 3 unknown by default.
         name: Of the model.
+        num_kv_heads: Key and value heads of each attention, a divisor of H (grouped-query attention).
+        score: How heads score keys, for instance `DotProduct(norm=RMSNorm())`.
+        block: A block with a mask that hides the future, in place of the one that the arguments above describe:
+            `num_heads`, `hidden_size`, `mask`, `residual`, `num_kv_heads` and `score` are then left out.
+        tied_embeddings: Whether the embeddings are also the matrix of the logits (Press and Wolf 2017,
+            arXiv:1608.05859).
 
     Returns:
         A functional `keras.Model`: inputs `{"target": [B, T]}`, integers; output logits
-        `[B, T, V]`, float32. `generate(prompts)` continues prompts of different lengths, an
+        `[B, T, V]`, float32, with the padding mask of the ids, so that Keras' own losses and metrics leave
+        padding out. `generate(prompts)` continues prompts of different lengths, an
         empty one being that of the start id.
 
     The same model reads rows into which several texts were packed where the inputs also hold
@@ -164,14 +203,21 @@ def CausalTransformer(  # noqa: N802 - a recipe is named as what it makes
         Liu et al. 2018, arXiv:1801.10198.
     """
     check_positive("vocabulary_size", vocabulary_size)
-    check_heads(size, num_heads)
     special_ids = special_ids_or_default(special_ids)
     added, turned = split_position(position)
-    block = EncoderBlock(num_heads, hidden_size, dropout, mask=mask, position=turned, residual=residual)
+    if block is None:
+        check_heads(size, num_heads)
+        attention = self_attention(num_heads, num_kv_heads, score, mask, turned)
+        block = EncoderBlock(num_heads, hidden_size, dropout, mask, turned, residual, attention=attention)
+    else:
+        given = {"num_heads": num_heads, "hidden_size": hidden_size, "mask": mask, "residual": residual, "score": score}
+        given |= {"num_kv_heads": num_kv_heads} | ({} if turned is None else {"position": position})
+        check_left_out(CausalTransformer, ["block"], given)
+    check_hides_the_future(block.mask)
     layers = {
         "blocks": Encoder(num_layers, block, name="blocks"),
-        **embedding_layers("target", vocabulary_size, size, dropout, added),
-        **logit_layers(vocabulary_size),
+        **embedding_layers("target", vocabulary_size, size, dropout, added, tied_embeddings),
+        **logit_layers(vocabulary_size, tied_embeddings),
     }
     inputs = id_inputs("target")
     logits = decode(layers.__getitem__, inputs["target"], special_ids)
@@ -180,14 +226,20 @@ def CausalTransformer(  # noqa: N802 - a recipe is named as what it makes
     return model
 
 
-def decode(layer, target, special_ids, positions=None, segment_ids=None):
+def decode(
+    layer: LayerByName,
+    target: Tensor,
+    special_ids: SpecialIds,
+    positions: Tensor | None = None,
+    segment_ids: Tensor | None = None,
+) -> Tensor:
     """Builds the logits `[B, T, V]`; `layer` returns a layer by name."""
     embedded = embed(layer, "target", target, positions)
     mask = special_ids.is_read(target, segment_ids)
     outputs = layer("blocks")(embedded, mask=mask, segment_ids=segment_ids, positions=positions)
-    return project(layer, outputs)
+    return project(layer, outputs, mask)
 
 
-def prompt_lengths(prompts, special_ids):
+def prompt_lengths(prompts: Tensor, special_ids: SpecialIds) -> Tensor:
     """Returns how many ids of each prompt `[B, P]` are real, int32 `[B]`."""
     return ops.cast(ops.sum(ops.cast(special_ids.is_read(prompts), "int32"), axis=-1), "int32")

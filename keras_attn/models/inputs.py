@@ -1,11 +1,16 @@
 """What the recipes' models are given: ids by name, and what packed rows have beside them."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
 
 from keras_attn.backend import is_concrete
 from keras_attn.base.tensors import as_array, is_array, to_tensor
+from keras_attn.base.types import ArrayLike, Tensor
 
 INPUT_AXES = {
     f"{side}{part}": axes
@@ -14,7 +19,7 @@ INPUT_AXES = {
 }
 
 
-def named_inputs(inputs, sides):
+def named_inputs(inputs: Tensor, sides: tuple[str, ...]) -> dict[str, Tensor]:
     """Returns a model's inputs as a dictionary of arrays or tensors by name.
 
     Args:
@@ -28,7 +33,7 @@ def named_inputs(inputs, sides):
     return {name: as_array(name, value) for name, value in by_name(inputs, sides).items()}
 
 
-def by_name(inputs, sides):
+def by_name(inputs: Tensor, sides: tuple[str, ...]) -> dict[str, ArrayLike]:
     """Returns the inputs as a dictionary, after checking their names; arguments as `named_inputs`."""
     if not isinstance(inputs, dict):
         inputs = dict(zip(sides, in_order(inputs, sides), strict=True))
@@ -48,7 +53,7 @@ def by_name(inputs, sides):
     return inputs
 
 
-def in_order(inputs, sides):
+def in_order(inputs: Tensor, sides: tuple[str, ...]) -> list[ArrayLike]:
     """Returns the inputs that are given without names, one per side."""
     is_list = isinstance(inputs, (list, tuple))
     if len(sides) == 1 and is_list and not any(map(is_array, inputs)):
@@ -62,7 +67,7 @@ def in_order(inputs, sides):
     return inputs
 
 
-def check_data(x, sides):
+def check_data(x: Tensor, sides: tuple[str, ...]) -> None:
     """Raises a `ValueError` for data whose names or rows do not fit, as far as they can be seen beforehand.
 
     The call would refuse them too, but under JAX an error in a training loop of Keras' leaves a
@@ -80,18 +85,18 @@ def check_data(x, sides):
         named_inputs(x, sides)
 
 
-def packing_names(sides):
+def packing_names(sides: tuple[str, ...]) -> tuple[str, ...]:
     """Returns the names of what packed rows have beside their ids."""
     return tuple(f"{side}{part}" for side in sides for part in ("_segment_ids", "_positions"))
 
 
-def split_inputs(inputs, sides):
+def split_inputs(inputs: Tensor, sides: tuple[str, ...]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Splits `named_inputs` into the ids and what only packed rows have, dictionaries both."""
     named = named_inputs(inputs, sides)
     return {name: named[name] for name in sides}, {name: named[name] for name in packing_names(sides) if name in named}
 
 
-def whole_numbers(name, value):
+def whole_numbers(name: str, value: Tensor) -> Tensor:
     """Returns segment ids or positions as int32; where values can be seen, others raise a `ValueError`.
 
     Under tf.distribute, Keras traces a model once for the mean of the replicas' inputs, in a graph.
@@ -100,12 +105,12 @@ def whole_numbers(name, value):
     return to_tensor(name, value, "int32") if seen else ops.cast(value, "int32")
 
 
-def id_inputs(*names):
+def id_inputs(*names: Any) -> dict[str, keras.KerasTensor]:
     """Returns a dictionary of symbolic inputs `[B, None]` of ids."""
     return {name: keras.Input((None,), dtype="int32", name=name) for name in names}
 
 
-def at_least_one(ids, padding_id=0):
+def at_least_one(ids: Tensor, padding_id: int = 0) -> Tensor:
     """Returns ids `[B, S]` with a column of padding for S = 0: a row without ids is one of padding."""
     missing = 1 - ops.shape(ids)[1]
     missing = max(missing, 0) if isinstance(missing, int) else ops.maximum(missing, 0)

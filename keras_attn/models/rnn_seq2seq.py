@@ -1,19 +1,29 @@
 """The recurrent encoder-decoder with additive attention."""
 
+from __future__ import annotations
+
 import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import keras
 
 from keras_attn.base.checks import check_positive
+from keras_attn.base.cloning import clone
 from keras_attn.base.slot import register
 from keras_attn.base.slot_layers import with_scores
-from keras_attn.base.special_ids import special_ids_or_default
-from keras_attn.models.embedding import logit_layers, project
+from keras_attn.base.special_ids import SpecialIds, special_ids_or_default
+from keras_attn.base.types import Config, State, Tensor
+from keras_attn.models.embedding import LayerByName, logit_layers, project
 from keras_attn.models.inputs import id_inputs
 from keras_attn.models.sequence_model import Seq2SeqModel
 from keras_attn.recurrent.additive_rnn_attention import AdditiveRNNAttention
 from keras_attn.recurrent.cells import recurrent_initializer
 from keras_attn.recurrent.encoder import pass_masks_on
+from keras_attn.recurrent.rnn_attention import RNNState
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 @register
@@ -21,18 +31,18 @@ class RNNSeq2SeqModel(Seq2SeqModel):
     """What `RNNSeq2Seq` returns: the functional model, and its steps one by one."""
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: Config, custom_objects: Mapping[str, object] | None = None) -> Self:
         with warnings.catch_warnings():  # from Keras 3.16 on, about the mask that the encoder is called with
             warnings.filterwarnings("ignore", message=".*was passed an input with a mask attached")
             model = super().from_config(config, custom_objects=custom_objects)
         pass_masks_on(model.get_layer("encoder"))
         return model
 
-    def encode(self, source):
+    def encode(self, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`[B, S]` ids -> the memory `[B, S, 2 D]`, its mask `[B, S]`, the first state `[B, D]`."""
         return encode(self.get_layer, self.read_source(source), self.special_ids)
 
-    def init_state(self, source, max_length=None):
+    def init_state(self, source: Tensor, max_length: int | None = None) -> RNNState:
         """Returns the state before the first target token: a dictionary of tensors.
 
         Args:
@@ -45,7 +55,14 @@ class RNNSeq2SeqModel(Seq2SeqModel):
         memory, memory_mask, first_state = self.encode(source)
         return self.get_layer("decoder").init_state(memory, memory_mask, initial_state=first_state)
 
-    def extend(self, tokens, state, index=None, lengths=None, return_attention_scores=False):
+    def extend(
+        self,
+        tokens: Tensor,
+        state: State,
+        index: int | Tensor | None = None,
+        lengths: Tensor | None = None,
+        return_attention_scores: bool = False,
+    ) -> tuple[Tensor | tuple[Tensor, Tensor], RNNState]:
         """Reads T new target tokens per row behind what the state holds.
 
         Args:
@@ -65,7 +82,9 @@ class RNNSeq2SeqModel(Seq2SeqModel):
         logits = project(self.get_layer, outputs)
         return ((logits, scores) if return_attention_scores else logits), state
 
-    def step(self, tokens, state, index=None, return_attention_scores=False):
+    def step(
+        self, tokens: Tensor, state: State, index: int | Tensor | None = None, return_attention_scores: bool = False
+    ) -> tuple[Tensor | tuple[Tensor, Tensor], RNNState]:
         """Reads one target token per row: `extend` with T = 1, without its loop."""
         tokens = self.read_ids("tokens", tokens, "B", "target")
         x = self.get_layer("target_embedding")(tokens[:, None])[:, 0]
@@ -74,21 +93,23 @@ class RNNSeq2SeqModel(Seq2SeqModel):
         logits = project(self.get_layer, outputs[:, None])[:, 0]
         return ((logits, scores) if return_attention_scores else logits), state
 
-    def logits_and_scores(self, source, target):
+    def logits_and_scores(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """As `Seq2SeqModel` says; the scores are `[B, T, S]`."""
         target = self.read_ids("target", target, "BT", "target")
         return decode(self.get_layer, target, *self.encode(source), self.special_ids, return_attention_scores=True)
 
 
 def RNNSeq2Seq(  # noqa: N802 - a recipe is named as what it makes
-    source_vocabulary_size,
-    target_vocabulary_size,
-    size=256,
-    attention_units=None,
-    dropout=0.0,
-    special_ids=None,
-    name="rnn_seq2seq",
-):
+    source_vocabulary_size: int,
+    target_vocabulary_size: int,
+    size: int = 256,
+    attention_units: int | None = None,
+    dropout: float = 0.0,
+    special_ids: SpecialIds | None = None,
+    name: str = "rnn_seq2seq",
+    *,
+    score: keras.layers.Layer | None = None,
+) -> RNNSeq2SeqModel:
     """The recurrent encoder-decoder of Bahdanau et al.
 
     A bidirectional GRU reads the source; its backward state at the first token, through a
@@ -102,10 +123,11 @@ def RNNSeq2Seq(  # noqa: N802 - a recipe is named as what it makes
         dropout: Of the decoder's joined inputs.
         special_ids: The `SpecialIds` of both sides; 0 padding, 1 start, 2 end, 3 unknown by default.
         name: Of the model.
+        score: A score in place of `AdditiveScore(attention_units)`, for instance `MultiplicativeScore()`.
 
     Returns:
         A functional `keras.Model`: inputs `{"source": [B, S], "target": [B, T]}`, integers;
-        output logits `[B, T, V]`, float32. It decodes stepwise with
+        output logits `[B, T, V]`, float32, with the padding mask of the target. It decodes stepwise with
         `init_state(source)` and `step(tokens, state, index)`.
 
     Raises:
@@ -140,7 +162,9 @@ def RNNSeq2Seq(  # noqa: N802 - a recipe is named as what it makes
         "target_embedding": keras.layers.Embedding(target_vocabulary_size, size, name="target_embedding"),
         "encoder": pass_masks_on(keras.layers.Bidirectional(reader, name="encoder")),
         "bridge": keras.layers.Dense(size, "tanh", name="bridge"),
-        "decoder": AdditiveRNNAttention(size, attention_units, dropout=dropout, name="decoder"),
+        "decoder": AdditiveRNNAttention(
+            size, attention_units, score=None if score is None else clone(score), dropout=dropout, name="decoder"
+        ),
         **logit_layers(target_vocabulary_size),
     }
     inputs = id_inputs("source", "target")
@@ -151,22 +175,31 @@ def RNNSeq2Seq(  # noqa: N802 - a recipe is named as what it makes
     return model
 
 
-def encode(layer, source, special_ids):
+def encode(layer: LayerByName, source: Tensor, special_ids: SpecialIds) -> tuple[Tensor, Tensor, Tensor]:
     """Builds the encoder's half; `layer` returns a layer by name."""
     mask = special_ids.is_real(source)
     memory, _, backward = layer("encoder")(layer("source_embedding")(source), mask=mask)
     return memory, mask, layer("bridge")(backward)
 
 
-def decode(layer, target, memory, memory_mask, first_state, special_ids, return_attention_scores=False):
+def decode(
+    layer: LayerByName,
+    target: Tensor,
+    memory: Tensor,
+    memory_mask: Tensor | None,
+    first_state: Tensor,
+    special_ids: SpecialIds,
+    return_attention_scores: bool = False,
+) -> tuple[Tensor, Tensor | None]:
     """Builds the decoder's half: the logits, and the attention scores or None."""
+    mask = special_ids.is_read(target)
     outputs = layer("decoder")(
         layer("target_embedding")(target),
         memory,
-        inputs_mask=special_ids.is_read(target),
+        inputs_mask=mask,
         memory_mask=memory_mask,
         initial_state=first_state,
         return_attention_scores=return_attention_scores,
     )
     outputs, scores = with_scores(outputs)
-    return project(layer, outputs), scores
+    return project(layer, outputs, mask), scores

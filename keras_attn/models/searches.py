@@ -1,14 +1,25 @@
 """The compiled searches that a model keeps: one for many seeds and greatest lengths, and no more than a bound."""
 
-import dataclasses
+from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
+
+import keras
 from keras import ops
 
 from keras_attn.backend import compiled
+from keras_attn.base.types import Tensor
 from keras_attn.decoding.loop import search
+from keras_attn.decoding.request import GenerationConfig
+from keras_attn.decoding.strategies import Generated
 
 MAX_COMPILED_SEARCHES = 16
 SHORTEST_SEARCH = 16
+
+
+SearchKey = tuple[GenerationConfig, tuple[tuple[int, str] | None, ...], bool, tuple[int, ...]]
+"""What a search was compiled for: its config, ranks and dtypes of its arguments, XLA or not, the model's variables."""
 
 
 class CompiledSearches:
@@ -19,13 +30,22 @@ class CompiledSearches:
     after they were replaced (`quantize`, `enable_lora`) the older searches are dropped.
     """
 
-    def __init__(self):
-        self._searches = {}
+    def __init__(self) -> None:
+        self._searches: dict[SearchKey, Callable[..., Generated]] = {}
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._searches)
 
-    def run(self, model, config, source, prefix, seed, jit_compile, max_places=None):
+    def run(
+        self,
+        model: keras.Model,
+        config: GenerationConfig,
+        source: Tensor,
+        prefix: Tensor | None,
+        seed: Tensor | None,
+        jit_compile: bool,
+        max_places: int | None = None,
+    ) -> Generated:
         """Returns the `Generated` texts; `max_places` is the most tokens that the model has places for."""
         places = places_for(config.max_length, max_places)
         wide = dataclasses.replace(config, strategy=config.strategy.without_seed(), max_length=places)
@@ -33,13 +53,15 @@ class CompiledSearches:
         found = self._get(model, wide, (source, prefix, seed, limit), jit_compile)(source, prefix, seed, limit)
         return found._replace(tokens=found.tokens[:, :, : config.max_length])
 
-    def _get(self, model, config, examples, jit_compile):
+    def _get(
+        self, model: keras.Model, config: GenerationConfig, examples: tuple[Tensor | None, ...], jit_compile: bool
+    ) -> Callable[..., Generated]:
         kinds = tuple(None if each is None else (len(each.shape), str(each.dtype)) for each in examples)
         variables = tuple(id(variable) for variable in model.variables)
         key = config, kinds, jit_compile, variables
         kept = {known: function for known, function in self._searches.items() if known[3] == variables}
 
-        def run(source, prefix, seed, limit):
+        def run(source: Tensor, prefix: Tensor | None, seed: Tensor | None, limit: Tensor) -> Generated:
             return search(model, source, prefix, seed, config, limits=limit)
 
         function = kept.pop(key, None) or compiled(model, run, examples, jit_compile)
@@ -48,7 +70,7 @@ class CompiledSearches:
         return function
 
 
-def places_for(max_length, max_places=None):
+def places_for(max_length: int, max_places: int | None = None) -> int:
     """Returns for how many tokens a search is compiled: 16, 32, 64, ..., at most what the model has places for."""
     places = SHORTEST_SEARCH
     while places < max_length:

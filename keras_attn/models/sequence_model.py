@@ -1,19 +1,31 @@
 """What the recipes' models share: ids in, checked where their values can be seen, and generation."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import keras
 import numpy as np
 from keras import ops
 
+from keras_attn.attention.cache import Cache
 from keras_attn.backend import is_concrete
 from keras_attn.base.checks import check_axes
 from keras_attn.base.slot import register
 from keras_attn.base.special_ids import SpecialIds, special_ids_or_default
 from keras_attn.base.tensors import as_array
+from keras_attn.base.types import ArrayLike, Config, State, Tensor
 from keras_attn.decoding.loop import search
+from keras_attn.decoding.processors import Processor
 from keras_attn.decoding.protocol import facts_of
-from keras_attn.decoding.request import config_of
+from keras_attn.decoding.request import AUTO, config_of
+from keras_attn.decoding.strategies import Generated, Strategy
 from keras_attn.models.inputs import INPUT_AXES, at_least_one, check_data, named_inputs, split_inputs, whole_numbers
 from keras_attn.models.searches import CompiledSearches
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class SequenceModel(keras.Model):
@@ -22,7 +34,6 @@ class SequenceModel(keras.Model):
     Attributes:
         sides: Names of the ids that the model reads.
         source_vocabulary: Which embedding's vocabulary bounds the ids that `generate` takes.
-        max_length, source_max_length: Numbers of learned positions of both sides, None for no bound.
         special_ids: The `SpecialIds` of both sides.
         reads_prompts: Whether the source is a prompt that the generated text continues.
 
@@ -32,26 +43,34 @@ class SequenceModel(keras.Model):
 
     sides: tuple[str, ...] = ("source", "target")
     source_vocabulary = "source"
-    max_length: int | None = None
-    source_max_length: int | None = None
     special_ids = SpecialIds()
     reads_prompts = False
 
     @property
-    def vocabulary_size(self):
+    def max_length(self) -> int | None:
+        """Number of learned positions of the target, prompts counted; None for no bound."""
+        return None
+
+    @property
+    def source_max_length(self) -> int | None:
+        """Number of learned positions of the source; None for no bound."""
+        return None
+
+    @property
+    def vocabulary_size(self) -> int:
         """Number of ids that the model generates, V."""
         return self.get_layer("target_embedding").input_dim
 
     @property
-    def source_vocabulary_size(self):
+    def source_vocabulary_size(self) -> int:
         """Number of ids that `generate` takes as source."""
         return self.get_layer(f"{self.source_vocabulary}_embedding").input_dim
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "special_ids": keras.saving.serialize_keras_object(self.special_ids)}
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: Config, custom_objects: Mapping[str, object] | None = None) -> Self:
         """Makes the model again; a config of an older version has no `special_ids`."""
         config = dict(config)
         special_ids = special_ids_or_default(config.pop("special_ids", None))
@@ -59,10 +78,10 @@ class SequenceModel(keras.Model):
         model.special_ids = special_ids
         return model
 
-    def __call__(self, inputs, *args, **kwargs):
+    def __call__(self, inputs: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return super().__call__(named_inputs(inputs, self.sides), *args, **kwargs)
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None) -> Tensor:
         ids, packing = split_inputs(inputs, self.sides)
         check_axes(INPUT_AXES, {**ids, **packing})
         for name in self.sides:
@@ -70,33 +89,34 @@ class SequenceModel(keras.Model):
         if not packing:
             return super().call(ids, training=training, mask=mask)
         packing = {name: whole_numbers(name, value) for name, value in packing.items()}
-        return self.call_packed(**ids, packing=packing)
+        return self.call_packed(ids, packing)
 
-    def evaluate(self, x=None, *args, **kwargs):
+    def evaluate(self, x: Tensor | None = None, *args: Any, **kwargs: Any) -> object:
         check_data(x, self.sides)
         return super().evaluate(x, *args, **kwargs)
 
-    def predict(self, x, *args, **kwargs):
+    def predict(self, x: Tensor, *args: Any, **kwargs: Any) -> object:
         check_data(x, self.sides)
         return super().predict(x, *args, **kwargs)
 
-    def test_on_batch(self, x, *args, **kwargs):
+    def test_on_batch(self, x: Tensor, *args: Any, **kwargs: Any) -> object:
         check_data(x, self.sides)
         return super().test_on_batch(x, *args, **kwargs)
 
-    def predict_on_batch(self, x, *args, **kwargs):
+    def predict_on_batch(self, x: Tensor, *args: Any, **kwargs: Any) -> object:
         check_data(x, self.sides)
         return super().predict_on_batch(x, *args, **kwargs)
 
-    def compute_output_spec(self, inputs, training=None, mask=None):
+    def compute_output_spec(
+        self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None
+    ) -> keras.KerasTensor:
         return super().compute_output_spec(split_inputs(inputs, self.sides)[0], training=training, mask=mask)
 
-    def call_packed(self, source, target, packing):
+    def call_packed(self, ids: dict[str, Tensor], packing: dict[str, Tensor]) -> Tensor:
         """The call for rows that hold several texts or pairs each.
 
         Args:
-            source: Ids `[B, S]`, for models that have this side.
-            target: Ids `[B, T]`.
+            ids: Ids of the model's sides by name, `[B, S]` and `[B, T]`.
             packing: Segment ids and positions of the model's sides by name.
 
         Returns:
@@ -107,13 +127,17 @@ class SequenceModel(keras.Model):
             f"to the next. Received packed inputs: {sorted(packing)}."
         )
 
-    def fit(self, x=None, *args, class_weight=None, **kwargs):
+    def fit(
+        self, x: Tensor | None = None, *args: Any, class_weight: Mapping[int, float] | None = None, **kwargs: Any
+    ) -> keras.callbacks.History:
         """Trains as `keras.Model.fit` does; `class_weight` is refused."""
         check_no_class_weight(class_weight)
         check_data(x, self.sides)
         return super().fit(x, *args, **kwargs)
 
-    def train_on_batch(self, x, *args, class_weight=None, **kwargs):
+    def train_on_batch(
+        self, x: Tensor, *args: Any, class_weight: Mapping[int, float] | None = None, **kwargs: Any
+    ) -> object:
         """Trains as `keras.Model.train_on_batch` does; `class_weight` is refused."""
         check_no_class_weight(class_weight)
         check_data(x, self.sides)
@@ -121,17 +145,17 @@ class SequenceModel(keras.Model):
 
     def generate(
         self,
-        source,
-        strategy=None,
-        max_length=256,
-        start_id=None,
-        end_id=None,
-        prefix_ids=None,
-        processors=(),
-        cache=None,
-        return_attention_scores=False,
-        jit_compile=False,
-    ):
+        source: Tensor,
+        strategy: Strategy | None = None,
+        max_length: int = 256,
+        start_id: int | None = None,
+        end_id: int | Sequence[int] | str | None = AUTO,
+        prefix_ids: ArrayLike | None = None,
+        processors: Sequence[Processor] = (),
+        cache: Cache | None = None,
+        return_attention_scores: bool = False,
+        jit_compile: bool = False,
+    ) -> Generated | tuple[Generated, Tensor]:
         """Generates texts for ids, compiled once for all batches of the same options.
 
         One compiled search serves all seeds, and greatest lengths up to the next of 16, 32, 64,
@@ -160,7 +184,7 @@ class SequenceModel(keras.Model):
         config = config_of(facts, strategy, max_length, start_id, end_id, processors, cache)
         facts.check_lengths(source, max_length)
         prefix, seed = config.prefix(prefix_ids, source.shape[0]), config.strategy.draw_seed()
-        config.check_vocabulary(facts.vocabulary_size, prefix)
+        config.check_vocabulary(self.vocabulary_size, prefix)
         if is_concrete(source):
             found = self._searches().run(self, config, source, prefix, seed, jit_compile, facts.max_length)
         else:
@@ -169,13 +193,15 @@ class SequenceModel(keras.Model):
             return found
         return found, self._attention_of(source, found, config.start_id)
 
-    def _searches(self):
+    def _searches(self) -> CompiledSearches:
         """Returns the compiled searches, kept past Keras, which would track them."""
         if "_compiled_searches" not in self.__dict__:
             object.__setattr__(self, "_compiled_searches", CompiledSearches())
         return self.__dict__["_compiled_searches"]
 
-    def step(self, tokens, state, index):
+    def step(
+        self, tokens: Tensor, state: State, index: int | Tensor | None
+    ) -> tuple[Tensor | tuple[Tensor, Tensor], State]:
         """Reads one token per row: `extend` with T = 1.
 
         Args:
@@ -189,7 +215,7 @@ class SequenceModel(keras.Model):
         logits, state = self.extend(one_each(tokens), state, index)
         return logits[:, 0], state
 
-    def _attention_of(self, source, found, start_id):
+    def _attention_of(self, source: Tensor, found: Generated, start_id: int) -> Tensor:
         """Returns the attention of `Generated` tokens `[B, N, L]` over the source, as in training."""
         rows, number, length = ops.shape(found.tokens)
         texts = ops.reshape(found.tokens, (rows * number, length))
@@ -199,19 +225,19 @@ class SequenceModel(keras.Model):
         written = ops.reshape(written, (-1, *(1,) * (len(scores.shape) - 3), length, 1))
         return ops.reshape(ops.where(written, scores, 0), (rows, number, *ops.shape(scores)[1:]))
 
-    def read_ids(self, name, ids, axes, vocabulary):
+    def read_ids(self, name: str, ids: Tensor, axes: str, vocabulary: str) -> Tensor:
         """Returns ids as a tensor, after checking their axes and values."""
         ids = as_array(name, ids)
         check_axes({name: axes}, {name: ids})
         self.check_ids(name, ids, vocabulary)
         return ids if isinstance(ids, keras.KerasTensor) else ops.convert_to_tensor(ids, dtype="int32")
 
-    def read_source(self, source):
+    def read_source(self, source: Tensor) -> Tensor:
         """Returns source ids as a tensor `[B, S]` with S of at least 1, checked."""
         source = self.read_ids("source", source, "BS", self.source_vocabulary)
         return at_least_one(source, self.special_ids.filler)
 
-    def check_ids(self, name, ids, vocabulary):
+    def check_ids(self, name: str, ids: Tensor, vocabulary: str) -> None:
         """Raises a `ValueError` if `ids` are no integers, or concrete ones outside of the vocabulary."""
         seen = isinstance(ids, np.ndarray) or is_concrete(ids)
         # Under tf.distribute, Keras traces a model once for the mean of the replicas' ids, in a graph.
@@ -232,7 +258,9 @@ class SequenceModel(keras.Model):
 class Seq2SeqModel(SequenceModel):
     """A functional model from `{"source": [B, S], "target": [B, T]}` to logits `[B, T, V]`, made by the recipes."""
 
-    def step(self, tokens, state, index, return_attention_scores=False):
+    def step(
+        self, tokens: Tensor, state: State, index: int | Tensor | None, return_attention_scores: bool = False
+    ) -> tuple[Tensor | tuple[Tensor, Tensor], State]:
         """Reads one target token per row: `extend` with T = 1.
 
         Args:
@@ -249,7 +277,7 @@ class Seq2SeqModel(SequenceModel):
         (logits, scores), state = self.extend(one_each(tokens), state, index, return_attention_scores=True)
         return (logits[:, 0], scores[:, 0]), state
 
-    def attention_scores(self, source, target):
+    def attention_scores(self, source: Tensor, target: Tensor) -> Tensor:
         """Returns the attention of each target position over the source, for ids.
 
         Args:
@@ -261,19 +289,19 @@ class Seq2SeqModel(SequenceModel):
         """
         return self.logits_and_scores(source, target)[1]
 
-    def logits_and_scores(self, source, target):
+    def logits_and_scores(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the logits `[B, T, V]` and the attention scores in one pass; arguments as `attention_scores`."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `logits_and_scores(source, target)`.")
 
 
-def one_each(tokens):
+def one_each(tokens: Tensor) -> Tensor:
     """Returns ids `[B]` as a chunk `[B, 1]`."""
     tokens = as_array("tokens", tokens)
     check_axes({"tokens": "B"}, {"tokens": tokens})
     return tokens[:, None]
 
 
-def check_no_class_weight(class_weight):
+def check_no_class_weight(class_weight: Mapping[int, float] | None) -> None:
     """Raises a `ValueError` for class weights: Keras would take a row of ids for one-hot numbers of one class."""
     if class_weight is not None:
         raise ValueError(

@@ -1,24 +1,38 @@
 """The Transformer: encoder and decoder over ids."""
 
+from __future__ import annotations
+
+from typing import Any
+
+import keras
 from keras import ops
 
+from keras_attn.attention.cache import Cache
+from keras_attn.attention.dot_product import DotProduct
+from keras_attn.attention.encoder_decoder_attention import EncoderDecoderAttention
 from keras_attn.base.slot import register
 from keras_attn.base.slot_layers import with_scores
-from keras_attn.base.special_ids import special_ids_or_default
+from keras_attn.base.special_ids import SpecialIds, special_ids_or_default
+from keras_attn.base.types import State, Tensor
+from keras_attn.masks import Causal
 from keras_attn.models.embedding import (
+    LayerByName,
     check_heads,
+    check_left_out,
     embed,
     embed_chunk,
     embedding_layers,
     logit_layers,
     num_positions,
     project,
+    self_attention,
     split_position,
 )
 from keras_attn.models.inputs import id_inputs
 from keras_attn.models.sequence_model import Seq2SeqModel
+from keras_attn.positions import HeadPosition
 from keras_attn.transformer import DecoderBlock, EncoderBlock
-from keras_attn.transformer.residual import PostNorm
+from keras_attn.transformer.residual import PostNorm, Residual
 from keras_attn.transformer.stacks import Decoder, Encoder
 
 
@@ -27,29 +41,29 @@ class TransformerModel(Seq2SeqModel):
     """What `Transformer` returns: the functional model and its two halves."""
 
     @property
-    def max_length(self):
+    def max_length(self) -> int | None:
         return num_positions(self.get_layer("target_position"))
 
     @property
-    def source_max_length(self):
+    def source_max_length(self) -> int | None:
         return num_positions(self.get_layer("source_position"))
 
-    def encode(self, source):
+    def encode(self, source: Tensor) -> tuple[Tensor, Tensor]:
         """`[B, S]` ids -> the memory `[B, S, D]` and its mask `[B, S]`."""
         return encode(self.get_layer, self.read_ids("source", source, "BS", "source"), self.special_ids)
 
-    def decode(self, target, memory, memory_mask):
+    def decode(self, target: Tensor, memory: Tensor, memory_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """`[B, T]` ids and the memory -> logits `[B, T, V]`."""
         target = self.read_ids("target", target, "BT", "target")
         return decode(self.get_layer, target, memory, memory_mask, self.special_ids)[0]
 
-    def call_packed(self, source, target, packing):
+    def call_packed(self, ids: dict[str, Tensor], packing: dict[str, Tensor]) -> Tensor:
         segment_ids = packing["source_segment_ids"]
         positions = packing["source_positions"]
-        memory, memory_mask = encode(self.get_layer, source, self.special_ids, positions, segment_ids)
+        memory, memory_mask = encode(self.get_layer, ids["source"], self.special_ids, positions, segment_ids)
         return decode(
             self.get_layer,
-            target,
+            ids["target"],
             memory,
             memory_mask,
             self.special_ids,
@@ -58,7 +72,7 @@ class TransformerModel(Seq2SeqModel):
             memory_segment_ids=segment_ids,
         )[0]
 
-    def init_state(self, source, max_length, cache=None):
+    def init_state(self, source: Tensor, max_length: int | None, cache: Cache | None = None) -> State:
         """Returns the state before the first target token: empty caches, and the memory's keys and values.
 
         Args:
@@ -72,7 +86,14 @@ class TransformerModel(Seq2SeqModel):
         memory, memory_mask = self.encode(source)
         return self.get_layer("decoder").init_state(memory, memory_mask, max_length=max_length, cache=cache)
 
-    def extend(self, tokens, state, index, lengths=None, return_attention_scores=False):
+    def extend(
+        self,
+        tokens: Tensor,
+        state: State,
+        index: int | Tensor | None,
+        lengths: Tensor | None = None,
+        return_attention_scores: bool = False,
+    ) -> tuple[Tensor | tuple[Tensor, Tensor], State]:
         """Reads T new target tokens per row behind what the state holds.
 
         Args:
@@ -93,7 +114,7 @@ class TransformerModel(Seq2SeqModel):
         logits = project(self.get_layer, outputs)
         return ((logits, ops.mean(scores, axis=(1, 2))) if return_attention_scores else logits), state
 
-    def logits_and_scores(self, source, target):
+    def logits_and_scores(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """As `Seq2SeqModel` says; the scores are those of every decoder block and head, `[B, N, H, T, S]`."""
         memory, memory_mask = self.encode(source)
         target = self.read_ids("target", target, "BT", "target")
@@ -101,18 +122,24 @@ class TransformerModel(Seq2SeqModel):
 
 
 def Transformer(  # noqa: N802 - a recipe is named as what it makes
-    source_vocabulary_size,
-    target_vocabulary_size,
-    num_layers=6,
-    size=512,
-    num_heads=8,
-    hidden_size=2048,
-    dropout=0.1,
-    residual=PostNorm(),  # noqa: B008 - slots never change
-    position=None,
-    special_ids=None,
-    name="transformer",
-):
+    source_vocabulary_size: int,
+    target_vocabulary_size: int,
+    num_layers: int = 6,
+    size: int = 512,
+    num_heads: int = 8,
+    hidden_size: int = 2048,
+    dropout: float = 0.1,
+    residual: Residual = PostNorm(),  # noqa: B008 - slots never change
+    position: keras.layers.Layer | HeadPosition | None = None,
+    special_ids: SpecialIds | None = None,
+    name: str = "transformer",
+    *,
+    num_kv_heads: int | None = None,
+    score: DotProduct | None = None,
+    encoder_block: EncoderBlock | None = None,
+    decoder_block: DecoderBlock | None = None,
+    tied_embeddings: bool = False,
+) -> TransformerModel:
     """The encoder-decoder Transformer of Vaswani et al.
 
     Embeddings times sqrt(D), positions, dropout, N encoder blocks, N decoder blocks, a linear
@@ -130,10 +157,17 @@ def Transformer(  # noqa: N802 - a recipe is named as what it makes
             fills an attention's slot, for instance `Rotary()`, in the place of it.
         special_ids: The `SpecialIds` of both sides; 0 padding, 1 start, 2 end, 3 unknown by default.
         name: Of the model.
+        num_kv_heads: Key and value heads of each attention, a divisor of H (grouped-query attention).
+        score: How heads score keys, for instance `DotProduct(norm=RMSNorm())`.
+        encoder_block, decoder_block: Blocks in place of those that the arguments above describe. Where both are
+            given, `num_heads`, `hidden_size`, `residual`, `num_kv_heads` and `score` are left out.
+        tied_embeddings: Whether the embeddings of the target are also the matrix of the logits
+            (Press and Wolf 2017, arXiv:1608.05859).
 
     Returns:
         A functional `keras.Model`: inputs `{"source": [B, S], "target": [B, T]}`, integers;
-        output logits `[B, T, V]`, float32. It has `encode(source)` and
+        output logits `[B, T, V]`, float32, with the padding mask of the target, so that Keras' own losses and
+        metrics leave padding out. It has `encode(source)` and
         `decode(target, memory, memory_mask)` beside.
 
     The same model reads rows into which several pairs were packed (`keras_attn.data.Packed`) where
@@ -156,17 +190,35 @@ def Transformer(  # noqa: N802 - a recipe is named as what it makes
     References:
         Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762.
     """
-    check_heads(size, num_heads)
     special_ids = special_ids_or_default(special_ids)
     added, turned = split_position(position)
-    block = {"num_heads": num_heads, "hidden_size": hidden_size, "dropout": dropout, "residual": residual}
-    block["position"] = turned
+    if encoder_block is None or decoder_block is None:
+        check_heads(size, num_heads)
+    else:
+        given = {"num_heads": num_heads, "hidden_size": hidden_size, "residual": residual, "score": score}
+        given |= {"num_kv_heads": num_kv_heads} | ({} if turned is None else {"position": position})
+        check_left_out(Transformer, ["encoder_block", "decoder_block"], given)
+    if encoder_block is None:
+        attention = self_attention(num_heads, num_kv_heads, score, None, turned)
+        encoder_block = EncoderBlock(num_heads, hidden_size, dropout, None, turned, residual, attention=attention)
+    if decoder_block is None:
+        decoder_block = DecoderBlock(
+            num_heads,
+            hidden_size,
+            dropout,
+            position=turned,
+            residual=residual,
+            attention=self_attention(num_heads, num_kv_heads, score, Causal(), turned),
+            memory_attention=EncoderDecoderAttention(
+                num_heads, num_kv_heads=num_kv_heads, score=score, name="memory_attention"
+            ),
+        )
     layers = {
-        "encoder": Encoder(num_layers, EncoderBlock(**block), name="encoder"),
-        "decoder": Decoder(num_layers, DecoderBlock(**block), name="decoder"),
+        "encoder": Encoder(num_layers, encoder_block, name="encoder"),
+        "decoder": Decoder(num_layers, decoder_block, name="decoder"),
         **embedding_layers("source", source_vocabulary_size, size, dropout, added),
-        **embedding_layers("target", target_vocabulary_size, size, dropout, added),
-        **logit_layers(target_vocabulary_size),
+        **embedding_layers("target", target_vocabulary_size, size, dropout, added, tied_embeddings),
+        **logit_layers(target_vocabulary_size, tied_embeddings),
     }
     inputs = id_inputs("source", "target")
     memory, memory_mask = encode(layers.__getitem__, inputs["source"], special_ids)
@@ -176,23 +228,39 @@ def Transformer(  # noqa: N802 - a recipe is named as what it makes
     return model
 
 
-def encode(layer, source, special_ids, positions=None, segment_ids=None):
+def encode(
+    layer: LayerByName,
+    source: Tensor,
+    special_ids: SpecialIds,
+    positions: Tensor | None = None,
+    segment_ids: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """Builds the encoder's half; `layer` returns a layer by name."""
     mask = special_ids.is_real(source)
     embedded = embed(layer, "source", source, positions)
     return layer("encoder")(embedded, mask=mask, segment_ids=segment_ids, positions=positions), mask
 
 
-def decode(layer, target, memory, memory_mask, special_ids, positions=None, segment_ids=None, **named):
+def decode(
+    layer: LayerByName,
+    target: Tensor,
+    memory: Tensor,
+    memory_mask: Tensor | None,
+    special_ids: SpecialIds,
+    positions: Tensor | None = None,
+    segment_ids: Tensor | None = None,
+    **named: Any,
+) -> tuple[Tensor, Tensor | None]:
     """Builds the decoder's half: the logits, and the attention scores or None; `named` goes to the decoder."""
+    mask = special_ids.is_read(target, segment_ids)
     outputs = layer("decoder")(
         embed(layer, "target", target, positions),
         memory,
-        inputs_mask=special_ids.is_read(target, segment_ids),
+        inputs_mask=mask,
         memory_mask=memory_mask,
         segment_ids=segment_ids,
         positions=positions,
         **named,
     )
     outputs, scores = with_scores(outputs)
-    return project(layer, outputs), scores
+    return project(layer, outputs, mask), scores

@@ -1,13 +1,21 @@
 """Bahdanau's recurrent decoder: a GRU and the additive score."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 
 from keras_attn.base.checks import check_positive
 from keras_attn.base.slot import register
 from keras_attn.base.tensors import short_repr
+from keras_attn.base.types import LayerArguments
 from keras_attn.recurrent.cells import cell_output_size, recurrent_initializer
 from keras_attn.recurrent.rnn_attention import RNNAttention
 from keras_attn.recurrent.scores import AdditiveScore
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @register
@@ -23,6 +31,7 @@ class AdditiveRNNAttention(RNNAttention):
         cell: A cell in place of `GRUCell(units)`.
         score: A score in place of `AdditiveScore(attention_units)`, which then must be None or its size.
         dropout: Rate at which the joined cell input `[x_i ; c_i]` is dropped in training.
+        return_state: As for `RNNAttention`.
 
     Call arguments, Returns, masks and Raises as `RNNAttention`.
 
@@ -38,7 +47,16 @@ class AdditiveRNNAttention(RNNAttention):
         Translate, arXiv:1409.0473.
     """
 
-    def __init__(self, units, attention_units=None, cell=None, score=None, dropout=0.0, **kwargs):
+    def __init__(
+        self,
+        units: int,
+        attention_units: int | None = None,
+        cell: keras.layers.Layer | None = None,
+        score: keras.layers.Layer | None = None,
+        dropout: float = 0.0,
+        return_state: bool = False,
+        **kwargs: Unpack[LayerArguments],
+    ) -> None:
         check_positive("units", units)
         check_positive("attention_units", attention_units, optional=True)
         policy = keras.dtype_policies.get(kwargs.get("dtype"))
@@ -52,7 +70,7 @@ class AdditiveRNNAttention(RNNAttention):
                 f"`score` is given. Received: attention_units={attention_units}, score={short_repr(score)} with "
                 f"units={getattr(score, 'units', None)}."
             )
-        super().__init__(cell, score, dropout, **kwargs)
+        super().__init__(cell, score, dropout, return_state, **kwargs)
         if cell_output_size(cell) != units:
             raise ValueError(
                 f"`cell` must have outputs of size units={units}. Received: cell with {cell_output_size(cell)}."

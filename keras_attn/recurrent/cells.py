@@ -5,7 +5,10 @@ Keras' cells share no public base class. By its convention a cell is a layer wit
 `output_size` and a `get_initial_state` may be there.
 """
 
+from __future__ import annotations
+
 import contextlib
+from collections.abc import Iterator, Mapping
 
 import keras
 from keras import ops, tree
@@ -13,9 +16,10 @@ from keras import ops, tree
 from keras_attn.backend.precision import at_least_float32
 from keras_attn.base.slot import register
 from keras_attn.base.tensors import is_array, short_repr, static_shape
+from keras_attn.base.types import DType, Shape, State, Tensor
 
 
-def check_cell(cell):
+def check_cell(cell: keras.layers.Layer) -> keras.layers.Layer:
     """Raises a `ValueError` unless `cell` is a layer with the state of an RNN cell."""
     if isinstance(cell, keras.layers.RNN):
         raise ValueError(
@@ -29,7 +33,7 @@ def check_cell(cell):
     return cell
 
 
-def check_state(cell, state, sizes):
+def check_cell_state(cell: keras.layers.Layer, state: State, sizes: Mapping[str, int]) -> None:
     """Raises a `ValueError` unless `state` holds tensors `[B, size]` as the cell's state has them."""
     wanted = tree.flatten(cell.state_size)
     given = tree.flatten(state)
@@ -48,22 +52,22 @@ def check_state(cell, state, sizes):
         )
 
 
-def single_cells(cell):
+def single_cells(cell: keras.layers.Layer) -> list[keras.layers.Layer]:
     """Returns the cells of a stack in order, or the one cell."""
     return list(cell.cells) if isinstance(cell, keras.layers.StackedRNNCells) else [cell]
 
 
-def last_state(cell, state):
+def last_state(cell: keras.layers.Layer, state: State) -> State:
     """Returns the state of the last cell of a stack, or of the one cell."""
     return state[-1] if isinstance(cell, keras.layers.StackedRNNCells) else state
 
 
-def cell_output_size(cell):
+def cell_output_size(cell: keras.layers.Layer) -> int:
     """Returns the size of the cell's outputs; by Keras' convention its first state's if it names none."""
     return getattr(cell, "output_size", None) or tree.flatten(cell.state_size)[0]
 
 
-def first_state(cell, batch_size, dtype):
+def first_state(cell: keras.layers.Layer, batch_size: int | Tensor, dtype: str) -> list[State]:
     """Returns the cell's first state, a list; by Keras' convention zeros if it names none."""
     get_initial_state = getattr(cell, "get_initial_state", None)
     if get_initial_state is not None:
@@ -80,12 +84,12 @@ class WideOrthogonal(keras.initializers.Orthogonal):
     Computes in float32 and casts.
     """
 
-    def __call__(self, shape, dtype=None):
+    def __call__(self, shape: Shape, dtype: str | None = None) -> Tensor:
         dtype = keras.backend.standardize_dtype(dtype)
         return ops.cast(super().__call__(shape, at_least_float32(dtype)), dtype)
 
 
-def recurrent_initializer(policy):
+def recurrent_initializer(policy: DType) -> keras.initializers.Initializer | str:
     """Returns what makes the recurrent weights of the library's own cells, for a policy or None.
 
     It is Keras' default wherever that works.
@@ -95,7 +99,7 @@ def recurrent_initializer(policy):
 
 
 @contextlib.contextmanager
-def fixed_dropout(cell, joined, state):
+def fixed_dropout(cell: keras.layers.Layer, joined: Tensor, state: State) -> Iterator[None]:
     """Keras' cells draw their dropout masks at their first call, which must not be inside a loop."""
     kinds = (keras.layers.GRUCell, keras.layers.LSTMCell, keras.layers.SimpleRNNCell)
     cells = [each for each in single_cells(cell) if isinstance(each, kinds)]

@@ -1,11 +1,19 @@
 """A recurrent encoder that hands the mask of its inputs on, whatever the version of Keras."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 
 from keras_attn import masks
 from keras_attn.base.layer import BaseLayer
 from keras_attn.base.slot import register
 from keras_attn.base.tensors import short_repr
+from keras_attn.base.types import LayerArguments, Shape, State, Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @register
@@ -49,7 +57,7 @@ class RecurrentEncoder(BaseLayer):
 
     axes = {"inputs": "BTD", "mask": "BT", "inputs_mask": "BT"}
 
-    def __init__(self, layer, **kwargs):
+    def __init__(self, layer: keras.layers.Layer, **kwargs: Unpack[LayerArguments]) -> None:
         super().__init__(**kwargs)
         if not isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)):
             raise ValueError(
@@ -63,21 +71,33 @@ class RecurrentEncoder(BaseLayer):
             )
         self.layer = pass_masks_on(self.check_child("layer", layer))
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         self.build_child(self.layer, inputs_shape)
 
-    def call(self, inputs, mask=None, inputs_mask=None, training=None):
+    def call(
+        self,
+        inputs: Tensor,
+        mask: Tensor | None = None,
+        inputs_mask: Tensor | None = None,
+        training: bool | None = None,
+    ) -> State:
         padding = masks.first_not_none(mask, inputs_mask)
         return self.layer(masks.hide(inputs, padding), mask=padding, training=training)
 
-    def compute_output_shape(self, inputs_shape):
+    def compute_output_shape(self, inputs_shape: Shape) -> Shape:
         return self.layer.compute_output_shape(inputs_shape)
 
-    def compute_output_spec(self, inputs, mask=None, inputs_mask=None, training=None):
+    def compute_output_spec(
+        self,
+        inputs: Tensor,
+        mask: Tensor | None = None,
+        inputs_mask: Tensor | None = None,
+        training: bool | None = None,
+    ) -> State:
         return self.layer.compute_output_spec(inputs)
 
 
-def pass_masks_on(layer):
+def pass_masks_on(layer: keras.layers.Layer) -> keras.layers.Layer:
     """Makes a recurrent layer pass its mask on: from Keras 3.16 on it would warn and drop it."""
     parts = [layer.forward_layer, layer.backward_layer] if isinstance(layer, keras.layers.Bidirectional) else []
     for each in (layer, *parts):

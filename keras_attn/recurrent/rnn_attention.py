@@ -1,5 +1,10 @@
 """Attention in recurrent decoders: any cell, any score, one context per step."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
 import keras
 from keras import ops, tree
 
@@ -9,17 +14,43 @@ from keras_attn.base.checks import as_boolean, check_axes, check_last_axis, chec
 from keras_attn.base.layer import BaseLayer
 from keras_attn.base.recording import is_recording, record
 from keras_attn.base.slot import register
-from keras_attn.base.slot_layers import check_call
+from keras_attn.base.slot_layers import check_call, joined
+from keras_attn.base.state import check_state
 from keras_attn.base.tensors import as_array, short_repr, to_tensor
+from keras_attn.base.types import LayerArguments, Shape, State, Tensor
 from keras_attn.recurrent.cells import (
     cell_output_size,
     check_cell,
-    check_state,
+    check_cell_state,
     first_state,
     fixed_dropout,
     last_state,
     single_cells,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class Source(NamedTuple):
+    """What all steps read.
+
+    Attributes:
+        memory: `[B, S, M]`.
+        keys: What the score makes of the memory, `[B, S, U]`.
+        mask: Boolean `[B, S]`, True where the memory is real; None where all is.
+    """
+
+    memory: Tensor
+    keys: Tensor
+    mask: Tensor | None
+
+
+class RNNState(NamedTuple):
+    """The state of a recurrent decoder: that of its cell, a structure of tensors `[B, ...]`, and what steps read."""
+
+    cell: State
+    source: Source
 
 
 @register
@@ -35,6 +66,8 @@ class RNNAttention(BaseLayer):
         cell: A Keras RNN cell (`GRUCell`, `LSTMCell`, `SimpleRNNCell`, `StackedRNNCells`) or your own.
         score: A layer such as `AdditiveScore(units)`.
         dropout: Rate at which the joined cell input `[x_i ; c_i]` is dropped in training.
+        return_state: Whether a call returns the last state of the cell too, tensor by tensor, as Keras' `RNN`
+            does.
 
     Call arguments:
         inputs: `[B, T, D]`.
@@ -47,7 +80,8 @@ class RNNAttention(BaseLayer):
         return_attention_scores: Whether to return the scores too.
 
     Returns:
-        `[B, T, units + M]`, or that and the scores `[B, T, S]`.
+        `[B, T, units + M]`, or that and the scores `[B, T, S]`; with `return_state` the state's tensors
+        `[B, ...]` follow.
 
     Raises:
         ValueError: If `cell` is no cell, or for shapes that do not fit.
@@ -67,7 +101,14 @@ class RNNAttention(BaseLayer):
 
     axes = {"inputs": "BTD", "memory": "BSM", "inputs_mask": "BT", "memory_mask": "BS"}
 
-    def __init__(self, cell, score, dropout=0.0, **kwargs):
+    def __init__(
+        self,
+        cell: keras.layers.Layer,
+        score: keras.layers.Layer,
+        dropout: float = 0.0,
+        return_state: bool = False,
+        **kwargs: Unpack[LayerArguments],
+    ) -> None:
         super().__init__(**kwargs)
         check_rate("dropout", dropout)
         self.cell = self.check_child("cell", check_cell(cell))
@@ -81,35 +122,44 @@ class RNNAttention(BaseLayer):
         self.score = self.check_child("score", score)
         check_call("score", score, "query", "keys")
         self.dropout = dropout
+        self.return_state = return_state
         self.noise = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="noise")
 
-    def build(self, inputs_shape, memory_shape):
-        check_last_axis("inputs", inputs_shape)
-        check_last_axis("memory", memory_shape)
-        self.input_size = inputs_shape[-1]
+    def build(self, inputs_shape: Shape, memory_shape: Shape) -> None:
+        self.input_size = check_last_axis("inputs", inputs_shape)
+        memory_size = check_last_axis("memory", memory_shape)
         query_shape = (None, tree.flatten(single_cells(self.cell)[-1].state_size)[0])
-        self.build_child(self.cell, (None, inputs_shape[-1] + memory_shape[-1]), by_call=call_cell)
+        self.build_child(self.cell, (None, self.input_size + memory_size), by_call=call_cell)
         self.build_child(self.score, query_shape, memory_shape, by_call=call_score)
 
     def call(
         self,
-        inputs,
-        memory,
-        inputs_mask=None,
-        memory_mask=None,
-        initial_state=None,
-        return_attention_scores=False,
-        training=None,
-    ):
+        inputs: Tensor,
+        memory: Tensor,
+        inputs_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        initial_state: State = None,
+        return_attention_scores: bool = False,
+        training: bool | None = None,
+    ) -> Tensor | tuple[Tensor, ...]:
         source = self._read_once(memory, memory_mask)
         state = self._first_state(memory, initial_state)
         noise = None
         if training and self.dropout:
             noise = self.noise(ones_joined(inputs, memory), training=True)  # [B, T, D + M]
-        results, _ = self._run(inputs, inputs_mask, state, source, noise, return_attention_scores)
-        return results
+        outputs, scores, state = self._run(inputs, inputs_mask, state, source, noise, return_attention_scores)
+        results = [outputs] if scores is None else [outputs, scores]
+        results += tree.flatten(state) if self.return_state else []
+        return results[0] if len(results) == 1 else tuple(results)
 
-    def extend(self, inputs, state, index=None, lengths=None, return_attention_scores=False):
+    def extend(
+        self,
+        inputs: Tensor,
+        state: State,
+        index: int | Tensor | None = None,
+        lengths: Tensor | None = None,
+        return_attention_scores: bool = False,
+    ) -> tuple[Tensor | tuple[Tensor, Tensor], RNNState]:
         """Reads T new positions of each row, one after the other.
 
         Args:
@@ -125,19 +175,28 @@ class RNNAttention(BaseLayer):
         Raises:
             ValueError: For shapes that do not fit.
         """
+        check_state(state, RNNState)
         inputs, sizes = as_array("inputs", inputs), {"D": self.input_size}
         lengths = None if lengths is None else to_tensor("lengths", lengths, "int32")
         axes = {"inputs": "BTD", "memory": "BSM", "lengths": "B"}
-        check_axes(axes, {"inputs": inputs, "memory": state["memory"], "lengths": lengths}, sizes)
+        check_axes(axes, {"inputs": inputs, "memory": state.source.memory, "lengths": lengths}, sizes)
         inputs, mask = ops.cast(inputs, self.compute_dtype), None
         if lengths is not None:
             mask = ops.arange(ops.shape(inputs)[1], dtype="int32")[None] < lengths[:, None]
-        results, cell_state = self._run(inputs, mask, state["cell"], state, None, return_attention_scores)
-        return results, {**state, "cell": cell_state}
+        outputs, scores, cell = self._run(inputs, mask, state.cell, state.source, None, return_attention_scores)
+        return joined(outputs, scores), state._replace(cell=cell)
 
-    def _run(self, inputs, inputs_mask, state, source, noise, return_attention_scores):
-        """The loop over the steps; returns outputs `[B, T, units + M]` (or them and the scores), and the last state."""
-        memory = source["memory"]
+    def _run(
+        self,
+        inputs: Tensor,
+        inputs_mask: Tensor | None,
+        state: State,
+        source: Source,
+        noise: Tensor | None,
+        return_attention_scores: bool,
+    ) -> tuple[Tensor, Tensor | None, State]:
+        """The loop over the steps: returns outputs `[B, T, units + M]`, scores or None, and the cell's last state."""
+        memory = source.memory
         blank = self._blank(inputs, memory)
         steps = {"x": masks.hide(inputs, inputs_mask)}
         if inputs_mask is not None:
@@ -145,7 +204,7 @@ class RNNAttention(BaseLayer):
         if noise is not None:
             steps["noise"] = noise
 
-        def step(carry, now):
+        def step(carry: State, now: dict[str, Tensor]) -> tuple[State, dict[str, Tensor]]:
             state, last_outputs = carry
             outputs, scores, new_state = self._advance(now["x"], state, source, now.get("noise"))
             if "mask" in now:
@@ -160,10 +219,16 @@ class RNNAttention(BaseLayer):
             (state, _), results = scan(step, (state, blank["outputs"]), swap_time(steps), like)
         results = swap_time(results)
         record(self, results.get("scores"))
-        return ((results["outputs"], results["scores"]) if return_attention_scores else results["outputs"]), state
+        return results["outputs"], results["scores"] if return_attention_scores else None, state
 
-    def init_state(self, memory, memory_mask=None, initial_state=None, max_length=None):
-        """Returns the state before the first step: a dictionary of tensors.
+    def init_state(
+        self,
+        memory: Tensor,
+        memory_mask: Tensor | None = None,
+        initial_state: State = None,
+        max_length: int | None = None,
+    ) -> RNNState:
+        """Returns the state before the first step.
 
         Args:
             memory, memory_mask, initial_state: As for the call.
@@ -180,9 +245,11 @@ class RNNAttention(BaseLayer):
             memory_mask = ops.ones(ops.shape(memory)[:2], "bool")
         check_axes(self.axes, {"memory": memory, "memory_mask": memory_mask})
         source = self._read_once(memory, memory_mask)
-        return {"cell": self._first_state(memory, initial_state), **source}
+        return RNNState(self._first_state(memory, initial_state), source)
 
-    def step(self, inputs, state, index=None, return_attention_scores=False):
+    def step(
+        self, inputs: Tensor, state: State, index: int | Tensor | None = None, return_attention_scores: bool = False
+    ) -> tuple[Tensor | tuple[Tensor, Tensor], RNNState]:
         """One step of the call.
 
         Args:
@@ -194,76 +261,85 @@ class RNNAttention(BaseLayer):
         Returns:
             The output `[B, units + M]` (or that and the scores) and the new state.
         """
+        check_state(state, RNNState)
         inputs, sizes = as_array("inputs", inputs), {"D": self.input_size}
-        check_axes({"inputs": "BD", "memory": "BSM"}, {"inputs": inputs, "memory": state["memory"]}, sizes)
+        check_axes({"inputs": "BD", "memory": "BSM"}, {"inputs": inputs, "memory": state.source.memory}, sizes)
         inputs = ops.cast(inputs, self.compute_dtype)
-        outputs, scores, cell_state = self._advance(inputs, state["cell"], state)
-        return ((outputs, scores) if return_attention_scores else outputs), {**state, "cell": cell_state}
+        outputs, scores, cell = self._advance(inputs, state.cell, state.source)
+        return joined(outputs, scores if return_attention_scores else None), state._replace(cell=cell)
 
-    def _read_once(self, memory, memory_mask):
+    def _read_once(self, memory: Tensor, memory_mask: Tensor | None) -> Source:
         """Returns what all steps read: the memory, its keys, and its mask."""
         memory = masks.hide(memory, memory_mask)
         memory_mask = None if memory_mask is None else as_boolean("memory_mask", memory_mask)
-        return {"memory": memory, "keys": self.score.keys(memory), "memory_mask": memory_mask}
+        return Source(memory, self.score.keys(memory), memory_mask)
 
-    def _advance(self, x, state, source, noise=None):
+    def _advance(
+        self, x: Tensor, state: State, source: Source, noise: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, State]:
         """The equations of one step: `[B, D]` -> `[B, units + M]`, scores `[B, S]`, new state."""
         query = tree.flatten(last_state(self.cell, state))[0]
-        scores = self.score(query, source["keys"])
-        context, weights = kernels.read_memory(scores, source["memory"], source["memory_mask"])
-        joined = ops.concatenate([x, context], axis=-1)
-        outputs, new_state = self.cell(joined if noise is None else joined * noise, state)
+        scores = self.score(query, source.keys)
+        context, weights = kernels.read_memory(scores, source.memory, source.mask)
+        cell_inputs = ops.concatenate([x, context], axis=-1)
+        outputs, new_state = self.cell(cell_inputs if noise is None else cell_inputs * noise, state)
         new_state = tree.pack_sequence_as(state, tree.flatten(new_state))
         return ops.concatenate([outputs, context], axis=-1), weights, new_state
 
-    def check_arguments(self, arguments):
+    def check_arguments(self, arguments: Mapping[str, object]) -> dict[str, int]:
         sizes = super().check_arguments(arguments)
         if arguments.get("initial_state") is not None:
-            check_state(self.cell, arguments["initial_state"], sizes)
+            check_cell_state(self.cell, arguments["initial_state"], sizes)
         return sizes
 
-    def _first_state(self, memory, initial_state):
+    def _first_state(self, memory: Tensor, initial_state: State) -> State:
         state = first_state(self.cell, ops.shape(memory)[0], self.compute_dtype)
         if initial_state is None:
             return state
-        check_state(self.cell, initial_state, {"B": memory.shape[0]})
+        check_cell_state(self.cell, initial_state, {"B": memory.shape[0]})
         given = [ops.cast(tensor, self.compute_dtype) for tensor in tree.flatten(initial_state)]
         return tree.pack_sequence_as(state, given)
 
-    def _blank(self, inputs, memory):
+    def _blank(self, inputs: Tensor, memory: Tensor) -> dict[str, Tensor]:
         batch, source_length, memory_size = ops.shape(memory)
         outputs = ops.zeros((batch, cell_output_size(self.cell) + memory_size), self.compute_dtype)
         return {"outputs": outputs, "scores": ops.zeros((batch, source_length), self.compute_dtype)}
 
-    def compute_output_shape(self, inputs_shape, memory_shape):
-        return (*inputs_shape[:2], cell_output_size(self.cell) + memory_shape[-1])
+    def compute_output_shape(self, inputs_shape: Shape, memory_shape: Shape) -> Shape:
+        size = None if memory_shape[-1] is None else cell_output_size(self.cell) + memory_shape[-1]
+        return (*inputs_shape[:2], size)
 
-    def compute_output_spec(self, inputs, memory, *args, return_attention_scores=False, **kwargs):
-        outputs = keras.KerasTensor(self.compute_output_shape(inputs.shape, memory.shape), self.compute_dtype)
-        if not return_attention_scores:
-            return outputs
-        return outputs, keras.KerasTensor((*inputs.shape[:2], memory.shape[1]), self.compute_dtype)
+    def compute_output_spec(
+        self, inputs: Tensor, memory: Tensor, *args: Any, return_attention_scores: bool = False, **kwargs: Any
+    ) -> keras.KerasTensor | tuple[keras.KerasTensor, ...]:
+        shapes = [self.compute_output_shape(inputs.shape, memory.shape)]
+        if return_attention_scores:
+            shapes.append((*inputs.shape[:2], memory.shape[1]))
+        if self.return_state:
+            shapes += [(inputs.shape[0], size) for size in tree.flatten(self.cell.state_size)]
+        specs = tuple(keras.KerasTensor(shape, self.compute_dtype) for shape in shapes)
+        return specs[0] if len(specs) == 1 else specs
 
 
-def call_cell(cell, inputs_shape):
+def call_cell(cell: keras.layers.Layer, inputs_shape: Shape) -> None:
     """Builds a cell without a `build` of its own by a symbolic call."""
     inputs = keras.KerasTensor(inputs_shape, cell.compute_dtype)
     sizes = cell.state_size if tree.is_nested(cell.state_size) else [cell.state_size]
     cell(inputs, tree.map_structure(lambda size: keras.KerasTensor((None, size), cell.compute_dtype), sizes))
 
 
-def call_score(score, query_shape, memory_shape):
+def call_score(score: keras.layers.Layer, query_shape: Shape, memory_shape: Shape) -> None:
     """Builds a score without a `build` of its own by a symbolic call of its keys and of itself."""
     query, memory = (keras.KerasTensor(shape, score.compute_dtype) for shape in (query_shape, memory_shape))
     score(query, score.keys(memory))
 
 
-def ones_joined(inputs, memory, num_steps=None):
+def ones_joined(inputs: Tensor, memory: Tensor, num_steps: int | None = None) -> Tensor:
     """Returns ones shaped as the cell's joined inputs of all steps, or of some, `[B, T, D + M]`."""
     batch, length, size = ops.shape(inputs)
     return ops.ones((batch, num_steps or length, size + memory.shape[-1]), inputs.dtype)
 
 
-def swap_time(tensors):
+def swap_time(tensors: State) -> State:
     """`[B, T, ...]` <-> `[T, B, ...]` for every tensor of a structure."""
     return tree.map_structure(lambda tensor: ops.swapaxes(tensor, 0, 1), tensors)

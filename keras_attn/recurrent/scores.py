@@ -1,11 +1,19 @@
 """Scores of a recurrent decoder's state against the memory: what fills `RNNAttention`'s slot."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from keras import ops
 
 from keras_attn import kernels
 from keras_attn.base.checks import check_positive
 from keras_attn.base.layer import BaseLayer
 from keras_attn.base.slot import register
+from keras_attn.base.types import LayerArguments, Shape, Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class Score(BaseLayer):
@@ -17,11 +25,11 @@ class Score(BaseLayer):
 
     axes = {"query": "BD", "keys": "BSU"}
 
-    def keys(self, memory):
+    def keys(self, memory: Tensor) -> Tensor:
         """Returns what of the score depends on the memory alone, `[B, S, U]`."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `keys(memory)`.")
 
-    def compute_output_shape(self, query_shape, keys_shape):
+    def compute_output_shape(self, query_shape: Shape, keys_shape: Shape) -> Shape:
         return tuple(keys_shape[:2])
 
 
@@ -52,20 +60,20 @@ class AdditiveScore(Score):
         Translate, arXiv:1409.0473.
     """
 
-    def __init__(self, units, **kwargs):
+    def __init__(self, units: int, **kwargs: Unpack[LayerArguments]) -> None:
         super().__init__(**kwargs)
         check_positive("units", units)
         self.units = units
 
-    def build(self, query_shape, memory_shape):
+    def build(self, query_shape: Shape, memory_shape: Shape) -> None:
         self.query_projection = self.dense("query_projection", self.units, query_shape, use_bias=False)
         self.memory_projection = self.dense("memory_projection", self.units, memory_shape, use_bias=False)
         self.v = self.add_weight(name="v", shape=(self.units,), initializer="glorot_uniform")
 
-    def keys(self, memory):
+    def keys(self, memory: Tensor) -> Tensor:
         return self.memory_projection(memory)
 
-    def call(self, query, keys):
+    def call(self, query: Tensor, keys: Tensor) -> Tensor:
         return kernels.additive_scores(self.query_projection(query), keys, ops.convert_to_tensor(self.v))
 
 
@@ -85,11 +93,11 @@ class MultiplicativeScore(Score):
         arXiv:1508.04025.
     """
 
-    def build(self, query_shape, memory_shape):
+    def build(self, query_shape: Shape, memory_shape: Shape) -> None:
         self.memory_projection = self.dense("memory_projection", query_shape[-1], memory_shape, use_bias=False)
 
-    def keys(self, memory):
+    def keys(self, memory: Tensor) -> Tensor:
         return self.memory_projection(memory)
 
-    def call(self, query, keys):
+    def call(self, query: Tensor, keys: Tensor) -> Tensor:
         return ops.sum(query[:, None, :] * keys, axis=-1)

@@ -1,8 +1,14 @@
 """What the blocks share: their slots, and the wiring of sublayers into the residual stream."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import keras
 
 from keras_attn import masks
+from keras_attn.attention.chunk import Chunk
 from keras_attn.attention.doors import Doors
 from keras_attn.attention.encoder_decoder_attention import EncoderDecoderAttention
 from keras_attn.attention.self_attention import MultiHeadSelfAttention
@@ -15,9 +21,13 @@ from keras_attn.base.slot_layers import (
     check_returns,
     run_slot,
 )
+from keras_attn.base.types import Activation, Config, LayerArguments, Shape, State, Tensor
 from keras_attn.positions import HeadPosition
 from keras_attn.transformer.feed_forward import FeedForward
 from keras_attn.transformer.residual import PostNorm, Residual
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
 
 OPTIONAL = "training", "query_mask"  # which a layer need not know: padded queries spoil nobody else
 PLAIN = {"attention": MultiHeadSelfAttention, "memory_attention": EncoderDecoderAttention}
@@ -28,7 +38,19 @@ class Block(Doors):
 
     num_sublayers = 0
 
-    def __init__(self, num_heads, hidden_size, dropout, mask, position, residual, feed_forward, attention, **kwargs):
+    def __init__(
+        self,
+        num_heads: int,
+        hidden_size: int,
+        dropout: float = 0.1,
+        mask: masks.Mask | None = None,
+        position: HeadPosition | None = None,
+        residual: Residual | None = None,
+        feed_forward: keras.layers.Layer | None = None,
+        attention: keras.layers.Layer | None = None,
+        activation: Activation | None = None,
+        **kwargs: Unpack[LayerArguments],
+    ) -> None:
         super().__init__(**kwargs)
         check_positive("num_heads", num_heads)
         check_positive("hidden_size", hidden_size)
@@ -52,50 +74,65 @@ class Block(Doors):
         ours = isinstance(attention, MultiHeadSelfAttention)  # others need not have heads
         check_same("attention", attention, {**given, "num_heads": num_heads} if ours else given)
         if feed_forward is None:
-            feed_forward = FeedForward(hidden_size, dtype=policy, name="feed_forward")
+            feed_forward = FeedForward(hidden_size, activation or "relu", dtype=policy, name="feed_forward")
         self.feed_forward = self.check_child("feed_forward", feed_forward)
         check_call("feed_forward", feed_forward, "inputs")
         if getattr(feed_forward, "hidden_size", None) is not None:  # other layers need not have it
             check_same("feed_forward", feed_forward, {"hidden_size": hidden_size})
+        if activation is not None:
+            check_same("feed_forward", feed_forward, {"activation": keras.activations.get(activation)})
         self.norms = [self.residual.norm.make(f"norm_{i}", policy) for i in range(self.num_sublayers)]
         self.dropouts = [
             keras.layers.Dropout(dropout, dtype=policy, name=f"dropout_{i}") for i in range(self.num_sublayers)
         ]
 
     @property
-    def mask(self):
+    def mask(self) -> masks.Mask | None:
         """The attention's static pattern."""
         return getattr(self.attention, "mask", None)
 
     @property
-    def position(self):
+    def position(self) -> HeadPosition | None:
         """The attention's positions."""
         return getattr(self.attention, "position", None)
 
+    @property
+    def activation(self) -> Activation | None:
+        """The feed-forward layer's activation, where it has one."""
+        return getattr(self.feed_forward, "activation", None)
+
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> Self:
         """Makes the block; a file of an older version may hold a `hidden_size` that was ignored."""
         feed_forward = config.get("feed_forward")
         own = feed_forward["config"].get("hidden_size") if isinstance(feed_forward, dict) else None
         return super().from_config(config if own is None else {**config, "hidden_size": own})
 
-    def check_arguments(self, arguments):
+    def check_arguments(self, arguments: Mapping[str, object]) -> dict[str, int]:
         self.check_slots(arguments)
         return super().check_arguments(arguments)
 
-    def check_slots(self, arguments):
+    def check_slots(self, arguments: Mapping[str, object]) -> None:
         """Raises a `ValueError` for arguments of a call that the layers in the slots do not take."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `check_slots(arguments)`.")
 
-    def before(self, i, x):
+    def before(self, i: int, x: Tensor) -> Tensor:
         """Returns what sublayer i reads of the stream `x`."""
         return self.residual.before(x, self.norms[i])
 
-    def after(self, i, x, y, training):
+    def after(self, i: int, x: Tensor, y: Tensor, training: bool | None) -> Tensor:
         """Returns the stream after sublayer i, which returned `y`."""
         return self.residual.after(x, self.dropouts[i](y, training=training), self.norms[i])
 
-    def part(self, slot, tensors, state, chunk, return_attention_scores=False, **named):
+    def part(
+        self,
+        slot: str,
+        tensors: list[Tensor],
+        state: State,
+        chunk: Chunk | None,
+        return_attention_scores: bool = False,
+        **named: Any,
+    ) -> tuple[Tensor, Tensor | None, State]:
         """Runs the attention in a slot: returns its outputs, its scores or None, and its new state.
 
         Args:
@@ -107,11 +144,11 @@ class Block(Doors):
         named["return_attention_scores"] = return_attention_scores
         return run_slot(slot, getattr(self, slot), PLAIN[slot], tensors, state, chunk, named, OPTIONAL)
 
-    def feed(self, x, training=None):
+    def feed(self, x: Tensor, training: bool | None = None) -> Tensor:
         """The feed-forward sublayer of a stream `[B, T, D]`."""
         return call_slot("feed_forward", self.feed_forward, [x], {"training": training})
 
-    def _build_around(self, inputs_shape):
+    def _build_around(self, inputs_shape: Shape) -> None:
         self.model_size = inputs_shape[-1]
         self.build_child(self.attention, inputs_shape)
         self.build_child(self.feed_forward, inputs_shape)

@@ -1,18 +1,38 @@
 """The Transformer's decoder block: masked self-attention, encoder-decoder attention and feed-forward."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import keras
 from keras import ops
 
 from keras_attn import masks
+from keras_attn.attention.cache import Cache
+from keras_attn.attention.chunk import Chunk
 from keras_attn.attention.doors import MemoryDoors
 from keras_attn.attention.encoder_decoder_attention import EncoderDecoderAttention
 from keras_attn.base.cloning import check_same
 from keras_attn.base.slot import register
 from keras_attn.base.slot_layers import check_call, check_given, check_returns, stepwise
 from keras_attn.base.tensors import as_array
+from keras_attn.base.types import Activation, LayerArguments, Shape, State, Tensor
+from keras_attn.positions import HeadPosition
 from keras_attn.transformer.block import Block
-from keras_attn.transformer.residual import PostNorm
+from keras_attn.transformer.residual import PostNorm, Residual
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 SIDES = (("inputs", ""), ("memory", "memory_"))
+
+
+class DecoderBlockState(NamedTuple):
+    """The state of a decoder block: those of its two attentions."""
+
+    attention: State
+    memory_attention: State
 
 
 @register
@@ -23,7 +43,7 @@ class DecoderBlock(MemoryDoors, Block):
     `g = Norm(h + EncoderDecoderAttention(h, memory))`, `y = Norm(g + FeedForward(g))`.
 
     Args:
-        num_heads, hidden_size, dropout, position, residual, feed_forward, attention: As for
+        num_heads, hidden_size, dropout, position, residual, feed_forward, attention, activation: As for
             `EncoderBlock`.
         mask: Static pattern of the self-attention.
         memory_attention: A layer `[B, T, D], [B, S, M] -> [B, T, D]` in place of
@@ -62,18 +82,21 @@ class DecoderBlock(MemoryDoors, Block):
 
     def __init__(
         self,
-        num_heads,
-        hidden_size,
-        dropout=0.1,
-        mask=masks.Causal(),  # noqa: B008 - slots never change
-        position=None,
-        residual=PostNorm(),  # noqa: B008
-        feed_forward=None,
-        attention=None,
-        memory_attention=None,
-        **kwargs,
-    ):
-        super().__init__(num_heads, hidden_size, dropout, mask, position, residual, feed_forward, attention, **kwargs)
+        num_heads: int,
+        hidden_size: int,
+        dropout: float = 0.1,
+        mask: masks.Mask | None = masks.Causal(),  # noqa: B008 - slots never change
+        position: HeadPosition | None = None,
+        residual: Residual = PostNorm(),  # noqa: B008
+        feed_forward: keras.layers.Layer | None = None,
+        attention: keras.layers.Layer | None = None,
+        memory_attention: keras.layers.Layer | None = None,
+        activation: Activation | None = None,
+        **kwargs: Unpack[LayerArguments],
+    ) -> None:
+        super().__init__(
+            num_heads, hidden_size, dropout, mask, position, residual, feed_forward, attention, activation, **kwargs
+        )
         if memory_attention is None:
             memory_attention = EncoderDecoderAttention(num_heads, dtype=self.dtype_policy, name="memory_attention")
         self.memory_attention = self.check_child("memory_attention", memory_attention)
@@ -81,12 +104,19 @@ class DecoderBlock(MemoryDoors, Block):
         if isinstance(memory_attention, EncoderDecoderAttention):
             check_same("memory_attention", memory_attention, {"num_heads": num_heads})
 
-    def build(self, inputs_shape, memory_shape):
+    def build(self, inputs_shape: Shape, memory_shape: Shape) -> None:
         self._build_around(inputs_shape)
         self.build_child(self.memory_attention, inputs_shape, memory_shape)
         check_returns("memory_attention", self.memory_attention, inputs_shape, memory_shape)
 
-    def init_state(self, memory, memory_mask=None, initial_state=None, max_length=None, cache=None):
+    def init_state(
+        self,
+        memory: Tensor,
+        memory_mask: Tensor | None = None,
+        initial_state: State = None,
+        max_length: int | None = None,
+        cache: Cache | None = None,
+    ) -> DecoderBlockState:
         """Returns the state before the first step: an empty cache, and the memory's keys and values.
 
         Args:
@@ -99,13 +129,22 @@ class DecoderBlock(MemoryDoors, Block):
         """
         memory = as_array("memory", memory)
         batch_size = ops.shape(memory)[0]
-        return {
-            "attention": stepwise("attention", self.attention).init_state(batch_size, max_length, cache),
-            "memory_attention": stepwise("memory_attention", self.memory_attention).init_state(memory, memory_mask),
-        }
+        return DecoderBlockState(
+            stepwise("attention", self.attention).init_state(batch_size, max_length, cache),
+            stepwise("memory_attention", self.memory_attention).init_state(memory, memory_mask),
+        )
 
-    def run(self, x, memory=None, *, state=None, chunk=None, training=False, **named):
-        attended, remembered = (None, None) if state is None else (state["attention"], state["memory_attention"])
+    def run(
+        self,
+        x: Tensor,
+        memory: Tensor | None = None,
+        *,
+        state: State = None,
+        chunk: Chunk | None = None,
+        training: bool | None = False,
+        **named: Any,
+    ) -> tuple[Tensor, Tensor | None, DecoderBlockState]:
+        attended, remembered = (None, None) if state is None else state
         own, read = arguments(training=training, **named)
         y, _, attended = self.part("attention", [self.before(0, x)], attended, chunk, **own)
         x = self.after(0, x, y, training)
@@ -113,13 +152,12 @@ class DecoderBlock(MemoryDoors, Block):
         y, scores, remembered = self.part("memory_attention", tensors, remembered, chunk, **read)
         x = self.after(1, x, y, training)
         y = self.feed(self.before(2, x), training)
-        state = {"attention": attended, "memory_attention": remembered}
-        return self.after(2, x, y, training), scores, state
+        return self.after(2, x, y, training), scores, DecoderBlockState(attended, remembered)
 
-    def scores_spec(self, inputs, memory):
+    def scores_spec(self, inputs: Tensor, memory: Tensor) -> keras.KerasTensor:
         return self.memory_attention.compute_output_spec(inputs, memory, return_attention_scores=True)[1]
 
-    def check_slots(self, arguments):
+    def check_slots(self, arguments: Mapping[str, object]) -> None:
         """Raises a `ValueError` for arguments of a call that the layers in the slots do not take."""
         get = arguments.get
         padding = {side: masks.first_not_none(get(f"{side}_mask"), get(f"{end}segment_ids")) for side, end in SIDES}
@@ -131,16 +169,16 @@ class DecoderBlock(MemoryDoors, Block):
 
 
 def arguments(
-    return_attention_scores=False,
-    training=False,
-    inputs_mask=None,
-    memory_mask=None,
-    attention_mask=None,
-    memory_attention_mask=None,
-    segment_ids=None,
-    memory_segment_ids=None,
-    positions=None,
-):
+    return_attention_scores: bool = False,
+    training: bool | None = False,
+    inputs_mask: Tensor | None = None,
+    memory_mask: Tensor | None = None,
+    attention_mask: Tensor | None = None,
+    memory_attention_mask: Tensor | None = None,
+    segment_ids: Tensor | None = None,
+    memory_segment_ids: Tensor | None = None,
+    positions: Tensor | None = None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns what of a call's arguments goes to the self-attention, and what to the encoder-decoder attention."""
     own = {
         "mask": inputs_mask,

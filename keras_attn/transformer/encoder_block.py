@@ -1,12 +1,26 @@
 """The Transformer's encoder block: self-attention and feed-forward in a residual stream."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import keras
+
 from keras_attn import masks
+from keras_attn.attention.cache import Cache
+from keras_attn.attention.chunk import Chunk
 from keras_attn.attention.doors import SequenceDoors
 from keras_attn.attention.self_attention import MultiHeadSelfAttention
 from keras_attn.base.slot import register
 from keras_attn.base.slot_layers import check_given, stepwise
+from keras_attn.base.types import Activation, LayerArguments, Shape, State, Tensor
+from keras_attn.positions import HeadPosition
 from keras_attn.transformer.block import Block
-from keras_attn.transformer.residual import PostNorm
+from keras_attn.transformer.residual import PostNorm, Residual
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @register
@@ -23,10 +37,12 @@ class EncoderBlock(SequenceDoors, Block):
         mask: Static pattern of the self-attention, for instance `masks.Window(128)`.
         position: For instance `Rotary()`.
         residual: `PostNorm()`, `PreNorm()`, `InnerNorm()` or your own wiring.
-        feed_forward: A layer `[B, T, D] -> [B, T, D]` in place of `FeedForward(hidden_size)`. Its own
-            `hidden_size`, where it has one, must be that of the block.
+        feed_forward: A layer `[B, T, D] -> [B, T, D]` in place of `FeedForward(hidden_size, activation)`. Its
+            own `hidden_size`, where it has one, must be that of the block.
         attention: A layer `[B, T, D] -> [B, T, D]` in place of `MultiHeadSelfAttention(num_heads, ...)`;
             the call arguments below are for it to take, and raise where it does not take one that is given.
+        activation: Of the default feed-forward layer, ReLU if None; must be that of `feed_forward` where both
+            are given.
 
     Call arguments:
         inputs: `[B, T, D]`.
@@ -57,35 +73,42 @@ class EncoderBlock(SequenceDoors, Block):
 
     def __init__(
         self,
-        num_heads,
-        hidden_size,
-        dropout=0.1,
-        mask=None,
-        position=None,
-        residual=PostNorm(),  # noqa: B008 - slots never change
-        feed_forward=None,
-        attention=None,
-        **kwargs,
-    ):
-        super().__init__(num_heads, hidden_size, dropout, mask, position, residual, feed_forward, attention, **kwargs)
+        num_heads: int,
+        hidden_size: int,
+        dropout: float = 0.1,
+        mask: masks.Mask | None = None,
+        position: HeadPosition | None = None,
+        residual: Residual = PostNorm(),  # noqa: B008 - slots never change
+        feed_forward: keras.layers.Layer | None = None,
+        attention: keras.layers.Layer | None = None,
+        activation: Activation | None = None,
+        **kwargs: Unpack[LayerArguments],
+    ) -> None:
+        super().__init__(
+            num_heads, hidden_size, dropout, mask, position, residual, feed_forward, attention, activation, **kwargs
+        )
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         self._build_around(inputs_shape)
 
-    def init_state(self, batch_size=1, max_length=None, cache=None):
+    def init_state(
+        self, batch_size: int | Tensor = 1, max_length: int | None = None, cache: Cache | None = None
+    ) -> State:
         """Returns the state before the first step, as `MultiHeadSelfAttention.init_state` does."""
         return stepwise("attention", self.attention).init_state(batch_size, max_length, cache)
 
-    def run(self, x, *, state=None, chunk=None, training=False, **named):
+    def run(
+        self, x: Tensor, *, state: State = None, chunk: Chunk | None = None, training: bool | None = False, **named: Any
+    ) -> tuple[Tensor, Tensor | None, State]:
         y, scores, state = self.part("attention", [self.before(0, x)], state, chunk, training=training, **named)
         x = self.after(0, x, y, training)
         y = self.feed(self.before(1, x), training)
         return self.after(1, x, y, training), scores, state
 
-    def scores_spec(self, inputs):
+    def scores_spec(self, inputs: Tensor) -> keras.KerasTensor:
         return self.attention.compute_output_spec(inputs, return_attention_scores=True)[1]
 
-    def check_slots(self, arguments):
+    def check_slots(self, arguments: Mapping[str, object]) -> None:
         """Raises a `ValueError` for arguments of a call that the layer in the slot does not take."""
         padding = masks.first_not_none(*(arguments.get(name) for name in ("mask", "inputs_mask", "segment_ids")))
         others = ("attention_mask", "segment_ids", "positions", "return_attention_scores")

@@ -1,11 +1,19 @@
 """The position-wise feed-forward sublayer."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 
 from keras_attn import masks
 from keras_attn.base.checks import check_last_axis, check_positive, check_rate
-from keras_attn.base.projection_layer import ProjectionLayer, with_projection_arguments
+from keras_attn.base.projection_layer import ProjectionArguments, ProjectionLayer, with_projection_arguments
 from keras_attn.base.slot import register
+from keras_attn.base.types import Activation, Shape, Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class _PositionWise(ProjectionLayer):
@@ -16,7 +24,9 @@ class _PositionWise(ProjectionLayer):
 
     axes = {"inputs": "BTD", "mask": "BT", "inputs_mask": "BT"}
 
-    def __init__(self, hidden_size, activation, dropout, **kwargs):
+    def __init__(
+        self, hidden_size: int, activation: Activation, dropout: float, **kwargs: Unpack[ProjectionArguments]
+    ) -> None:
         super().__init__(**kwargs)
         check_positive("hidden_size", hidden_size)
         check_rate("dropout", dropout)
@@ -25,21 +35,34 @@ class _PositionWise(ProjectionLayer):
         self.dropout = dropout
         self.hidden_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="hidden_dropout")
 
-    def build(self, inputs_shape):
-        self.out_projection = self.project("out_projection", inputs_shape[-1], (*inputs_shape[:-1], self.hidden_size))
+    def build(self, inputs_shape: Shape) -> None:
+        size = check_last_axis("inputs", inputs_shape)
+        self.out_projection = self.project("out_projection", size, (*inputs_shape[:-1], self.hidden_size))
 
-    def call(self, inputs, mask=None, inputs_mask=None, training=None):
+    def call(
+        self,
+        inputs: Tensor,
+        mask: Tensor | None = None,
+        inputs_mask: Tensor | None = None,
+        training: bool | None = None,
+    ) -> Tensor:
         inputs = masks.hide(inputs, masks.first_not_none(mask, inputs_mask))
         return self.out_projection(self.hidden_dropout(self.hidden(inputs), training=training))
 
-    def hidden(self, inputs):
+    def hidden(self, inputs: Tensor) -> Tensor:
         """Returns the inner units `[B, T, hidden_size]` of inputs `[B, T, D]`."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `hidden(inputs)`.")
 
-    def compute_output_shape(self, inputs_shape):
+    def compute_output_shape(self, inputs_shape: Shape) -> Shape:
         return tuple(inputs_shape)
 
-    def compute_output_spec(self, inputs, mask=None, inputs_mask=None, training=None):
+    def compute_output_spec(
+        self,
+        inputs: Tensor,
+        mask: Tensor | None = None,
+        inputs_mask: Tensor | None = None,
+        training: bool | None = None,
+    ) -> keras.KerasTensor:
         return keras.KerasTensor(inputs.shape, self.compute_dtype)
 
 
@@ -77,15 +100,21 @@ class FeedForward(_PositionWise):
     """
 
     @with_projection_arguments
-    def __init__(self, hidden_size, activation="relu", dropout=0.0, **kwargs):
+    def __init__(
+        self,
+        hidden_size: int,
+        activation: Activation = "relu",
+        dropout: float = 0.0,
+        **kwargs: Unpack[ProjectionArguments],
+    ) -> None:
         super().__init__(hidden_size, activation, dropout, **kwargs)
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         check_last_axis("inputs", inputs_shape)
         self.hidden_projection = self.project("hidden_projection", self.hidden_size, inputs_shape, self.activation)
         super().build(inputs_shape)
 
-    def hidden(self, inputs):
+    def hidden(self, inputs: Tensor) -> Tensor:
         return self.hidden_projection(inputs)
 
 
@@ -109,14 +138,20 @@ class GatedFeedForward(_PositionWise):
     """
 
     @with_projection_arguments
-    def __init__(self, hidden_size, activation="silu", dropout=0.0, **kwargs):
+    def __init__(
+        self,
+        hidden_size: int,
+        activation: Activation = "silu",
+        dropout: float = 0.0,
+        **kwargs: Unpack[ProjectionArguments],
+    ) -> None:
         super().__init__(hidden_size, activation, dropout, **kwargs)
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         check_last_axis("inputs", inputs_shape)
         self.gate_projection = self.project("gate_projection", self.hidden_size, inputs_shape, self.activation)
         self.hidden_projection = self.project("hidden_projection", self.hidden_size, inputs_shape)
         super().build(inputs_shape)
 
-    def hidden(self, inputs):
+    def hidden(self, inputs: Tensor) -> Tensor:
         return self.gate_projection(inputs) * self.hidden_projection(inputs)

@@ -3,9 +3,14 @@
 A wiring is a few lines: write your own by subclassing `Residual`.
 """
 
+from __future__ import annotations
+
+import keras
+
 from keras_attn.base.checks import check_slot
 from keras_attn.base.norms import LayerNorm, Norm
 from keras_attn.base.slot import Slot, register
+from keras_attn.base.types import Tensor
 
 
 class Residual(Slot):
@@ -20,15 +25,15 @@ class Residual(Slot):
 
     final_norm = False
 
-    def __init__(self, norm=LayerNorm()):  # noqa: B008 - slots never change
+    def __init__(self, norm: Norm = LayerNorm()) -> None:  # noqa: B008 - slots never change
         self.norm = check_slot("norm", norm, Norm) or LayerNorm()
 
-    def before(self, x, norm):
+    def before(self, x: Tensor, norm: keras.layers.Layer) -> Tensor:
         """Returns what the sublayer reads of the stream `[B, T, D]`; `norm` is the layer that goes with it."""
         del norm
         return x
 
-    def after(self, x, y, norm):
+    def after(self, x: Tensor, y: Tensor, norm: keras.layers.Layer) -> Tensor:
         """Returns the stream after a sublayer that read `before(x)` and returned `y`, both `[B, T, D]`."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `after(x, y, norm)`.")
 
@@ -41,7 +46,7 @@ class PostNorm(Residual):
     >>> block = EncoderBlock(num_heads=8, hidden_size=2048, residual=PostNorm())
     """
 
-    def after(self, x, y, norm):
+    def after(self, x: Tensor, y: Tensor, norm: keras.layers.Layer) -> Tensor:
         return norm(x + y)
 
 
@@ -55,10 +60,10 @@ class PreNorm(Residual):
 
     final_norm = True
 
-    def before(self, x, norm):
+    def before(self, x: Tensor, norm: keras.layers.Layer) -> Tensor:
         return norm(x)
 
-    def after(self, x, y, norm):
+    def after(self, x: Tensor, y: Tensor, norm: keras.layers.Layer) -> Tensor:
         return x + y
 
 
@@ -70,5 +75,5 @@ class InnerNorm(Residual):
     >>> block = EncoderBlock(num_heads=8, hidden_size=2048, residual=InnerNorm())
     """
 
-    def after(self, x, y, norm):
+    def after(self, x: Tensor, y: Tensor, norm: keras.layers.Layer) -> Tensor:
         return x + norm(y)

@@ -1,18 +1,28 @@
 """Stacks of blocks: the encoder and the decoder."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 import keras
 from keras import ops
 
 from keras_attn import masks
+from keras_attn.attention.chunk import Chunk
 from keras_attn.attention.doors import Doors, MemoryDoors, SequenceDoors
 from keras_attn.base.checks import check_positive
 from keras_attn.base.cloning import clone, comparable
 from keras_attn.base.slot import alike, register
 from keras_attn.base.slot_layers import run_slot
 from keras_attn.base.tensors import short_repr
+from keras_attn.base.types import LayerArguments, Shape, State, Tensor
 from keras_attn.transformer.block import Block
 from keras_attn.transformer.decoder_block import DecoderBlock
 from keras_attn.transformer.encoder_block import EncoderBlock
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 class _Stack(Doors):
@@ -20,7 +30,9 @@ class _Stack(Doors):
 
     block_class: type[Block] = Block
 
-    def __init__(self, num_layers=6, block=None, **kwargs):
+    def __init__(
+        self, num_layers: int = 6, block: Block | Sequence[Block] | None = None, **kwargs: Unpack[LayerArguments]
+    ) -> None:
         super().__init__(**kwargs)
         check_positive("num_layers", num_layers)
         if block is None:
@@ -30,9 +42,9 @@ class _Stack(Doors):
         residual = self.blocks[-1].residual
         self.final_norm = residual.norm.make("final_norm", self.dtype_policy) if residual.final_norm else None
 
-    def _make_blocks(self, block):
+    def _make_blocks(self, block: Block | Sequence[Block]) -> list[Block]:
         """Clones one block, or takes as many as there are layers; keeps no prototype beside them."""
-        given = list(block) if isinstance(block, (list, tuple)) else [block]
+        given = [block] if isinstance(block, Block) else list(block)
         for item in given:
             if not isinstance(item, self.block_class):
                 raise ValueError(
@@ -43,7 +55,7 @@ class _Stack(Doors):
                 raise ValueError(f"`block` must not be built: a stack clones it. Received: {short_repr(item)}.")
         if len({item.num_heads for item in given}) > 1:
             raise ValueError(f"All of `block` must have equal `num_heads`. Received: {[i.num_heads for i in given]}.")
-        if isinstance(block, self.block_class):
+        if isinstance(block, Block):
             return [clone(block, f"block_{i}") for i in range(self.num_layers)]
         if len(given) != self.num_layers:
             raise ValueError(
@@ -52,24 +64,32 @@ class _Stack(Doors):
         return [clone(item, f"block_{i}") for i, item in enumerate(given)]
 
     @property
-    def block(self):
+    def block(self) -> Block | list[Block]:
         """The block all layers are alike to, or the list of them where they differ."""
         configs = [{**comparable(block), "name": None} for block in self.blocks]
         return self.blocks[0] if all(alike(config, configs[0]) for config in configs) else list(self.blocks)
 
-    def check_arguments(self, arguments):
+    def check_arguments(self, arguments: Mapping[str, object]) -> dict[str, int]:
         for block in self.blocks[1:]:
             block.check_slots(arguments)
         return self.blocks[0].check_arguments(arguments)
 
-    def _build_around(self, *shapes):
+    def _build_around(self, *shapes: Any) -> None:
         self.model_size = shapes[0][-1]
         for block in self.blocks:
             self.build_child(block, *shapes)
         if self.final_norm is not None:
             self.build_child(self.final_norm, shapes[0])
 
-    def run(self, x, *memory, state=None, chunk=None, return_attention_scores=False, **named):
+    def run(
+        self,
+        x: Tensor,
+        *memory: Any,
+        state: State = None,
+        chunk: Chunk | None = None,
+        return_attention_scores: bool = False,
+        **named: Any,
+    ) -> tuple[Tensor, Tensor | None, tuple[State, ...]]:
         named["return_attention_scores"] = return_attention_scores
         padding = masks.first_not_none(named.get("mask"), named.get("inputs_mask"))
         scores, states = [], []
@@ -82,11 +102,11 @@ class _Stack(Doors):
         x = x if self.final_norm is None else self.final_norm(x)
         return x, ops.stack(scores, axis=1) if return_attention_scores else None, tuple(states)  # [B, N, H, T, S]
 
-    def init_state(self, *args, **kwargs):
+    def init_state(self, *args: Any, **kwargs: Any) -> tuple[State, ...]:
         """Returns the states of all blocks before the first step; arguments as the block's `init_state`."""
         return tuple(block.init_state(*args, **kwargs) for block in self.blocks)
 
-    def scores_spec(self, *tensors):
+    def scores_spec(self, *tensors: Any) -> keras.KerasTensor:
         batch_size, *rest = self.blocks[-1].scores_spec(*tensors).shape
         return keras.KerasTensor((batch_size, self.num_layers, *rest), self.compute_dtype)
 
@@ -122,7 +142,7 @@ class Encoder(SequenceDoors, _Stack):
 
     block_class = EncoderBlock
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         self._build_around(inputs_shape)
 
 
@@ -157,5 +177,5 @@ class Decoder(MemoryDoors, _Stack):
 
     block_class = DecoderBlock
 
-    def build(self, inputs_shape, memory_shape):
+    def build(self, inputs_shape: Shape, memory_shape: Shape) -> None:
         self._build_around(inputs_shape, memory_shape)

@@ -26,6 +26,7 @@ class Case:
         scores: Axes of its scores, or empty.
         causal: Whether outputs may depend on earlier inputs only.
         mixing: Whether positions see each other at all.
+        outputs: Axes of its outputs where they are no sequence; no mask goes out then.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Case:
     scores: str = ""
     causal: bool = False
     mixing: bool = True
+    outputs: str = ""
 
     def arguments(self, rng, dtype="float32", **sizes):
         """Random tensor arguments."""
@@ -121,6 +123,14 @@ CASES = [
         lambda **k: ka.EncoderDecoderAttention(2, score=ka.DotProduct(norm=ka.LayerNorm(), sinks="ones"), **k),
         CROSS,
         "BHTS",
+    ),
+    Case("AttentionPooling", lambda **k: ka.AttentionPooling(5, **k), {"inputs": "BSM"}, "BS", outputs="BM"),
+    Case(
+        "AttentionPooling-hops",
+        lambda **k: ka.AttentionPooling(num_hops=2, penalty=0.1, **k),
+        {"inputs": "BSM"},
+        "BHS",
+        outputs="BHM",
     ),
     Case("EncoderBlock", lambda **k: ka.EncoderBlock(2, 17, **k), SELF, "BHTT"),
     Case(

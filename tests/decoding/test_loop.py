@@ -274,7 +274,7 @@ def test_rows_have_greatest_lengths_of_their_own(strategy, rng):
     """A row with a limit has what generation with that greatest length gives it."""
     model, limits = Chain(rng.normal(size=(4, 9, 7, 7))), [1, 3, 9, 5]
     source = np.zeros((4, 1), "int32")
-    config = GenerationConfig(strategy, 9, 1, 2)
+    config = GenerationConfig(strategy, 9, 1, (2,))
     limited = search(model, source, None, strategy.draw_seed(), config, limits=np.array(limits))
     for row, limit in enumerate(limits):
         alone = decoding.generate(model, source, strategy, max_length=limit)
@@ -285,7 +285,7 @@ def test_rows_have_greatest_lengths_of_their_own(strategy, rng):
 
 
 def test_limits_out_of_range_are_clipped(rng):
-    model, config = Chain(rng.normal(size=(3, 4, 7, 7))), GenerationConfig(decoding.Greedy(), 4, 1, 6)
+    model, config = Chain(rng.normal(size=(3, 4, 7, 7))), GenerationConfig(decoding.Greedy(), 4, 1, (6,))
     found = search(model, np.zeros((3, 1), "int32"), None, None, config, limits=np.array([-2, 0, 99]))
     lengths = ops.convert_to_numpy(found.lengths)[:, 0]
     assert lengths[:2].tolist() == [1, 1] and lengths[2] > 1
@@ -296,7 +296,7 @@ def test_rows_have_temperatures_of_their_own(rng):
     model, source = Chain(rng.normal(size=(3, 9, 7, 7))), np.zeros((3, 1), "int32")
 
     def found(strategy, temperature=None):
-        seed, config = strategy.draw_seed(), GenerationConfig(strategy, 9, 1, 2)
+        seed, config = strategy.draw_seed(), GenerationConfig(strategy, 9, 1, (2,))
         temperature = None if temperature is None else ops.convert_to_tensor(temperature, "float32")
         return [ops.convert_to_numpy(x) for x in search(model, source, None, seed, config, None, temperature)]
 

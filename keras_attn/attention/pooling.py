@@ -1,0 +1,133 @@
+"""Attention pooling: one vector, or several, for a whole sequence."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import keras
+from keras import ops
+
+from keras_attn import masks
+from keras_attn.base.checks import check_last_axis, check_number, check_positive
+from keras_attn.base.projection_layer import ProjectionArguments, ProjectionLayer, with_projection_arguments
+from keras_attn.base.recording import record
+from keras_attn.base.slot import register
+from keras_attn.base.slot_layers import joined
+from keras_attn.base.types import Shape, Tensor
+from keras_attn.kernels import masked_softmax
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+@register
+class AttentionPooling(ProjectionLayer):
+    """Sums up a sequence by learned attention: what people put behind an LSTM or an encoder.
+
+    `e_rj = v_r . tanh(W h_j + b)`, `a_rj = softmax_j(e_rj)`, `y_r = sum_j a_rj h_j` for the hops r = 1 ... R.
+
+    Args:
+        units: Size U of the hidden layer; the size M of the inputs by default.
+        num_hops: Number R of hops, each with a vector `v_r` of its own.
+        penalty: Factor of the penalty `|A A^T - I|^2` (mean over the batch) that keeps the hops apart (Lin et
+            al. 2017, equation 8); it is added to the loss in training.
+        use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer,
+        kernel_constraint, bias_constraint: Of `W` and `b`, as for `keras.layers.Dense`; `v` has the kernel's.
+
+    Call arguments:
+        inputs: `[B, S, M]`.
+        mask, inputs_mask: Padding `[B, S]`, filled in by Keras; padding has no weight. A row without any real
+            position gives zeros.
+        return_attention_scores: Whether to return the scores too.
+
+    Returns:
+        `[B, M]`, or that and the scores `[B, S]`; for several hops `[B, R, M]` and `[B, R, S]`. No mask goes
+        out.
+
+    Raises:
+        ValueError: For numbers out of range, and shapes that do not fit.
+
+    Example:
+    >>> import numpy as np
+    >>> from keras_attn import AttentionPooling
+    >>> states = np.ones((2, 5, 8), "float32")  # for instance of an LSTM with return_sequences=True
+    >>> AttentionPooling(units=16)(states).shape.as_list()
+    [2, 8]
+    >>> AttentionPooling(units=16, num_hops=3)(states).shape.as_list()
+    [2, 3, 8]
+
+    References:
+        Yang et al. 2016, Hierarchical Attention Networks for Document Classification; Lin et al. 2017, A
+        Structured Self-attentive Sentence Embedding, arXiv:1703.03130.
+    """
+
+    axes = {"inputs": "BSM", "mask": "BS", "inputs_mask": "BS"}
+
+    @with_projection_arguments
+    def __init__(
+        self,
+        units: int | None = None,
+        num_hops: int = 1,
+        penalty: float = 0.0,
+        **kwargs: Unpack[ProjectionArguments],
+    ) -> None:
+        super().__init__(**kwargs)
+        check_positive("units", units, optional=True)
+        check_positive("num_hops", num_hops)
+        check_number("penalty", penalty, at_least=0)
+        self.units = units
+        self.num_hops = num_hops
+        self.penalty = penalty
+
+    def build(self, inputs_shape: Shape) -> None:
+        units = self.units or check_last_axis("inputs", inputs_shape)
+        self.hidden_projection = self.project("hidden_projection", units, inputs_shape, "tanh")
+        self.v = self.dense("v", self.num_hops, (*inputs_shape[:-1], units), use_bias=False)
+
+    def call(
+        self,
+        inputs: Tensor,
+        mask: Tensor | None = None,
+        inputs_mask: Tensor | None = None,
+        return_attention_scores: bool = False,
+        training: bool | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        padding = masks.first_not_none(mask, inputs_mask)
+        inputs = masks.hide(inputs, padding)
+        logits = ops.swapaxes(self.v(self.hidden_projection(inputs)), 1, 2)  # [B, R, S]
+        visible = None if padding is None else ops.cast(padding, "bool")[:, None]
+        scores = ops.cast(masked_softmax(logits, visible), inputs.dtype)
+        pooled = ops.matmul(scores, inputs)  # [B, R, M]
+        if training and self.penalty:
+            self.add_loss(self.penalty * self._overlap(scores))
+        if self.num_hops == 1:
+            pooled, scores = pooled[:, 0], scores[:, 0]
+        record(self, scores)
+        return joined(pooled, scores if return_attention_scores else None)
+
+    def _overlap(self, scores: Tensor) -> Tensor:
+        """`|A A^T - I|^2` of the scores `[B, R, S]`, its mean over the batch, in float32."""
+        scores = ops.cast(scores, "float32")
+        overlap = ops.matmul(scores, ops.swapaxes(scores, 1, 2)) - ops.eye(self.num_hops, dtype="float32")
+        return ops.mean(ops.sum(ops.square(overlap), axis=(1, 2)))
+
+    def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> None:
+        """Returns None: what was a sequence is one vector."""
+
+    def compute_output_shape(self, inputs_shape: Shape) -> Shape:
+        return self._shape(inputs_shape, inputs_shape[2])
+
+    def compute_output_spec(
+        self,
+        inputs: Tensor,
+        mask: Tensor | None = None,
+        inputs_mask: Tensor | None = None,
+        return_attention_scores: bool = False,
+        training: bool | None = None,
+    ) -> keras.KerasTensor | tuple[keras.KerasTensor, keras.KerasTensor]:
+        shapes = (self._shape(inputs.shape, size) for size in (inputs.shape[2], inputs.shape[1]))
+        pooled, scores = (keras.KerasTensor(shape, self.compute_dtype) for shape in shapes)
+        return joined(pooled, scores if return_attention_scores else None)
+
+    def _shape(self, inputs_shape: Shape, size: int | None) -> Shape:
+        return (inputs_shape[0], size) if self.num_hops == 1 else (inputs_shape[0], self.num_hops, size)
