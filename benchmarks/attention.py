@@ -247,7 +247,7 @@ def write_tables(path, measured):
             + "    },\n"
             for device, rows in getattr(measured, name).items()
         )
-        text += f"{name} = {{\n{''.join(devices)}}}\n"
+        text += f"{name}: Thresholds = {{\n{''.join(devices)}}}\n"
     path.write_text(text, encoding="utf-8")
 
 

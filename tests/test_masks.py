@@ -19,6 +19,7 @@ leaves = st.one_of(
     st.builds(masks.Prefix, sizes),
     st.builds(masks.Blocks, sizes),
     st.builds(masks.Dilated, sizes),
+    st.builds(masks.Global, st.lists(st.integers(0, 8), min_size=1, max_size=4)),
 )
 patterns = st.recursive(
     leaves,
@@ -27,7 +28,7 @@ patterns = st.recursive(
     ),
     max_leaves=5,
 )
-PLAIN_WORDS = {
+BY_DOCUMENTATION = {
     masks.Causal: lambda mask, query, key: key <= query,
     masks.Window: lambda mask, query, key: (
         query - mask.left + 1 <= key <= query + (mask.left if mask.right is None else mask.right) - 1
@@ -35,6 +36,7 @@ PLAIN_WORDS = {
     masks.Prefix: lambda mask, query, key: key < mask.length,
     masks.Blocks: lambda mask, query, key: query // mask.size == key // mask.size,
     masks.Dilated: lambda mask, query, key: abs(query - key) % mask.step == 0,
+    masks.Global: lambda mask, query, key: query in mask.indices or key in mask.indices,
     masks.And: lambda mask, query, key: brute_force(mask.first, query, key) and brute_force(mask.second, query, key),
     masks.Or: lambda mask, query, key: brute_force(mask.first, query, key) or brute_force(mask.second, query, key),
     masks.Not: lambda mask, query, key: not brute_force(mask.mask, query, key),
@@ -42,41 +44,48 @@ PLAIN_WORDS = {
 
 
 def brute_force(mask, query, key):
-    """What the documentation says, in plain words."""
-    return PLAIN_WORDS[mask.__class__](mask, query, key)
+    """Whether the query sees the key, by the documentation."""
+    return BY_DOCUMENTATION[mask.__class__](mask, query, key)
 
 
 @given(patterns)
-def test_patterns_are_what_they_say(mask):
+def test_patterns_equal_their_documentation(mask):
     wanted = [[brute_force(mask, query, key) for key in range(7)] for query in range(7)]
     np.testing.assert_array_equal(mask(QUERY, KEY), wanted)
 
 
 @given(patterns, st.lists(st.integers(0, 6), min_size=4, max_size=4))
-def test_spans_bound_what_a_rectangle_shows(mask, corners):
+def test_coverage_bounds_what_a_rectangle_shows(mask, corners):
     queries, keys = sorted(corners[:2]), sorted(corners[2:])
     visible = np.broadcast_to(mask(QUERY, KEY), (7, 7))[queries[0] : queries[1] + 1, keys[0] : keys[1] + 1]
-    some, every = mask.spans(masks.Span(*queries, *keys))
-    assert some or not visible.any()
-    assert visible.all() or not every
+    any_visible, all_visible = mask.coverage(masks.Rectangle(*queries, *keys))
+    assert any_visible or not visible.any()
+    assert visible.all() or not all_visible
 
 
 @given(leaves, st.lists(st.integers(0, 6), min_size=4, max_size=4))
-def test_spans_of_simple_patterns_are_exact(mask, corners):
+def test_coverage_by_simple_patterns_is_exact(mask, corners):
     if isinstance(mask, masks.Dilated):
-        assert mask.spans(masks.Span(*corners)) == (True, False)
+        assert mask.coverage(masks.Rectangle(*corners)) == (True, False)
         return
     queries, keys = sorted(corners[:2]), sorted(corners[2:])
     visible = np.broadcast_to(mask(QUERY, KEY), (7, 7))[queries[0] : queries[1] + 1, keys[0] : keys[1] + 1]
-    assert mask.spans(masks.Span(*queries, *keys)) == (visible.any(), visible.all())
+    assert mask.coverage(masks.Rectangle(*queries, *keys)) == (visible.any(), visible.all())
 
 
-def test_spans_of_call_masks():
-    span = masks.Span(0, 3, *(keras.ops.convert_to_tensor(places) for places in ([0, 2, 4], [1, 3, 5])))
-    some, every = masks.KeyLength(np.array([3, 4])).spans(span)
-    np.testing.assert_array_equal(some, [True, True, False])
-    np.testing.assert_array_equal(every, [True, False, False])
-    assert masks.Padding(np.ones((1, 2), bool)).spans(span) == (True, False)
+def test_coverage_by_call_masks():
+    rectangles = masks.Rectangle(0, 3, *(keras.ops.convert_to_tensor(places) for places in ([0, 2, 4], [1, 3, 5])))
+    any_visible, all_visible = masks.KeyLength(np.array([3, 4])).coverage(rectangles)
+    np.testing.assert_array_equal(any_visible, [True, True, False])
+    np.testing.assert_array_equal(all_visible, [True, False, False])
+    assert masks.Padding(np.ones((1, 2), bool)).coverage(rectangles) == (True, False)
+
+
+def test_coverage_by_global_positions():
+    low, high = (keras.ops.convert_to_tensor(places) for places in ([0, 2, 5, 7], [1, 4, 6, 9]))
+    any_visible, all_visible = masks.Global([6, 2, 5]).coverage(masks.Rectangle(0, 1, low, high))
+    np.testing.assert_array_equal(any_visible, [False, True, True, False])
+    np.testing.assert_array_equal(all_visible, [False, False, True, False])
 
 
 @given(patterns)
@@ -100,6 +109,27 @@ def test_operators_and_equality():
 def test_causal_window_is_the_last_n():
     visible = (masks.Causal() & masks.Window(3))(QUERY, KEY)
     assert [int(row.sum()) for row in visible] == [1, 2, 3, 3, 3, 3, 3]
+
+
+def test_a_window_with_global_positions_by_hand():
+    mask = masks.Window(1) | masks.Global([2])
+    np.testing.assert_array_equal(mask(QUERY[:4], KEY[:, :4]), [[1, 0, 1, 0], [0, 1, 1, 0], [1, 1, 1, 1], [0, 0, 1, 1]])
+    np.testing.assert_array_equal((masks.Causal() & mask)(3, np.arange(4)), [0, 0, 1, 1])
+
+
+@pytest.mark.parametrize(
+    "indices", [(0, 3), [0, 3], np.array([0, 3]), range(0, 4, 3)], ids=lambda indices: type(indices)
+)
+def test_global_positions_may_be_any_sequence(indices):
+    assert masks.Global(indices) == masks.Global([0, 3])
+    assert repr(masks.Global(indices)) == "Global(indices=(0, 3))"
+
+
+@pytest.mark.parametrize("indices", [[], (), [-1], [0, -1], [1.0], [True], ["0"], "01", 3, None, np.array(3), {0}])
+def test_bad_global_positions_are_refused(indices):
+    message = "`indices` must be a sequence of at least one non-negative integer. Received: indices="
+    with pytest.raises(ValueError, match=message):
+        masks.Global(indices)
 
 
 @keras.saving.register_keras_serializable("test_masks")
@@ -150,7 +180,7 @@ def test_windows_that_see_nothing_are_refused(left):
 
 
 def test_bad_parts_and_keys_are_refused():
-    with pytest.raises(ValueError, match="Only masks can be joined"):
+    with pytest.raises(ValueError, match="Only masks can be combined"):
         masks.Causal() & "causal"
     with pytest.raises(ValueError, match=r"`Window` may have the keys \['left', 'right'\]. Received: \['colour'\]"):
         masks.Window.from_config({"left": 2, "colour": "blue"})
@@ -169,6 +199,12 @@ def test_a_user_written_pattern_fills_a_layers_slot():
 
     visible = (Even() & masks.Causal())(QUERY, KEY)
     assert visible.sum() == 16
+
+
+def test_call_masks_cannot_be_evaluated_at_indices():
+    for mask in (masks.Causal() & masks.Padding(None, np.ones((1, 3), bool)), ~masks.KeyLength(np.array([3]))):
+        with pytest.raises(TypeError, match="is not a function of indices: it holds the tensors of one call"):
+            mask(2, 1)
 
 
 @given(patterns)
@@ -192,6 +228,8 @@ def test_reach_and_ahead_bound_what_is_seen(mask):
         (masks.Prefix(4), None, 3),
         (masks.Blocks(5), 5, 4),
         (masks.Dilated(3), None, None),
+        (masks.Global([3]), None, None),
+        (masks.Causal() & (masks.Window(7) | masks.Global([0])), None, 0),
         (masks.Where(lambda query, key: key <= query), None, None),
         (~masks.Causal(), None, None),
         (~masks.Window(3), None, None),
@@ -211,6 +249,7 @@ HIDING = [
     masks.Window(4, 1),
     masks.Blocks(1),
     masks.Causal() & masks.Dilated(3),
+    masks.Causal() & (masks.Window(4) | masks.Global([0, 3])),
     masks.Where(lambda query, key: key <= query),
     masks.Where(lambda query, key: key <= query) & masks.Window(200),
     ~~masks.Causal(),
@@ -224,6 +263,10 @@ SEEING = [
     masks.Causal() | masks.Prefix(70),
     masks.Causal() | masks.Blocks(1000),
     masks.Causal() | masks.Dilated(997),
+    masks.Window(4, 1) | masks.Global([0]),
+    masks.Causal() | masks.Global([300_007]),
+    masks.Causal() | (masks.Window(5) & masks.Global([300_007])),
+    masks.Causal() | masks.And(masks.Global([300_007]), masks.Where(lambda query, key: key == 300_007)),
     masks.Where(lambda query, key: (key <= query) | (key > query + 3_000_000)),
     masks.Where(lambda query, key: (key <= query) | (query > 900)),
 ]
@@ -248,7 +291,7 @@ def test_patterns_that_look_ahead_anywhere_are_refused(mask):
         masks.Causal() & ~masks.Explicit(np.ones((3, 3), bool)),
     ],
 )
-def test_call_masks_inside_a_pattern_are_refused_at_the_door(mask):
+def test_call_masks_inside_a_pattern_are_refused_by_constructors(mask):
     for make in (lambda: MultiHeadSelfAttention(2, mask=mask), lambda: EncoderBlock(2, 3, mask=mask)):
-        with pytest.raises(ValueError, match="`mask` must join patterns alone: .* holds tensors of one call"):
+        with pytest.raises(ValueError, match="`mask` must combine patterns only: .* holds the tensors of one call"):
             make()

@@ -38,6 +38,7 @@ SELF = {
     "window": lambda **k: attention(mask=ka.Causal() & ka.Window(3), position=ka.Rotary(), **k),
     "window-relative": lambda **k: attention(mask=ka.Window(4, 1), position=ka.RelativeBias(8, 5, **k), **k),
     "dilated": lambda **k: attention(mask=ka.Causal() & masks.Dilated(2), **k),
+    "global": lambda **k: attention(mask=ka.Causal() & (ka.Window(2) | masks.Global([1])), **k),
     "score": lambda **k: attention(score=ka.DotProduct(ka.RMSNorm(), 3.0, "ones"), **k),
     "block": lambda **k: ka.EncoderBlock(H, HIDDEN, mask=ka.Causal(), **k),
     "encoder": encoder,

@@ -74,7 +74,7 @@ path: Path = serving.export(model, "models/translator", strategy=decoding.Greedy
 WRONG = [
     ("ka.MultiHeadSelfAttention('four')", 'incompatible type "str"; expected "int"'),
     ("ka.MultiHeadSelfAttention(4, kernel_regulariser='l2')", 'Unexpected keyword argument "kernel_regulariser"'),
-    ("ka.EncoderBlock(4, 128, mask=True)", 'incompatible type "bool"; expected "Mask | None"'),
+    ("ka.EncoderBlock(4, 128, mask=True)", 'incompatible type "bool"; expected "Pattern | None"'),
     ("ka.EncoderBlock(4, 128, residual='pre')", 'incompatible type "str"; expected "Residual"'),
     ("ka.EncoderBlock(4)", 'Missing positional argument "hidden_size"'),
     ("ka.Encoder(2, block=ka.Causal())", 'incompatible type "Causal"'),

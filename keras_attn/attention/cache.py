@@ -16,7 +16,7 @@ from keras_attn.backend.precision import at_least_float32
 from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.slot import Slot, register
 from keras_attn.base.tensors import is_array, to_tensor
-from keras_attn.base.types import State, Tensor
+from keras_attn.base.types import Tensor
 
 
 class Cache(Slot):
@@ -120,7 +120,7 @@ class Cache(Slot):
         state = state._replace(kept=self._write(state, new, place, in_place=False), index=written)
         return state, *self.decode(read, key.dtype), ops.concatenate([held, index], axis=1)
 
-    def own(self, state: State, unused: int = 0) -> CacheState:
+    def own(self, state: CacheState, unused: int = 0) -> CacheState:
         """Returns a copy for a loop that uses each state once: its tensors are overwritten in place.
 
         Args:
@@ -132,18 +132,18 @@ class Cache(Slot):
         kept = {name: copy(tensor[:, :, : -unused or None]) for name, tensor in state.kept.items()}
         return state_type(self, state.window, True, unused)(kept, state.index)
 
-    def grow(self, state: State, added: int) -> CacheState:
+    def grow(self, state: CacheState, added: int) -> CacheState:
         """Returns the state with so many of its unused places added, at most as many as there are."""
         added = min(added, state.unused)
         widths = [[0, 0], [0, 0], [0, added], [0, 0]]
         kept = {name: ops.pad(tensor, widths) if added else tensor for name, tensor in state.kept.items()}
         return state_type(self, state.window, True, state.unused - added)(kept, state.index)
 
-    def _write(self, state: State, new: Kept, place: Tensor, in_place: bool | None = None) -> Kept:
+    def _write(self, state: CacheState, new: Kept, place: Tensor, in_place: bool | None = None) -> Kept:
         in_place = state.in_place if in_place is None else in_place
         return {name: write(tensor, new[name], place, in_place) for name, tensor in state.kept.items()}
 
-    def _for_rows(self, state: State, key: Tensor) -> CacheState:
+    def _for_rows(self, state: CacheState, key: Tensor) -> CacheState:
         """Returns the state for the rows of `key`: a state of one row serves any number at its first chunk."""
         one = next(iter(state.kept.values())).shape[0] == 1
         if not one or key.shape[0] == 1:

@@ -83,7 +83,7 @@ def map_caches(function: Callable[[CacheState], CacheState], state: State) -> St
     return tree.traverse(lambda part: function(part) if isinstance(part, CacheState) else None, state)
 
 
-def check_chunk(state: State, new: Kept) -> None:
+def check_chunk(state: CacheState, new: Kept) -> None:
     """Raises a `ValueError` for a state of another shape, or a chunk longer than a cache that does not roll.
 
     Args:
@@ -109,7 +109,7 @@ def check_chunk(state: State, new: Kept) -> None:
             )
 
 
-def check_rewind(state: State, first: Tensor) -> None:
+def check_rewind(state: CacheState, first: Tensor) -> None:
     """Raises a `ValueError` if a query at a row's first new index would read a position that was overwritten.
 
     Args:

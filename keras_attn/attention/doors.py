@@ -18,7 +18,7 @@ from keras_attn.base.checks import check_axes
 from keras_attn.base.layer import BaseLayer
 from keras_attn.base.slot_layers import joined, with_scores
 from keras_attn.base.tensors import as_array
-from keras_attn.base.types import Shape, State, Tensor
+from keras_attn.base.types import Results, Shape, State, Tensor
 
 
 class Doors(BaseLayer):
@@ -48,10 +48,10 @@ class Doors(BaseLayer):
         self,
         inputs: Tensor,
         state: State,
-        index: int | Tensor | None,
+        index: int | Tensor,
         lengths: Tensor | None = None,
         return_attention_scores: bool = False,
-    ) -> tuple[Tensor | tuple[Tensor, Tensor], State]:
+    ) -> tuple[Results, State]:
         """Reads T new positions of each row behind what the state holds.
 
         Args:
@@ -84,8 +84,8 @@ class Doors(BaseLayer):
         return joined(outputs, scores), state
 
     def step(
-        self, inputs: Tensor, state: State, index: int | Tensor | None, return_attention_scores: bool = False
-    ) -> tuple[Tensor | tuple[Tensor, Tensor], State]:
+        self, inputs: Tensor, state: State, index: int | Tensor, return_attention_scores: bool = False
+    ) -> tuple[Results, State]:
         """Reads one position: `extend` with T = 1.
 
         Args:
@@ -137,7 +137,7 @@ class SequenceDoors(Doors):
         positions: Tensor | None = None,
         return_attention_scores: bool = False,
         training: bool | None = None,
-    ) -> Tensor | tuple[Tensor, Tensor]:
+    ) -> Results:
         mask = masks.real_positions(masks.first_not_none(mask, inputs_mask), segment_ids)
         outputs, scores, _ = self.run(
             masks.hide(inputs, mask),
@@ -152,7 +152,7 @@ class SequenceDoors(Doors):
 
     def prefill(
         self, inputs: Tensor, lengths: Tensor | None, max_length: int | None, cache: Cache | None = None
-    ) -> tuple[Tensor | tuple[Tensor, Tensor], State]:
+    ) -> tuple[Results, State]:
         """Reads the first positions of each row: `extend` from an empty state.
 
         Args:
@@ -196,7 +196,7 @@ class MemoryDoors(Doors):
         positions: Tensor | None = None,
         return_attention_scores: bool = False,
         training: bool | None = None,
-    ) -> Tensor | tuple[Tensor, Tensor]:
+    ) -> Results:
         inputs_mask = masks.real_positions(inputs_mask, segment_ids)
         memory_mask = masks.real_positions(memory_mask, memory_segment_ids)
         outputs, scores, _ = self.run(
@@ -215,7 +215,7 @@ class MemoryDoors(Doors):
         return joined(outputs, scores)
 
 
-def first_step(outputs: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+def first_step(outputs: Tensor) -> Results:
     """Returns the outputs `[B, D]` of a chunk of one position, or them and the scores without their T."""
     outputs, scores = with_scores(outputs)
     return joined(outputs[:, 0], None if scores is None else scores[..., 0, :])

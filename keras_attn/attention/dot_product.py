@@ -31,9 +31,7 @@ class DotProduct(Slot):
     >>> layer = MultiHeadSelfAttention(num_heads=8, score=DotProduct(norm=RMSNorm(), softcap=50.0))
     """
 
-    def __init__(
-        self, norm: keras.layers.Layer | None = None, softcap: float | None = None, sinks: Identifier = None
-    ) -> None:
+    def __init__(self, norm: Norm | None = None, softcap: float | None = None, sinks: Identifier = None) -> None:
         check_number("softcap", softcap, optional=True, must="be a positive number or None", above=0)
         self.norm = check_slot("norm", norm, Norm)
         self.softcap = softcap

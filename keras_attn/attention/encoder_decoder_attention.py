@@ -17,7 +17,7 @@ from keras_attn.base.slot import register
 from keras_attn.base.slot_layers import joined
 from keras_attn.base.state import Shared, check_state
 from keras_attn.base.tensors import as_array
-from keras_attn.base.types import Shape, State, Tensor
+from keras_attn.base.types import Results, Shape, State, Tensor
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -120,7 +120,7 @@ class EncoderDecoderAttention(MultiHead):
         memory_segment_ids: Tensor | None = None,
         return_attention_scores: bool = False,
         training: bool | None = None,
-    ) -> Tensor | tuple[Tensor, Tensor]:
+    ) -> Results:
         query_mask = masks.real_positions(query_mask, query_segment_ids)
         memory_mask = masks.real_positions(memory_mask, memory_segment_ids)
         outputs, scores, _ = self.run(
@@ -143,7 +143,7 @@ class EncoderDecoderAttention(MultiHead):
         index: int | Tensor | None = None,
         lengths: Tensor | None = None,
         return_attention_scores: bool = False,
-    ) -> tuple[Tensor | tuple[Tensor, Tensor], State]:
+    ) -> tuple[Results, State]:
         """Reads the memory for T new positions of each row.
 
         Args:
@@ -160,7 +160,7 @@ class EncoderDecoderAttention(MultiHead):
 
     def step(
         self, query: Tensor, state: State, index: int | Tensor | None = None, return_attention_scores: bool = False
-    ) -> tuple[Tensor | tuple[Tensor, Tensor], State]:
+    ) -> tuple[Results, State]:
         """Reads the memory for one position: `extend` with T = 1."""
         return super().step(query, state, index, return_attention_scores)
 

@@ -8,10 +8,10 @@ import keras
 
 from keras_attn.base.recording import recording
 from keras_attn.base.tensors import short_repr
-from keras_attn.base.types import Tensor
+from keras_attn.base.types import ArrayLike, Tensor
 
 
-def attention_maps(model: keras.Model, inputs: Tensor, **named: Any) -> dict[str, Tensor]:
+def attention_maps(model: keras.layers.Layer, inputs: ArrayLike, **named: Any) -> dict[str, Tensor]:
     """Runs a model once and returns the scores of every attention in it.
 
     Finds `MultiHeadSelfAttention`, `EncoderDecoderAttention` and the recurrent attentions wherever they

@@ -75,7 +75,7 @@ class MultiHead(Doors, ProjectionLayer):
             initializer = copied(self.score.sinks)
             self.sinks = self.add_weight(name="sinks", shape=(self.num_heads,), initializer=initializer, autocast=False)
 
-    def _normed(self, heads: Tensor, norm: keras.layers.Layer) -> Tensor:
+    def _normed(self, heads: Tensor, norm: keras.layers.Layer | None) -> Tensor:
         """Returns queries or keys `[B, H, T, K]` as the score wants them."""
         return heads if norm is None else norm(heads)
 
@@ -113,7 +113,7 @@ class MultiHead(Doors, ProjectionLayer):
         return self.out_projection(merge_heads(outputs)), scores if return_scores else None
 
 
-def split_heads(tensor: Tensor, head_size: int | None, inputs: Tensor) -> Tensor:
+def split_heads(tensor: Tensor, head_size: int, inputs: Tensor) -> Tensor:
     """`[B, T, H * K]` -> `[B, H, T, K]`.
 
     The sizes B and T are read from `inputs` `[B, T, D]`, of which `tensor` is the projection:

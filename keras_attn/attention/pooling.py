@@ -13,7 +13,7 @@ from keras_attn.base.projection_layer import ProjectionArguments, ProjectionLaye
 from keras_attn.base.recording import record
 from keras_attn.base.slot import register
 from keras_attn.base.slot_layers import joined
-from keras_attn.base.types import Shape, Tensor
+from keras_attn.base.types import Results, Shape, Tensor
 from keras_attn.kernels import masked_softmax
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class AttentionPooling(ProjectionLayer):
         inputs_mask: Tensor | None = None,
         return_attention_scores: bool = False,
         training: bool | None = None,
-    ) -> Tensor | tuple[Tensor, Tensor]:
+    ) -> Results:
         padding = masks.first_not_none(mask, inputs_mask)
         inputs = masks.hide(inputs, padding)
         logits = ops.swapaxes(self.v(self.hidden_projection(inputs)), 1, 2)  # [B, R, S]

@@ -82,7 +82,7 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
         num_heads: int,
         head_size: int | None = None,
         num_kv_heads: int | None = None,
-        mask: Tensor | None = None,
+        mask: masks.Pattern | None = None,
         position: HeadPosition | None = None,
         score: DotProduct | None = None,
         dropout: float = 0.0,
@@ -153,14 +153,14 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
         """
         self.check_built()
         head_size, _, key_width = self.head_sizes
-        masks.check_hides_the_future(self.mask)
-        if max_length is None and self.mask.reach is None:
+        mask = masks.check_hides_the_future(self.mask)
+        if max_length is None and mask.reach is None:
             raise ValueError(
                 f"`max_length` must be given: `mask` may look back without end. Received: {short_repr(self.mask)}."
             )
         kind = check_slot("cache", cache, Cache) or ExactCache()
         sizes = head_size, head_size
-        return kind.empty(batch_size, key_width // head_size, max_length, sizes, self.compute_dtype, self.mask.reach)
+        return kind.empty(batch_size, key_width // head_size, max_length, sizes, self.compute_dtype, mask.reach)
 
     def _heads(self, inputs: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """`[B, T, D]`, `[B or 1, T]` -> queries `[B, H, T, K]`, keys and values `[B, H_kv, T, K]`."""

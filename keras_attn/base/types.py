@@ -20,6 +20,9 @@ DType: TypeAlias = Any
 State: TypeAlias = Any
 """A structure of tensors that a loop carries: named tuples, tuples, dictionaries. `keras.tree` walks it."""
 
+Results: TypeAlias = Any
+"""What a call returns: outputs, a tensor; with `return_attention_scores=True` a tuple of them and the scores."""
+
 Config: TypeAlias = dict[str, Any]
 """What `get_config` returns."""
 

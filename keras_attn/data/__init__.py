@@ -1,4 +1,4 @@
-"""Pairs of texts or ids to training batches: read, encoded, laid out in rows, shuffled, shared among workers."""
+"""Training batches from pairs of texts or ids: reading, encoding, layout in rows, shuffling, sharding among workers."""
 
 from keras_attn.data.batches import Batches
 from keras_attn.data.buckets import boundaries

@@ -1,43 +1,51 @@
-"""Training batches: the same seed and epoch give the same batches, wherever a training starts."""
+"""Training batches, which depend on the seed and the number of the epoch alone."""
+
+from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
 from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.tensors import short_repr
-from keras_attn.data.layouts import Layout
+from keras_attn.data.layouts import BatchShape, Layout
 from keras_attn.data.order import Order
+from keras_attn.data.packing import Places
 from keras_attn.data.pairs import Pairs
 from keras_attn.data.rows import Place, lay_out
+
+Batch: TypeAlias = tuple[dict[str, np.ndarray], np.ndarray]
+"""The inputs of a model by name, and the labels."""
 
 
 class Batches:
     """Batches `(inputs, labels)` of pairs, for teacher forcing.
 
     Inputs are `{"source": [B, S], "target": [B, T]}`, int32: the source ends in the end id, the
-    target is the start id and the labels but the last; packed inputs hold segment ids and
+    target is the labels shifted right by one, after the start id; packed inputs hold segment ids and
     positions too. Labels are `[B, T]`, the end id last.
 
-    An epoch holds every pair once, and its order is a function of the seed and its number alone:
+    An epoch holds every pair once. Its order depends on the seed and the number of the epoch only:
     pairs of equal lengths change places, rows change batches within their shape, and batches are
-    shuffled. Packing is done once, so that every epoch has the same number of batches. Rows
-    that are missing in the last batch of a shape are padding, so that there are as many
-    shapes as the layout says.
+    shuffled. Packing is done once, so that every epoch has the same number of batches. The last
+    batch of a shape is filled up with rows of padding, so that there are no other shapes than those of
+    the layout.
 
     Args:
         pairs: The `Pairs`.
         layout: `Padded(...)`, `Bucketed(...)` or `Packed(...)`.
-        seed: Integer of at least 0.
+        seed: An integer of at least 0.
         verbose: 1 prints the report if pairs do not fit the layout, 0 never does.
 
     Attributes:
-        report: The `Report` of the pairs, with those that do not fit the layout.
+        report: The `Report` of the pairs, including those that do not fit the layout.
 
     Raises:
-        ValueError: For other arguments than these, or if no pair fits the layout.
+        ValueError: For invalid arguments, or if no pair fits the layout.
 
     Example:
     >>> from keras_attn import data
@@ -56,7 +64,7 @@ class Batches:
     [[5, 4, 2, 7, 2]]
     """
 
-    def __init__(self, pairs, layout, seed=0, verbose=1):
+    def __init__(self, pairs: Pairs, layout: Layout, seed: int = 0, verbose: int = 1) -> None:
         if not isinstance(pairs, Pairs):
             raise ValueError(f"`pairs` must be `Pairs`, see `encode`. Received: {pairs.__class__.__name__}.")
         if not isinstance(layout, Layout):
@@ -74,11 +82,11 @@ class Batches:
         self.num_shards, self.shard_index = 1, 0
         self.report = pairs.report.copy()
         fitting = self._fitting(pairs.lengths, verbose)
-        self._used = np.random.default_rng(seed).permutation(fitting)  # a file in order would pack badly
+        self._used = np.random.default_rng(seed).permutation(fitting)  # a sorted file would pack badly
         self._order = Order(pairs.lengths[self._used], layout)
 
-    def _fitting(self, lengths, verbose):
-        """Returns the pairs that fit the layout; reports the others."""
+    def _fitting(self, lengths: np.ndarray, verbose: int) -> np.ndarray:
+        """Returns the indices of the pairs that fit the layout; reports the others."""
         fits = self.layout.fits(lengths)
         for index in np.flatnonzero(~fits):
             source, target = lengths[index]
@@ -93,41 +101,41 @@ class Batches:
             print(self.report)
         return kept
 
-    def __len__(self):
+    def __len__(self) -> int:
         """Number of batches of every epoch."""
         return self._order.num_batches
 
     @property
-    def shapes(self):
-        """The `Shape`s of the batches: so many traces and compilations there are, unless lengths are open."""
+    def shapes(self) -> tuple[BatchShape, ...]:
+        """The `BatchShape`s of the batches. A model is traced and compiled once for each, if its lengths are fixed."""
         return self._order.plan.shapes
 
-    def epoch(self, number):
-        """Returns the batches of one epoch, counted from 0, a `tf.data.Dataset`."""
+    def epoch(self, number: int) -> tf.data.Dataset:
+        """Returns the batches of one epoch, counted from 0."""
         check_number("number", number, int, at_least=0)
         return self.as_dataset(lambda: self.arrays(number)).apply(tf.data.experimental.assert_cardinality(len(self)))
 
-    def epochs(self, first=0):
-        """Returns the batches of all epochs from one on, a `tf.data.Dataset` without end.
+    def epochs(self, first: int = 0) -> tf.data.Dataset:
+        """Returns the batches of all epochs from `first` on, an infinite dataset.
 
-        Keras needs `steps_per_epoch=len(batches)` with it.
+        Keras then needs `steps_per_epoch=len(batches)`.
         """
         check_number("first", first, int, at_least=0)
         return self.as_dataset(lambda: itertools.chain.from_iterable(map(self.arrays, itertools.count(first))))
 
-    def shard(self, num_shards, index):
-        """Returns one worker's share: every n-th row of each batch, so that shapes and steps stay in line.
+    def shard(self, num_shards: int, index: int) -> Batches:
+        """Returns the shard of one worker: every n-th row of each batch, so that shapes and steps are equal.
 
-        A `tf.distribute` strategy does not share a share again, but it would split its batches once
-        more among all replicas: hand its datasets over by `strategy.distribute_datasets_from_function`,
-        as `examples/devices.py` does.
+        A `tf.distribute` strategy does not shard these batches again, but it would split each among all
+        replicas: pass datasets by `strategy.distribute_datasets_from_function`, as `examples/devices.py`
+        does.
 
         Args:
-            num_shards: Number of workers n, a divisor of every batch's rows.
-            index: Which of them, from 0.
+            num_shards: Number of workers n, which must divide the rows of every batch.
+            index: Index of the worker, from 0.
 
         Raises:
-            ValueError: If the batches cannot be shared so.
+            ValueError: If the batches cannot be divided like this.
         """
         check_positive("num_shards", num_shards)
         check_number("index", index, int, at_least=0)
@@ -136,20 +144,20 @@ class Batches:
         sizes = [shape.num_rows for shape in self.shapes]
         if self.num_shards > 1 or any(size % num_shards for size in sizes):
             raise ValueError(
-                "`num_shards` must divide the rows of every batch, and batches are shared once. "
-                f"Received: num_shards={num_shards}, batches of {sizes} rows, shared by {self.num_shards}."
+                "`num_shards` must divide the rows of every batch, and batches can be sharded only once. "
+                f"Received: num_shards={num_shards}, batches of {sizes} rows in {self.num_shards} shards."
             )
         shard = copy.copy(self)
         shard.num_shards, shard.shard_index = num_shards, index
         return shard
 
-    def arrays(self, epoch):
+    def arrays(self, epoch: int) -> Iterator[Batch]:
         """Yields the batches of one epoch as NumPy arrays."""
         for shape, members, places in self._order.batches(np.random.default_rng([self.seed, epoch])):
             yield self._batch(shape, self._used[members], places)
 
-    def _batch(self, shape, members, places):
-        """Returns the inputs and labels of pairs `[n]` at their places, those of this worker."""
+    def _batch(self, shape: BatchShape, members: np.ndarray, places: Places) -> Batch:
+        """Returns the inputs and labels of this worker, for pairs `[n]` at their places."""
         longest = self.pairs.lengths[members].max(axis=0)
         mine = places.row % self.num_shards == self.shard_index
         members, (row, source_start, target_start, segment) = members[mine], (each[mine] for each in places)
@@ -158,17 +166,17 @@ class Batches:
         source = lay_out(self.pairs.source, members, Place(row, source_start, segment), size, special_ids)
         size = num_rows, shape.target_length or int(longest[1])
         target = lay_out(self.pairs.target, members, Place(row, target_start, segment), size, special_ids)
-        inputs = {}
+        inputs: dict[str, np.ndarray] = {}
         for name, side, ids in (("source", source, source.ids), ("target", target, target.read_before)):
             inputs[name] = ids
             if self.layout.packed:
                 inputs |= {f"{name}_segment_ids": side.segment_ids, f"{name}_positions": side.positions}
         return inputs, target.ids
 
-    def as_dataset(self, arrays):
-        """Returns what a function yields, batches like those of `arrays`, as a `tf.data.Dataset`."""
+    def as_dataset(self, arrays: Callable[[], Iterator[Batch]]) -> tf.data.Dataset:
+        """Returns the batches that a function yields as a `tf.data.Dataset`."""
         sizes = {(shape.num_rows // self.num_shards, shape.source_length, shape.target_length) for shape in self.shapes}
-        rows, source, target = (only(axis) for axis in zip(*sizes, strict=True))
+        rows, source, target = (common_size(axis) for axis in zip(*sizes, strict=True))
         parts = ("", "_segment_ids", "_positions") if self.layout.packed else ("",)
         labels = tf.TensorSpec((rows, target), "int32")
         inputs = {f"source{part}": tf.TensorSpec((rows, source), "int32") for part in parts}
@@ -180,6 +188,6 @@ class Batches:
         return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
-def only(sizes):
-    """Returns the size of an axis if all batches have the same, or None."""
+def common_size(sizes: Sequence[int | None]) -> int | None:
+    """Returns the size of an axis if it is the same in all batches, or None."""
     return sizes[0] if len(set(sizes)) == 1 else None

@@ -1,22 +1,24 @@
-"""Where buckets end: the lengths that leave the least padding."""
+"""Boundaries of buckets: the lengths that need the least padding."""
+
+from __future__ import annotations
 
 import numpy as np
 
 from keras_attn.base.checks import check_positive
 from keras_attn.data.pairs import Pairs
 
-CANDIDATES = 512  # boundaries to choose from: the search takes their square in memory
+CANDIDATES = 512  # boundaries to choose from: the search needs memory for their square
 
 
-def boundaries(pairs, num_buckets):
-    """Returns the boundaries of so many buckets, rising, that leave the least padding.
+def boundaries(pairs: Pairs, num_buckets: int) -> tuple[int, ...]:
+    """Returns the increasing boundaries of buckets that need the least padding.
 
     Args:
         pairs: The `Pairs`.
-        num_buckets: Number of buckets at most.
+        num_buckets: Maximum number of buckets.
 
     Raises:
-        ValueError: If `pairs` are none, or `num_buckets` is no positive integer.
+        ValueError: If `pairs` are not `Pairs`, or `num_buckets` is not a positive integer.
 
     Example:
     >>> from keras_attn import data
@@ -32,7 +34,7 @@ def boundaries(pairs, num_buckets):
     below = np.append(0, np.cumsum(counts))
     cost = lengths * (below[1:] - below[:-1, None])  # [first length, last length] of a bucket: its positions
     cost = np.where(np.tri(len(lengths), k=-1, dtype=bool), np.inf, cost)
-    best, choices = cost[0], []  # least positions of all pairs up to each length
+    best, choices = cost[0], []  # the fewest positions for all pairs up to each length
     for _ in range(min(num_buckets, len(lengths)) - 1):
         total = np.append(0, best)[:-1, None] + cost  # [first length of the last bucket, last length]
         choices.append(total.argmin(axis=0))
@@ -46,8 +48,8 @@ def boundaries(pairs, num_buckets):
     return tuple(reversed(found))
 
 
-def rounded_up(lengths):
-    """Returns lengths `[P]` as they are; of more than `CANDIDATES` different ones, each rounded up to a quantile."""
+def rounded_up(lengths: np.ndarray) -> np.ndarray:
+    """Returns lengths `[P]`, rounded up to quantiles if there are more than `CANDIDATES` different ones."""
     different = np.unique(lengths)
     if len(different) <= CANDIDATES:
         return lengths

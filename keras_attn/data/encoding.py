@@ -1,43 +1,52 @@
-"""Texts to ids, in parallel and once: what cannot be trained on is counted and left out."""
+"""Encodes texts as ids, in parallel and once; pairs that are no use for training are dropped and counted."""
 
-import itertools
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from keras_attn.base.special_ids import check_same_special_ids
 from keras_attn.base.tensors import short_repr
+from keras_attn.base.types import Tensor
 from keras_attn.data.limits import DropLonger, Limit
 from keras_attn.data.pairs import Pairs, Ragged, ranges
-from keras_attn.data.readers import SIDES, Ids, numbered_chunks
+from keras_attn.data.readers import PAIR_SIDES, Ids, PairSource, Reader, Readers, numbered_chunks
 from keras_attn.data.report import Report
 from keras_attn.text.lookup import WHITESPACE
 from keras_attn.text.tokenizer import Tokenizer
 
-CHUNK = 2048  # pairs that are tokenised at a time
+CHUNK_SIZE = 2048  # number of pairs that are tokenised at once
 
 
-def encode(dataset, source, target, limit=DropLonger(), verbose=1):  # noqa: B008 - slots never change
-    """Returns the pairs of a data set as ids in memory, and a report of those left out.
+def encode(
+    dataset: PairSource,
+    source: Reader,
+    target: Reader,
+    limit: Limit = DropLonger(),  # noqa: B008 - slots never change
+    verbose: int = 1,
+) -> Pairs:
+    """Returns the pairs of a data set as ids in memory, with a report of the dropped ones.
 
     Args:
         dataset: A `tf.data.Dataset` of pairs or of `{"source": ..., "target": ...}`, a `Tsv` file,
             or an iterable of such Python pairs. Texts are strings; ids are integers `[None]`.
-        source, target: What reads each side: a tokenizer of `keras_attn.text`, or `Ids`.
-        limit: What becomes of pairs with more positions than it says, or than a tokenizer's
-            `max_length`: `DropLonger(...)` or `CutLonger(...)`.
-        verbose: 1 prints the report where anything was left out, cut or unknown, 0 never does.
+        source, target: The reader of each side: a tokenizer of `keras_attn.text`, or `Ids`.
+        limit: `DropLonger(...)` or `CutLonger(...)`, for pairs that are longer than its lengths or than a
+            tokenizer's `max_length`.
+        verbose: 1 prints the report if pairs were dropped or truncated or ids are unknown, 0 never does.
 
     Returns:
         `Pairs`, in the order of the data set.
 
-    Pairs that are broken, not UTF-8, have a side without anything but whitespace, hold ids outside
-    the vocabulary or are too long are counted in `pairs.report`, the first of each kind with their
-    number and text. What a tokenizer's `max_length` would cut in serving is too long here too.
+    Pairs are dropped if they are broken or not UTF-8, if a side is empty or only whitespace, if they
+    hold ids outside the vocabulary, or if they are too long. `pairs.report` counts them, and shows the
+    first of each kind. A text that a tokenizer's `max_length` would truncate in serving is too long.
 
     Raises:
-        ValueError: If `dataset` is none of these, or has no pair that can be trained on.
+        ValueError: If `dataset` is none of these, or has no pair to train on.
 
     Example:
     >>> from keras_attn import data, text
@@ -50,118 +59,136 @@ def encode(dataset, source, target, limit=DropLonger(), verbose=1):  # noqa: B00
     [[4, 5, 6, 2], [4, 5, 2]]
     """
     readers = source, target
-    for side, reader in zip(SIDES, readers):
+    for side, reader in zip(PAIR_SIDES, readers):
         if not isinstance(reader, (Tokenizer, Ids)):
             raise ValueError(f"`{side}` must be a tokenizer or `Ids`. Received: {side}={short_repr(reader)}.")
     if not isinstance(limit, Limit):
         raise ValueError(f"`limit` must be `DropLonger(...)` or `CutLonger(...)`. Received: limit={short_repr(limit)}.")
     check_same_special_ids(source=source.special_ids, target=target.special_ids)
     report = Report()
-    chunks = numbered_chunks(dataset, readers, report, CHUNK)
+    chunks = numbered_chunks(dataset, readers, report, CHUNK_SIZE)
     chunks = chunks.map(lambda *chunk: tokenize(chunk, readers), num_parallel_calls=tf.data.AUTOTUNE)
-    kept = [Chunk(*arrays, readers, limit, report).kept() for arrays in chunks.prefetch(2).as_numpy_iterator()]
+    kept = [
+        PairChunk(numbers, sides, readers, limit, report).kept()
+        for numbers, *sides in chunks.prefetch(2).as_numpy_iterator()
+    ]
     report.num_read = report.num_dropped + report.num_kept
     if not report.num_kept:
         raise ValueError(f"`dataset` must hold at least one pair that can be trained on. Received: {report}")
     if verbose and (report.dropped or report.num_cut or report.num_unknown):
         print(report)
-    numbers, cut, *arrays = (np.concatenate(parts) for parts in zip(*kept, strict=True))
-    return Pairs(numbers, Ragged(*arrays[:2]), Ragged(*arrays[2:]), cut, report, source.special_ids)
+    joined = KeptPairs(*(np.concatenate(parts) for parts in zip(*kept, strict=True)))
+    sources = Ragged(joined.source_ids, joined.source_lengths)
+    targets = Ragged(joined.target_ids, joined.target_lengths)
+    return Pairs(joined.numbers, sources, targets, joined.cut, report, source.special_ids)
 
 
-class Side(NamedTuple):
-    """One side of `n` pairs, as it comes from its tokenizer.
+class TokenizedSide(NamedTuple):
+    """One side of `n` tokenised pairs.
 
     Attributes:
-        values: Flat ids.
-        counts: How many of them each text has, `[n]`.
-        texts: The strings `[n]`, or none where texts are ids.
+        values: Ids of all texts, concatenated.
+        counts: Number of ids of each text, `[n]`.
+        texts: The strings `[n]`, or no strings where texts are ids.
         broken: Which strings are not UTF-8, boolean `[n]`.
-        blank: Which strings are whitespace alone, boolean `[n]`.
+        blank: Which strings are empty or only whitespace, boolean `[n]`.
     """
 
-    values: Any
-    counts: Any
-    texts: Any
-    broken: Any
-    blank: Any
+    values: Tensor
+    counts: Tensor
+    texts: Tensor
+    broken: Tensor
+    blank: Tensor
 
 
-def tokenize(chunk, readers):
-    """Returns the numbers `[n]`, and each `Side` as tensors."""
-    number, *sides = chunk
-    encoded = []
-    for side, reader in zip(sides, readers, strict=True):
-        if isinstance(reader, Tokenizer):
-            ids = reader.pieces(side)
-            broken = tf.strings.unicode_transcode(side, "UTF-8", "UTF-8", errors="replace") != side
-            texts, blank = side, tf.strings.regex_full_match(side, f"(?:{WHITESPACE})*")
-        else:
-            ids = reader.pieces(as_ragged(side))
-            texts, broken = tf.zeros([0], "string"), tf.zeros([ids.nrows()], "bool")
-            blank = broken
-        encoded.append(Side(ids.flat_values, ids.row_lengths(), texts, broken, blank))
-    return number, *encoded
+class KeptPairs(NamedTuple):
+    """Pairs that are kept; the fields are those of `Pairs` and of its `Ragged` sides."""
+
+    numbers: np.ndarray
+    cut: np.ndarray
+    source_ids: np.ndarray
+    source_lengths: np.ndarray
+    target_ids: np.ndarray
+    target_lengths: np.ndarray
 
 
-def as_ragged(ids):
-    """Returns ids `[n, None]` as a ragged tensor: those of one static length come as a dense one."""
+def tokenize(chunk: Sequence[Tensor], readers: Readers) -> tuple[Tensor, TokenizedSide, TokenizedSide]:
+    """Returns the numbers `[n]` and both sides of a chunk, as tensors."""
+    number, source, target = chunk
+    return number, tokenized_side(source, readers[0]), tokenized_side(target, readers[1])
+
+
+def tokenized_side(side: Tensor, reader: Reader) -> TokenizedSide:
+    """Returns the tokenised texts of one side: strings `[n]` or ids `[n, None]`."""
+    if isinstance(reader, Tokenizer):
+        ids = reader.pieces(side)
+        broken = tf.strings.unicode_transcode(side, "UTF-8", "UTF-8", errors="replace") != side
+        texts, blank = side, tf.strings.regex_full_match(side, f"(?:{WHITESPACE})*")
+    else:
+        ids = reader.pieces(as_ragged(side))
+        texts, broken = tf.zeros([0], "string"), tf.zeros([ids.nrows()], "bool")
+        blank = broken
+    return TokenizedSide(ids.flat_values, ids.row_lengths(), texts, broken, blank)
+
+
+def as_ragged(ids: tf.Tensor | tf.RaggedTensor) -> tf.RaggedTensor:
+    """Returns ids `[n, None]` as a ragged tensor; ids of one static length are a dense one before."""
     return ids if isinstance(ids, tf.RaggedTensor) else tf.RaggedTensor.from_tensor(ids)
 
 
-class Chunk:
-    """Some pairs on their way into memory.
+class PairChunk:
+    """A chunk of tokenised pairs, from which those to train on are kept.
 
     Args:
-        number: Numbers of the pairs `[n]`.
-        source, target: The `Side`s, arrays.
+        numbers: Numbers of the pairs `[n]`.
+        sides: The `TokenizedSide` of the source and of the target, arrays.
         readers: The tokenizer or `Ids` of each side.
         limit: The `Limit`.
-        report: The `Report` that counts what is left out.
+        report: The `Report` that counts dropped pairs.
     """
 
-    def __init__(self, number, source, target, readers, limit, report):
-        self.number = number
-        self.sides = dict(zip(SIDES, (source, target), strict=True))
-        self.readers = dict(zip(SIDES, readers, strict=True))
+    def __init__(
+        self, numbers: np.ndarray, sides: Sequence[TokenizedSide], readers: Readers, limit: Limit, report: Report
+    ) -> None:
+        self.numbers = numbers
+        self.sides = dict(zip(PAIR_SIDES, sides, strict=True))
+        self.readers = dict(zip(PAIR_SIDES, readers, strict=True))
         self.limit = limit
         self.report = report
         self.special_ids = readers[0].special_ids
         framing = (self.special_ids.padding, self.special_ids.start, self.special_ids.end)
-        self.framing = sorted({value for value in framing if value is not None})  # what no text has inside
+        self.framing = sorted({value for value in framing if value is not None})  # ids that no text may hold
 
-    def kept(self):
-        """Returns, of the pairs that are kept, the numbers, which were cut, and each side's ids and lengths.
-
-        Ids are flat, end ids added.
-        """
-        good = np.ones(len(self.number), bool)
+    def kept(self) -> KeptPairs:
+        """Returns the pairs to train on, with end ids; drops and counts the others."""
+        good = np.ones(len(self.numbers), bool)
         lengths = {}
         for side, (values, counts, _, broken, blank) in self.sides.items():
-            good = self._leave_out(good, broken, f"{side} not UTF-8")
-            good = self._leave_out(good, blank | (counts == 0), f"empty {side}")
+            good = self._drop(good, broken, f"{side} not UTF-8")
+            good = self._drop(good, blank | (counts == 0), f"empty {side}")
             size = self.readers[side].vocabulary_size
             owner = np.repeat(np.arange(len(counts)), counts)
             inside = (values >= 0) & (values < size) & ~np.isin(values, self.framing)
             strange = np.bincount(owner[~inside], minlength=len(counts)) > 0
-            good = self._leave_out(good, strange, f"{side} ids outside {allowed(size, self.framing)}")
+            good = self._drop(good, strange, f"{side} ids outside {allowed(size, self.framing)}")
             bound = min(self.limit.bound(side), self.readers[side].max_length or np.inf)
             lengths[side] = self.limit.cut(counts + 1, bound)
-            good = self._leave_out(good, lengths[side] > bound, f"{side} of more than {bound} positions")
+            good = self._drop(good, lengths[side] > bound, f"{side} of more than {bound} positions")
         cut = np.logical_or(*(lengths[name] <= side.counts for name, side in self.sides.items()))[good]
         self.report.num_kept += int(good.sum())
         self.report.num_cut += int(cut.sum())
-        arrays = (self._with_ends(side, good, lengths[side][good]) for side in SIDES)
-        return self.number[good], cut, *itertools.chain.from_iterable(arrays)
+        source_ids, target_ids = (self._with_ends(side, good, lengths[side][good]) for side in PAIR_SIDES)
+        source_lengths, target_lengths = (lengths[side][good] for side in PAIR_SIDES)
+        return KeptPairs(self.numbers[good], cut, source_ids, source_lengths, target_ids, target_lengths)
 
-    def _leave_out(self, good, bad, reason):
-        """Counts the pairs that were good so far and are bad, and returns which remain good."""
+    def _drop(self, good: np.ndarray, bad: np.ndarray, reason: str) -> np.ndarray:
+        """Drops and counts pairs that are good so far but bad; returns which pairs are still good, `[n]`."""
         for i in np.flatnonzero(good & bad):
-            self.report.drop(reason, self.number[i], self._text(i))
+            self.report.drop(reason, self.numbers[i], self._text(int(i)))
         return good & ~bad
 
-    def _text(self, i):
-        """Returns a pair as a text to show."""
+    def _text(self, i: int) -> str:
+        """Returns the text of a pair for the report."""
         shown = []
         for values, counts, texts, *_ in self.sides.values():
             start = int(counts[:i].sum())
@@ -169,19 +196,19 @@ class Chunk:
             shown.append(repr(texts[i].decode(errors="replace")) if len(texts) else str(ids))
         return " -> ".join(shown)
 
-    def _with_ends(self, side, good, lengths):
-        """Returns the flat int32 ids of one side with end ids, and their lengths `[n]`."""
+    def _with_ends(self, side: str, good: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Returns the int32 ids of the good texts of one side, truncated, with end ids and concatenated."""
         values, counts, *_ = self.sides[side]
         starts = (np.cumsum(counts) - counts)[good]
         ids = np.full(int(lengths.sum()), self.special_ids.end, "int32")
         ends = np.cumsum(lengths)
         ids[ranges(ends - lengths, lengths - 1)] = values[ranges(starts, lengths - 1)]
         self.report.num_unknown += int((ids == self.special_ids.unknown).sum())
-        return ids, lengths
+        return ids
 
 
-def allowed(size, framing):
-    """Returns as a text which ids a text may have: those of a vocabulary but the `framing` ones, in rising order."""
+def allowed(size: int, framing: list[int]) -> str:
+    """Returns a description of the ids that a text may hold: all of a vocabulary except for the sorted `framing`."""
     if framing == list(range(len(framing))):
         return f"{len(framing)} ... {size - 1}"
     return f"0 ... {size - 1} without {framing}"

@@ -1,31 +1,35 @@
-"""A callback that tells the pipeline which epoch it is, so that a resumed training is the one it would have been."""
+"""A callback that passes the number of the epoch to the pipeline, so that a resumed training repeats exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_attn.data.batches import Batches
+from keras_attn.data.batches import Batch, Batches
 
-DRAWS_PER_EPOCH = 2**20  # what a layer draws in an epoch, or so
+DRAWS_PER_EPOCH = 2**20  # at least as many as a layer draws in an epoch
 
 
 class FollowEpochs(keras.callbacks.Callback):
-    """Feeds `fit` the batches of the epoch that it is in, also where it goes on after a restart.
+    """Gives `fit` the batches of its current epoch, also when it resumes after a restart.
 
-    `keras.callbacks.BackupAndRestore` says only inside `fit` at which epoch a training goes on;
-    this callback's `dataset` follows it. Hand both to `fit`: the dataset raises an error where the
-    callback was left out. What Keras' layers draw by chance (dropout) becomes a function of their
-    seeds and the epoch's number too, for Keras keeps no state of it in its backups: after
-    `keras.utils.set_random_seed`, a training resumed after a whole epoch has the losses of one that
-    was never killed. (With `BackupAndRestore(save_freq=<batches>)` Keras goes on with the weights
-    of the middle of an epoch, and trains that epoch once more from its beginning.) A loop of your
-    own calls `set_model(model)`, and `on_epoch_begin(epoch)` before it reads `dataset`.
+    `keras.callbacks.BackupAndRestore` sets the first epoch only inside `fit`; the `dataset` of this
+    callback follows it. Pass both to `fit`: without the callback, the dataset raises an error.
+    Random layers of Keras (dropout) are seeded from their seeds and the number of the epoch as well,
+    because backups of Keras do not hold their state: after `keras.utils.set_random_seed`, a training
+    resumed after a whole epoch has the losses of an uninterrupted one. (With
+    `BackupAndRestore(save_freq=<batches>)` Keras resumes with weights from the middle of an epoch, and
+    repeats that epoch from its beginning.) A training loop of your own must call `set_model(model)`,
+    and `on_epoch_begin(epoch)` before it reads `dataset`.
 
     Args:
         batches: The `Batches`.
 
     Raises:
-        ValueError: If `batches` are none, and in `fit` for a `steps_per_epoch` that ends epochs early.
+        ValueError: If `batches` are not `Batches`; in `fit`, if `steps_per_epoch` ends epochs early.
 
     Attributes:
         dataset: A `tf.data.Dataset` of the batches of the current epoch.
@@ -40,7 +44,7 @@ class FollowEpochs(keras.callbacks.Callback):
     >>> history = model.fit(follow.dataset, epochs=2, callbacks=[follow], shuffle=False, verbose=0)
     """
 
-    def __init__(self, batches):
+    def __init__(self, batches: Batches) -> None:
         super().__init__()
         if not isinstance(batches, Batches):
             raise ValueError(f"`batches` must be `Batches`. Received: {batches.__class__.__name__}.")
@@ -50,7 +54,7 @@ class FollowEpochs(keras.callbacks.Callback):
         dataset = batches.as_dataset(self._arrays)
         self.dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(batches)))
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         num_steps = (self.params or {}).get("steps")
         if num_steps is not None and num_steps < len(self.batches):
             raise ValueError(
@@ -60,11 +64,11 @@ class FollowEpochs(keras.callbacks.Callback):
         self.epoch = epoch
         self.finished = False
         for variable in self.model.variables:
-            if variable.name == "seed_generator_state":  # the seed, and how often it was drawn from
+            if variable.name == "seed_generator_state":  # the seed, and the number of draws
                 seed = keras.ops.convert_to_numpy(variable)[0]
                 variable.assign(np.array([seed, epoch * DRAWS_PER_EPOCH % 2**32], "uint32"))
 
-    def _arrays(self):
+    def _arrays(self) -> Iterator[Batch]:
         if self.finished:
             raise ValueError(
                 f"The batches of epoch {self.epoch} are read a second time: hand the `FollowEpochs` of this dataset "

@@ -1,4 +1,6 @@
-"""What becomes of pairs that are too long: left out, or cut."""
+"""Limits of the lengths of pairs: longer pairs are dropped or truncated."""
+
+from __future__ import annotations
 
 import numpy as np
 
@@ -7,19 +9,19 @@ from keras_attn.base.slot import Slot, register
 
 
 class Limit(Slot):
-    """Bounds the positions of a pair, the end id counted; None leaves it to the tokenizer's `max_length`.
+    """The maximum lengths of a pair, including end ids; None for the `max_length` of the tokenizer.
 
     Args:
-        source_length: Positions of a source at most.
-        target_length: Positions of a target at most.
+        source_length: Maximum length of a source.
+        target_length: Maximum length of a target.
 
     Raises:
-        ValueError: If a length is neither None nor an integer of at least 1, or 2 where texts are cut.
+        ValueError: If a length is neither None nor an integer of at least 1, or 2 where texts are truncated.
     """
 
-    least = 1
+    least: int = 1
 
-    def __init__(self, source_length=None, target_length=None):
+    def __init__(self, source_length: int | None = None, target_length: int | None = None) -> None:
         for name, length in (("source_length", source_length), ("target_length", target_length)):
             if length is not None:
                 check_positive(name, length)
@@ -28,19 +30,19 @@ class Limit(Slot):
         self.source_length = source_length
         self.target_length = target_length
 
-    def bound(self, side):
-        """Returns the length that a side may have, or infinity."""
+    def bound(self, side: str) -> float:
+        """Returns the maximum length of a side, or infinity."""
         length = getattr(self, f"{side}_length")
         return np.inf if length is None else length
 
-    def cut(self, lengths, bound):
-        """Returns the lengths `[P]` that texts are cut to where no more than `bound` may be."""
+    def cut(self, lengths: np.ndarray, bound: float) -> np.ndarray:
+        """Returns the lengths `[P]` of texts after truncation to `bound`."""
         return lengths
 
 
 @register
 class DropLonger(Limit):
-    """Leaves out, and counts, pairs with more positions than these; arguments as `Limit`.
+    """Drops and counts pairs that are longer; arguments as for `Limit`.
 
     Example:
     >>> from keras_attn.data import DropLonger
@@ -50,14 +52,14 @@ class DropLonger(Limit):
 
 @register
 class CutLonger(Limit):
-    """Cuts the ends of longer texts, and counts them, so that their end id is the last position; as `Limit`.
+    """Truncates and counts longer texts; the end id stays the last one. Arguments as for `Limit`.
 
     Example:
     >>> from keras_attn.data import CutLonger
     >>> limit = CutLonger(source_length=64)
     """
 
-    least = 2  # a token beside the end id
+    least = 2  # a token and the end id
 
-    def cut(self, lengths, bound):
+    def cut(self, lengths: np.ndarray, bound: float) -> np.ndarray:
         return np.minimum(lengths, bound).astype(lengths.dtype)

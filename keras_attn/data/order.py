@@ -1,7 +1,12 @@
-"""The order of an epoch: which pair fills which place, which rows share a batch, and when a batch comes."""
+"""The order of an epoch: the place of each pair, the rows of each batch, and the order of the batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 
+from keras_attn.data.layouts import BatchShape, Layout
 from keras_attn.data.packing import Places
 from keras_attn.data.pairs import ranges
 
@@ -9,16 +14,16 @@ from keras_attn.data.pairs import ranges
 class Order:
     """Shuffles pairs over the places that a layout planned for them.
 
-    Rows are planned once. An epoch lets pairs of equal lengths change places, so that rows hold
-    other pairs and yet as many tokens, draws which rows of a shape share a batch, and shuffles the
-    batches.
+    Rows are planned once. Each epoch permutes pairs of equal lengths, so that a row holds other pairs
+    with the same number of tokens; it groups the rows of each shape into batches at random, and
+    shuffles the batches.
 
     Args:
         lengths: Lengths of both sides of the pairs, integers `[P, 2]`.
-        layout: The `Layout` with room for them.
+        layout: A `Layout` that all pairs fit.
     """
 
-    def __init__(self, lengths, layout):
+    def __init__(self, lengths: np.ndarray, layout: Layout) -> None:
         self.plan = layout.plan(lengths)
         self.kinds = lengths[:, 0] * (lengths[:, 1].max() + 1) + lengths[:, 1]  # equal for equal lengths
         self.places = np.argsort(self.plan.places.row, kind="stable")  # row by row
@@ -27,12 +32,12 @@ class Order:
         self.rows = [np.flatnonzero(self.plan.row_shape == index) for index in range(len(self.plan.shapes))]
 
     @property
-    def num_batches(self):
+    def num_batches(self) -> int:
         """Number of batches of every epoch."""
         return sum(-(-len(rows) // shape.num_rows) for rows, shape in zip(self.rows, self.plan.shapes, strict=True))
 
-    def batches(self, rng):
-        """Yields the `Shape`, the pairs `[n]` and their `Places` in the batch, rows counted from 0, of each batch."""
+    def batches(self, rng: np.random.Generator) -> Iterator[tuple[BatchShape, np.ndarray, Places]]:
+        """Yields for each batch the `BatchShape`, the pairs `[n]`, and their `Places` with rows counted from 0."""
         pairs = shuffled_within(self.kinds, rng)
         batches = []
         for rows, shape in zip(self.rows, self.plan.shapes, strict=True):
@@ -46,8 +51,8 @@ class Order:
             yield shape, pairs[chosen], places._replace(row=np.repeat(np.arange(len(rows)), sizes))
 
 
-def shuffled_within(kinds, rng):
-    """Returns a permutation `[P]` drawn among those that put every index in the place of one of its kind.
+def shuffled_within(kinds: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Returns a random permutation `[P]` that moves each index only to places of the same kind.
 
     Example:
     >>> import numpy as np

@@ -1,14 +1,16 @@
-"""First-fit packing of pairs into rows that have room on two sides."""
+"""First-fit packing of pairs into rows with a source and a target side."""
+
+from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
 
-SMALL = 0.2  # share of a row up to which pairs are not sorted
+SMALL = 0.2  # pairs up to this fraction of a row are not sorted
 
 
 class Places(NamedTuple):
-    """Where pairs stand, arrays `[P]` in the order of the pairs.
+    """Places of pairs in rows, arrays `[P]` in the order of the pairs.
 
     Attributes:
         row: Number of the row, from 0.
@@ -22,16 +24,16 @@ class Places(NamedTuple):
     segment: np.ndarray
 
 
-def first_fit(lengths, room, window):
-    """Packs pairs into rows: each into the first row with room for both of its sides.
+def first_fit(lengths: np.ndarray, room: tuple[int, int], window: int) -> Places:
+    """Packs each pair into the first row with room for both of its sides.
 
-    A window of pairs is packed at a time, into rows of its own: first those that need more than a
-    fifth of a row, the longest first, then the others in their order, which fill the gaps. (Sorting
-    them too would pair up sides of unequal lengths badly.)
+    Each window of pairs is packed into its own rows: first the pairs that need more than a fifth of
+    a row, the longest first; then the others in their order, which fill the gaps. (Sorting these too
+    would combine sides of unequal lengths badly.)
 
     Args:
         lengths: Lengths of source and target, integers `[P, 2]`, none above `room`.
-        room: Positions of a row on both sides, integers `[2]`.
+        room: Positions of a row on the source and on the target side.
         window: Number of pairs in a window.
 
     Returns:
@@ -40,22 +42,22 @@ def first_fit(lengths, room, window):
     Example:
     >>> import numpy as np
     >>> from keras_attn.data.packing import first_fit
-    >>> first_fit(np.array([[2, 3], [5, 4], [3, 1]]), np.array([6, 6]), window=100).row.tolist()
+    >>> first_fit(np.array([[2, 3], [5, 4], [3, 1]]), (6, 6), window=100).row.tolist()
     [1, 0, 1]
     """
-    lengths, room = np.asarray(lengths, "int64"), np.asarray(room, "int64")
+    lengths, sizes = np.asarray(lengths, "int64"), np.asarray(room, "int64")
     row, start, segment = np.zeros(len(lengths), "int64"), np.zeros_like(lengths), np.zeros(len(lengths), "int64")
     num_rows = 0
     for begin in range(0, len(lengths), window):
         part = slice(begin, begin + window)
-        row[part], start[part], segment[part], num_opened = pack_window(lengths[part], room)
+        row[part], start[part], segment[part], num_opened = pack_window(lengths[part], sizes)
         row[part] += num_rows
         num_rows += num_opened
     return Places(row, start[:, 0], start[:, 1], segment)
 
 
-def pack_window(lengths, room):
-    """Returns rows `[n]`, starts `[n, 2]` and segments `[n]` of a window's pairs, and the number of rows."""
+def pack_window(lengths: np.ndarray, room: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Returns rows `[n]`, starts `[n, 2]` and segments `[n]` of the pairs of a window, and the number of rows."""
     order = np.argsort(-np.maximum(np.max(lengths / room, axis=1), SMALL), kind="stable")
     left = np.repeat(room[:, None], len(lengths), axis=1)  # [2, n]: no more rows than pairs
     filled = np.zeros(len(lengths), "int64")

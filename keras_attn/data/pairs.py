@@ -1,4 +1,6 @@
-"""Encoded pairs in memory: two flat arrays of ids, and where each text begins."""
+"""Encoded pairs in memory: a flat array of ids for each side, and the start of each text."""
+
+from __future__ import annotations
 
 import dataclasses
 
@@ -10,26 +12,26 @@ from keras_attn.data.report import Report
 
 @dataclasses.dataclass(frozen=True)
 class Ragged:
-    """Texts of ids, one behind the other.
+    """Texts as ids, concatenated.
 
     Attributes:
         values: Ids int32 `[N]`, each text with its end id.
-        lengths: Their lengths int64 `[P]`, each at least 1.
-        starts: Where each text begins, int64 `[P]`.
+        lengths: Lengths of the texts, int64 `[P]`, each at least 1.
+        starts: Index of the first id of each text, int64 `[P]`.
     """
 
     values: np.ndarray
     lengths: np.ndarray
     starts: np.ndarray = dataclasses.field(init=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "starts", np.cumsum(self.lengths) - self.lengths)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> np.ndarray:
         return self.values[self.starts[index] : self.starts[index] + self.lengths[index]]
 
-    def take(self, texts):
-        """Returns the ids of texts `[n]`, one behind the other."""
+    def take(self, texts: np.ndarray) -> np.ndarray:
+        """Returns the ids of texts `[n]`, concatenated."""
         return self.values[ranges(self.starts[texts], self.lengths[texts])]
 
 
@@ -38,10 +40,10 @@ class Pairs:
     """Pairs of ids in memory, about 4 bytes a token, made by `encode`.
 
     Attributes:
-        numbers: Which pair or line each of them was in the data set, from 1, integers `[P]`.
-        source, target: The sides: `source[i]` are the ids of a text, the end id behind them.
-        cut: Which of them lost an end, boolean `[P]`.
-        report: The `Report` of what was read, cut and left out.
+        numbers: Number of each pair or line in the data set, from 1, integers `[P]`.
+        source, target: The sides: `source[i]` holds the ids of a text and the end id.
+        cut: Which pairs were truncated, boolean `[P]`.
+        report: The `Report` of the pairs read, truncated and dropped.
         special_ids: The `SpecialIds` of both sides.
     """
 
@@ -52,19 +54,19 @@ class Pairs:
     report: Report
     special_ids: SpecialIds = dataclasses.field(default_factory=SpecialIds)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.source.lengths)
 
     @property
-    def lengths(self):
-        """Positions of both sides, end ids counted, integers `[P, 2]`."""
+    def lengths(self) -> np.ndarray:
+        """Lengths of both sides, including end ids, integers `[P, 2]`."""
         return np.stack([self.source.lengths, self.target.lengths], axis=1)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         return self.source[index], self.target[index]
 
 
-def ranges(starts, lengths):
-    """Returns `starts[i] ... starts[i] + lengths[i] - 1` for every i, one behind the other."""
+def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Returns `starts[i] ... starts[i] + lengths[i] - 1` for every i, concatenated."""
     ends = np.cumsum(lengths)
     return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)

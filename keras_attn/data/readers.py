@@ -1,32 +1,38 @@
-"""Where pairs come from: TSV files, Python iterables, `tf.data` datasets; all become numbered pairs of one dataset."""
+"""Sources of pairs: TSV files, Python iterables and `tf.data` datasets; all become one dataset of numbered pairs."""
 
+from __future__ import annotations
+
+import os
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
 from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.slot import Slot, register
-from keras_attn.base.special_ids import special_ids_or_default
+from keras_attn.base.special_ids import SpecialIds, special_ids_or_default
+from keras_attn.base.types import ArrayLike, Tensor
+from keras_attn.data.report import Report
 from keras_attn.text.tokenizer import Tokenizer
 
-SIDES = ("source", "target")
+PAIR_SIDES = ("source", "target")
 
 
 @register
 class Ids(Slot):
-    """Stands for a tokenizer where texts are ids already.
+    """Takes the place of a tokenizer where texts are ids already.
 
-    Ids are a text's pieces and the unknown id: start, end and padding ids are added later, and
-    pairs that hold them, or an id over the vocabulary, are left out and counted.
+    Texts may hold the ids of pieces and the unknown id. Start, end and padding ids are added later;
+    pairs that hold them, or ids outside the vocabulary, are dropped and counted.
 
     Args:
-        vocabulary_size: Number of ids, the special ones counted.
+        vocabulary_size: Number of ids, including the special ids.
         special_ids: The `SpecialIds`; 0 padding, 1 start, 2 end, 3 unknown by default.
 
     Raises:
-        ValueError: If there is no room for an id beside the special ones, or ids would not fit 32 bits.
+        ValueError: If the vocabulary has special ids only, or its ids do not fit into 32 bits.
 
     Example:
     >>> from keras_attn import data
@@ -38,9 +44,9 @@ class Ids(Slot):
     [5, 6, 2]
     """
 
-    max_length = None
+    max_length: int | None = None
 
-    def __init__(self, vocabulary_size, special_ids=None):
+    def __init__(self, vocabulary_size: int, special_ids: SpecialIds | None = None) -> None:
         special_ids = special_ids_or_default(special_ids)
         highest = max(value for value in special_ids.get_config().values() if value is not None)
         must = f"be an integer above {highest}, at most 2**31"
@@ -48,25 +54,34 @@ class Ids(Slot):
         self.vocabulary_size = vocabulary_size
         self.special_ids = special_ids
 
-    def pieces(self, ids):
-        """Returns ids `[n, None]` as they are."""
+    def pieces(self, ids: tf.RaggedTensor) -> tf.RaggedTensor:
+        """Returns ids `[n, None]` unchanged."""
         return ids
 
 
-class Tsv:
-    r"""A file of one pair per line, its columns parted by tabs, in UTF-8.
+Reader: TypeAlias = Tokenizer | Ids
+"""What reads one side of the pairs."""
 
-    Lines that have more or fewer columns than they should, or are not UTF-8, are broken: they are
-    left out and reported with their number. Nothing is quoted and nothing is stripped but the
-    line's end.
+Readers: TypeAlias = tuple[Reader, Reader]
+"""The readers of the source and of the target."""
+
+Text: TypeAlias = str | bytes | ArrayLike
+"""A text as a string, or as ids."""
+
+
+class Tsv:
+    r"""A UTF-8 file with one pair per line, in columns separated by tabs.
+
+    Lines with another number of columns, or that are not UTF-8, are broken: they are dropped and
+    reported with their number. Quotes have no meaning, and only line ends are stripped.
 
     Args:
-        path: Of the file.
-        source_column, target_column: Which columns hold the texts, from 0.
-        num_columns: How many columns each line has.
+        path: Path of the file.
+        source_column, target_column: Columns of the texts, from 0.
+        num_columns: Number of columns of each line.
 
     Raises:
-        ValueError: For columns that are not there, or twice the same.
+        ValueError: If a column does not exist, or both are the same.
 
     Example:
     >>> import pathlib, tempfile
@@ -81,7 +96,9 @@ class Tsv:
 
     unit = "line"
 
-    def __init__(self, path, source_column=0, target_column=1, num_columns=2):
+    def __init__(
+        self, path: str | os.PathLike[str], source_column: int = 0, target_column: int = 1, num_columns: int = 2
+    ) -> None:
         check_positive("num_columns", num_columns)
         for name, column in (("source_column", source_column), ("target_column", target_column)):
             check_number(name, column, int, must=f"be in 0 ... {num_columns - 1}", at_least=0, below=num_columns)
@@ -92,8 +109,8 @@ class Tsv:
         self.target_column = target_column
         self.num_columns = num_columns
 
-    def read(self, report):
-        """Yields the number, source and target of each line; counts broken ones in the report."""
+    def read(self, report: Report) -> Iterator[tuple[int, str, str]]:
+        """Yields the number, source and target of each line; counts broken lines in the report."""
         with self.path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 try:
@@ -109,6 +126,13 @@ class Tsv:
                     report.drop("broken line", number, f"{what}: {text.rstrip()!r}")
 
 
+PairOfTexts: TypeAlias = Sequence[Text] | Mapping[str, Text]
+"""A source and a target, or a mapping with the keys "source" and "target"."""
+
+PairSource: TypeAlias = "tf.data.Dataset | Tsv | Iterable[PairOfTexts]"
+"""What `encode` reads."""
+
+
 class Items:
     """The pairs of a Python iterable.
 
@@ -119,24 +143,24 @@ class Items:
 
     unit = "pair"
 
-    def __init__(self, items, readers):
+    def __init__(self, items: Iterable[PairOfTexts], readers: Readers) -> None:
         self.items = items
         self.readers = readers
 
-    def read(self, report):
-        """Yields the number, source and target of each item; counts what is no pair in the report."""
+    def read(self, report: Report) -> Iterator[tuple[int, bytes | np.ndarray, bytes | np.ndarray]]:
+        """Yields the number, source and target of each pair; counts other items in the report."""
         for number, item in enumerate(self.items, start=1):
-            sides = [item.get(side) for side in SIDES] if isinstance(item, Mapping) else item
-            if isinstance(sides, (list, tuple, np.ndarray)) and len(sides) == len(SIDES):
-                sides = [as_side(side, reader) for side, reader in zip(sides, self.readers, strict=True)]
-                if all(side is not None for side in sides):
-                    yield (number, *sides)
+            sides = [item.get(side) for side in PAIR_SIDES] if isinstance(item, Mapping) else item
+            if isinstance(sides, (list, tuple, np.ndarray)) and len(sides) == len(PAIR_SIDES):
+                source, target = (as_side(side, reader) for side, reader in zip(sides, self.readers, strict=True))
+                if source is not None and target is not None:
+                    yield number, source, target
                     continue
             report.drop("not a pair", number, repr(item))
 
 
-def as_side(value, reader):
-    """Returns a text as bytes or ids as an array, or None if the value is neither."""
+def as_side(value: Text, reader: Reader) -> bytes | np.ndarray | None:
+    """Returns a text as bytes, ids as an array, or None for other values."""
     if isinstance(reader, Ids):
         if isinstance(value, (str, bytes)) or not isinstance(value, (Iterable, np.ndarray)):
             return None
@@ -145,7 +169,12 @@ def as_side(value, reader):
         except ValueError:  # lists of unequal lengths inside
             return None
         return ids.astype("int64") if ids.ndim == 1 and (ids.dtype.kind in "iu" or not ids.size) else None
-    if tf.is_tensor(value) and value.dtype == tf.string and value.shape.rank == 0:
+    if (
+        not isinstance(value, (str, bytes))
+        and tf.is_tensor(value)
+        and value.dtype == tf.string
+        and value.shape.rank == 0
+    ):
         value = value.numpy()
     try:
         return value.encode() if isinstance(value, str) else value if isinstance(value, bytes) else None
@@ -153,14 +182,14 @@ def as_side(value, reader):
         return None
 
 
-def numbered_chunks(pairs, readers, report, size):
-    """Returns a `tf.data.Dataset` of numbers, sources and targets, so many pairs in an element.
+def numbered_chunks(pairs: PairSource, readers: Readers, report: Report, size: int) -> tf.data.Dataset:
+    """Returns a `tf.data.Dataset` of numbers, sources and targets, with several pairs per element.
 
     Args:
         pairs: A `Tsv`, a `tf.data.Dataset` or an iterable of pairs.
         readers: The tokenizer or `Ids` of each side.
-        report: The `Report` that counts what cannot be read.
-        size: Number of pairs in an element, but for the last one.
+        report: The `Report` that counts pairs that cannot be read.
+        size: Number of pairs per element; the last element may have fewer.
 
     Raises:
         ValueError: If `pairs` is none of these.
@@ -172,15 +201,15 @@ def numbered_chunks(pairs, readers, report, size):
             "`dataset` must be a `tf.data.Dataset`, a `Tsv` or an iterable of pairs. "
             f"Received: {pairs.__class__.__name__}."
         )
-    pairs = pairs if isinstance(pairs, Tsv) else Items(pairs, readers)
-    report.unit = pairs.unit
-    numbers, *sides = list(zip(*pairs.read(report), strict=True)) or [(), (), ()]
+    items = pairs if isinstance(pairs, Tsv) else Items(pairs, readers)
+    report.unit = items.unit
+    numbers, *sides = list(zip(*items.read(report), strict=True)) or [(), (), ()]
     columns = tf.constant(numbers, "int64"), *map(as_column, sides, readers)
     starts = tf.data.Dataset.range(0, len(numbers), size)
     return starts.map(lambda start: tuple(column[start : start + size] for column in columns))
 
 
-def as_column(values, reader):
+def as_column(values: Sequence[str | bytes | np.ndarray], reader: Reader) -> tf.Tensor | tf.RaggedTensor:
     """Returns one side of all pairs: strings `[P]` or ragged ids `[P, None]`."""
     if isinstance(reader, Tokenizer):
         return tf.constant(values, "string", shape=(len(values),))
@@ -188,17 +217,17 @@ def as_column(values, reader):
     return tf.RaggedTensor.from_row_lengths(flat, np.array([len(ids) for ids in values], "int64"))
 
 
-def numbered_dataset(dataset, readers):
-    """Returns the dataset's elements with their numbers, after checking what they are."""
+def numbered_dataset(dataset: tf.data.Dataset, readers: Readers) -> tf.data.Dataset:
+    """Returns a dataset of numbered pairs, after checking the elements of `dataset`."""
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ValueError("`dataset` must end: leave out `repeat()`. Received: an infinite dataset.")
     spec = dataset.element_spec
-    sides = [spec.get(side) for side in SIDES] if isinstance(spec, dict) else spec
-    if not isinstance(sides, (tuple, list)) or len(sides) != len(SIDES):
+    sides = [spec.get(side) for side in PAIR_SIDES] if isinstance(spec, dict) else spec
+    if not isinstance(sides, (tuple, list)) or len(sides) != len(PAIR_SIDES):
         sides = [None, None]
-    for side, given, reader in zip(SIDES, sides, readers, strict=True):
+    for side, given, reader in zip(PAIR_SIDES, sides, readers, strict=True):
         text = isinstance(reader, Tokenizer)
-        # A row of a ragged tensor is a plain one, though its specification is not.
+        # The specification of a row of a ragged tensor is a ragged one, although the row is a plain tensor.
         known = isinstance(given, tf.TensorSpec) or (isinstance(given, tf.RaggedTensorSpec) and not given.ragged_rank)
         known = known and given.shape.rank == (0 if text else 1)
         if not known or not (given.dtype == tf.string if text else given.dtype.is_integer):
@@ -208,8 +237,8 @@ def numbered_dataset(dataset, readers):
                 f"the {side} must be {wanted}. Received: dataset.element_spec={spec}."
             )
 
-    def flat(number, pair):
-        pair = [pair[side] for side in SIDES] if isinstance(spec, dict) else pair
-        return (number, *(side if side.dtype == tf.string else tf.cast(side, "int64") for side in pair))
+    def flat(number: tf.Tensor, pair: Mapping[str, Tensor] | Sequence[Tensor]) -> tuple[Tensor, ...]:
+        texts = [pair[side] for side in PAIR_SIDES] if isinstance(pair, Mapping) else pair
+        return (number, *(text if text.dtype == tf.string else tf.cast(text, "int64") for text in texts))
 
     return dataset.enumerate(start=1).map(flat)

@@ -1,19 +1,21 @@
-"""What became of the pairs of a data set: how many were read, kept, cut and left out, and why."""
+"""A report of the pairs of a data set: how many were read, kept, truncated and dropped, and why."""
+
+from __future__ import annotations
 
 NUM_EXAMPLES = 5  # of each reason
-SHOWN = 60  # characters of an example
+EXAMPLE_LENGTH = 60  # characters of an example
 
 
 class Report:
-    """Counts of pairs, and the first examples of those that were left out.
+    """Counts of pairs, and the first examples of the dropped ones.
 
     Attributes:
-        unit: What the examples' numbers count from 1: `"pair"`, or `"line"` of a file.
-        num_read: Pairs that were there, broken ones among them.
-        num_kept: Pairs that are trained on.
-        num_cut: Pairs among those kept that lost their ends.
-        num_unknown: Unknown ids among those kept, both sides together.
-        dropped: Numbers of pairs left out, by reason.
+        unit: What is counted, from 1: `"pair"`, or `"line"` of a file.
+        num_read: Number of pairs that were read, including broken ones.
+        num_kept: Number of pairs to train on.
+        num_cut: Number of kept pairs that were truncated.
+        num_unknown: Number of unknown ids in the kept pairs, both sides together.
+        dropped: Number of dropped pairs by reason.
         examples: Texts such as `"line 7, broken line: 'abc'"`, at most five of a reason.
 
     Example:
@@ -27,31 +29,31 @@ class Report:
     line 2, broken line: 'no tab'
     """
 
-    def __init__(self, unit="pair"):
+    def __init__(self, unit: str = "pair") -> None:
         self.unit = unit
         self.num_read = self.num_kept = self.num_cut = self.num_unknown = 0
-        self.dropped = {}
-        self.examples = []
+        self.dropped: dict[str, int] = {}
+        self.examples: list[str] = []
 
     @property
-    def num_dropped(self):
-        """Number of pairs left out, for whatever reason."""
+    def num_dropped(self) -> int:
+        """Number of dropped pairs."""
         return sum(self.dropped.values())
 
-    def drop(self, reason, number, text):
-        """Counts a pair that is left out, and keeps its number and text if it is one of the first."""
+    def drop(self, reason: str, number: int, text: str) -> None:
+        """Counts a dropped pair, and keeps its number and text if it is one of the first."""
         count = self.dropped[reason] = self.dropped.get(reason, 0) + 1
         if count <= NUM_EXAMPLES:
-            text = text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+            text = text if len(text) <= EXAMPLE_LENGTH else f"{text[:EXAMPLE_LENGTH]}..."
             self.examples.append(f"{self.unit} {number}, {reason}: {text}")
 
-    def copy(self):
-        """Returns a report of its own with the same counts."""
+    def copy(self) -> Report:
+        """Returns an independent copy."""
         other = Report(self.unit)
         vars(other).update(vars(self), dropped=dict(self.dropped), examples=list(self.examples))
         return other
 
-    def __str__(self):
+    def __str__(self) -> str:
         end = f"{self.num_dropped:,} left out" + (":" if self.dropped else "")
         lines = [f"{self.num_read:,} {self.unit}s read, {self.num_kept:,} kept, {end}"]
         lines += [f"{count:>10,}  {reason}" for reason, count in self.dropped.items()]

@@ -1,28 +1,31 @@
-"""Texts written into the rows of one batch."""
+"""Writes texts into the rows of one batch."""
+
+from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
 
-from keras_attn.data.pairs import ranges
+from keras_attn.base.special_ids import SpecialIds
+from keras_attn.data.pairs import Ragged, ranges
 
 
 class Place(NamedTuple):
-    """Where one side of `n` texts stands in a batch: the row, the first position and the segment id, `[n]` each."""
+    """Places of one side of `n` texts in a batch: the row, the first position and the segment id, `[n]` each."""
 
     row: np.ndarray
     start: np.ndarray
     segment: np.ndarray
 
 
-class Side(NamedTuple):
-    """One side of a batch, int32 `[B, L]` each, the numbers zero at padding.
+class BatchSide(NamedTuple):
+    """One side of a batch, int32 `[B, L]` each.
 
     Attributes:
-        ids: The texts.
-        read_before: What a decoder has read before each of the ids: the start id, then the ids before it.
-        segment_ids: Numbers of the texts in their row, from 1.
-        positions: Positions within each text, from 0.
+        ids: The texts, then padding.
+        read_before: The input of a decoder: each text shifted right by one, after the start id.
+        segment_ids: Number of each id's text in its row, from 1; 0 at padding.
+        positions: Position of each id in its text, from 0; 0 at padding.
     """
 
     ids: np.ndarray
@@ -31,33 +34,35 @@ class Side(NamedTuple):
     positions: np.ndarray
 
 
-def lay_out(ragged, texts, place, shape, special_ids):
-    """Writes texts at their places.
+def lay_out(
+    ragged: Ragged, texts: np.ndarray, place: Place, shape: tuple[int, int], special_ids: SpecialIds
+) -> BatchSide:
+    """Writes texts to their places.
 
     Args:
-        ragged: The `Ragged` that holds them.
-        texts: Which of its texts, integers `[n]`.
-        place: Their `Place`.
-        shape: The batch's rows B and positions L.
-        special_ids: Those of the texts.
+        ragged: The `Ragged` with the texts.
+        texts: Indices of the texts, integers `[n]`.
+        place: The `Place` of each text.
+        shape: Number of rows B and of positions L.
+        special_ids: The `SpecialIds` of the texts.
 
     Returns:
-        The `Side`.
+        The `BatchSide`.
     """
     lengths = ragged.lengths[texts]
     where = ranges(place.row * shape[1] + place.start, lengths)
     ids = ragged.take(texts)
     read = np.roll(ids, 1)
     read[np.cumsum(lengths) - lengths] = special_ids.start
-    return Side(
-        written(ids, where, shape, special_ids.padding),
-        written(read, where, shape, special_ids.padding),
+    return BatchSide(
+        written(ids, where, shape, special_ids.filler),
+        written(read, where, shape, special_ids.filler),
         written(np.repeat(place.segment, lengths), where, shape),
         written(ranges(np.zeros_like(lengths), lengths), where, shape),
     )
 
 
-def written(values, where, shape, filler=0):
+def written(values: np.ndarray, where: np.ndarray, shape: tuple[int, int], filler: int = 0) -> np.ndarray:
     """Returns an int32 array of a shape with values at flat indices, and `filler` elsewhere."""
     array = np.full(shape, filler, "int32")
     array.reshape(-1)[where] = values

@@ -1,17 +1,20 @@
-"""How long the texts are, and how much of the batches is padding."""
+"""Statistics of the lengths of texts and of the padding in batches."""
 
-from collections.abc import Iterable
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
-from keras_attn.base.special_ids import special_ids_or_default
+from keras_attn.base.special_ids import SpecialIds, special_ids_or_default
+from keras_attn.base.types import Tensor
 from keras_attn.data.batches import Batches
 from keras_attn.data.pairs import Pairs
 
 
 class Lengths(NamedTuple):
-    """Lengths of one side's texts, the end id counted."""
+    """Statistics of the lengths of one side, including end ids."""
 
     minimum: int
     median: float
@@ -24,10 +27,10 @@ class Stats(NamedTuple):
     """What `stats` returns.
 
     Attributes:
-        num_pairs, num_batches: How many there are; `num_batches` is None for `Pairs`.
+        num_pairs, num_batches: Numbers of pairs and of batches; `num_batches` is None for `Pairs`.
         source, target: The `Lengths` of each side.
-        source_padding, target_padding: Shares of the positions that are padding, None for `Pairs`.
-        padding: That of both sides together.
+        source_padding, target_padding: Fractions of the positions that are padding, None for `Pairs`.
+        padding: The fraction for both sides together.
         num_shapes: Number of different shapes, None for `Pairs`.
     """
 
@@ -40,7 +43,7 @@ class Stats(NamedTuple):
     target_padding: float | None = None
     padding: float | None = None
 
-    def __str__(self):
+    def __str__(self) -> str:
         heads = "".join(f"{name:>9}" for name in ("least", "median", "mean", "99%", "most"))
         lines = [f"{self.num_pairs:,} pairs{heads}"]
         width = len(lines[0]) - len(heads)
@@ -55,13 +58,15 @@ class Stats(NamedTuple):
         return "\n".join(lines)
 
 
-def stats(batches, special_ids=None):
-    """Prints and returns how long texts are, and what share of the batches is padding.
+def stats(
+    batches: Pairs | Batches | Iterable[tuple[Mapping[str, Tensor], Tensor]], special_ids: SpecialIds | None = None
+) -> Stats:
+    """Prints and returns the lengths of texts, and the fraction of padding in batches.
 
     Args:
-        batches: `Pairs`; `Batches`, of which the first epoch counts; or any finite iterable of
-            `(inputs, labels)` like theirs, for instance a `tf.data.Dataset`.
-        special_ids: The `SpecialIds` of batches that are no `Batches`; padding is 0 by default.
+        batches: `Pairs`; `Batches`, of which the first epoch is read; or any finite iterable of such
+            `(inputs, labels)`, for instance a `tf.data.Dataset`.
+        special_ids: The `SpecialIds` of an iterable; padding is 0 by default.
 
     Returns:
         `Stats`.
@@ -83,21 +88,26 @@ def stats(batches, special_ids=None):
     if not isinstance(batches, (Pairs, Batches, Iterable)):
         raise ValueError(f"`batches` must be `Pairs`, `Batches` or batches. Received: {batches.__class__.__name__}.")
     found = (
-        of_pairs(batches) if isinstance(batches, Pairs) else of_batches(batches, special_ids_or_default(special_ids))
+        stats_of_pairs(batches)
+        if isinstance(batches, Pairs)
+        else stats_of_batches(batches, special_ids_or_default(special_ids))
     )
     print(found)
     return found
 
 
-def of_pairs(pairs):
+def stats_of_pairs(pairs: Pairs) -> Stats:
     """Returns the `Stats` of `Pairs`."""
     return Stats(len(pairs), summary(pairs.source.lengths), summary(pairs.target.lengths))
 
 
-def of_batches(batches, special_ids):
+def stats_of_batches(
+    batches: Batches | Iterable[tuple[Mapping[str, Tensor], Tensor]], special_ids: SpecialIds
+) -> Stats:
     """Returns the `Stats` of batches."""
     special_ids = batches.pairs.special_ids if isinstance(batches, Batches) else special_ids
-    lengths, positions, shapes, num_batches = {"source": [], "target": []}, {"source": 0, "target": 0}, set(), 0
+    lengths: dict[str, list[np.ndarray]] = {"source": [], "target": []}
+    positions, shapes, num_batches = {"source": 0, "target": 0}, set(), 0
     for inputs, _ in batches.arrays(0) if isinstance(batches, Batches) else batches:
         num_batches += 1
         shapes.add(tuple(tuple(inputs[side].shape) for side in lengths))
@@ -113,16 +123,18 @@ def of_batches(batches, special_ids):
     together = 1 - float(sum(each.sum() for each in joined.values())) / sum(positions.values())
     return Stats(
         len(joined["source"]),
-        *(summary(each) for each in joined.values()),
+        summary(joined["source"]),
+        summary(joined["target"]),
         num_batches,
         len(shapes),
-        *empty.values(),
+        empty["source"],
+        empty["target"],
         together,
     )
 
 
-def text_lengths(ids, segments, special_ids):
-    """Returns the lengths of the texts of one batch, `[n]`; rows of padding alone hold none."""
+def text_lengths(ids: np.ndarray, segments: np.ndarray | None, special_ids: SpecialIds) -> np.ndarray:
+    """Returns the lengths of the texts of one batch, `[n]`; rows of padding hold no text."""
     if segments is None:
         lengths = (ids != special_ids.filler).sum(axis=1)
     else:
@@ -131,7 +143,7 @@ def text_lengths(ids, segments, special_ids):
     return lengths[lengths > 0]
 
 
-def summary(lengths):
-    """Returns the `Lengths`."""
+def summary(lengths: np.ndarray) -> Lengths:
+    """Returns the `Lengths` of texts."""
     median, percentile_99 = np.quantile(lengths, (0.5, 0.99))
     return Lengths(int(lengths.min()), float(median), float(lengths.mean()), float(percentile_99), int(lengths.max()))

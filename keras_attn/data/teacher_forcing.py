@@ -1,18 +1,23 @@
-"""What a decoder reads while it learns: its own answer, one token late."""
+"""Teacher forcing: the decoder reads the target, shifted right by one token."""
+
+from __future__ import annotations
 
 import tensorflow as tf
 
-from keras_attn.base.special_ids import special_ids_or_default
+from keras_attn.base.special_ids import SpecialIds, special_ids_or_default
+from keras_attn.base.types import ArrayLike
 
 
-def teacher_forcing(source, target, special_ids=None):
-    """Returns inputs and labels for `fit`: each token of the target is read before the next is asked for.
+def teacher_forcing(
+    source: ArrayLike, target: ArrayLike, special_ids: SpecialIds | None = None
+) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    """Returns inputs and labels for `fit`: the decoder reads the tokens before the one that it predicts.
 
-    For a `tf.data` pipeline of one's own; `Batches` does so itself.
+    Use it in a `tf.data` pipeline of your own; `Batches` does the same itself.
 
     Args:
         source: Ids `[B, S]`, as a tokenizer's `tokenize` returns them: the end id last, then padding.
-        target: Ids `[B, T]`, likewise.
+        target: Ids `[B, T]`, in the same form.
         special_ids: The `SpecialIds` of the tokenizers; 0 padding, 1 start, 2 end by default.
 
     Returns:
@@ -20,7 +25,7 @@ def teacher_forcing(source, target, special_ids=None):
         decoder's input is the start id followed by `target` without its last id.
 
     Raises:
-        ValueError: For anything but integers of two axes.
+        ValueError: For other arguments than integers of two axes.
 
     Example:
     >>> from keras_attn import data, text
@@ -34,7 +39,7 @@ def teacher_forcing(source, target, special_ids=None):
         Williams and Zipser 1989, A Learning Algorithm for Continually Running Fully Recurrent
         Neural Networks.
     """
-    source, target = (as_ids(name, ids) for name, ids in (("source", source), ("target", target)))
+    source, target = (padded_ids(name, ids) for name, ids in (("source", source), ("target", target)))
     special_ids = special_ids_or_default(special_ids)
     starts = tf.fill([tf.shape(target)[0], 1], tf.cast(special_ids.start, target.dtype))
     read = tf.concat([starts, target[:, :-1]], axis=1)
@@ -42,8 +47,8 @@ def teacher_forcing(source, target, special_ids=None):
     return {"source": source, "target": read}, target
 
 
-def as_ids(name, ids):
-    """Returns ids as a tensor, or raises a `ValueError`."""
+def padded_ids(name: str, ids: ArrayLike) -> tf.Tensor:
+    """Returns ids `[B, L]` as a tensor, or raises a `ValueError`."""
     try:
         ids = tf.convert_to_tensor(ids)
     except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Pure functions, tensors in, tensors out: the arithmetic of attention."""
+"""Pure functions of tensors: the arithmetic of attention."""
 
 from keras_attn.kernels.additive import additive_attention, additive_scores, read_memory
 from keras_attn.kernels.biases import Bias, BucketBias, DistanceBias, LinearBias, TensorBias

@@ -1,4 +1,6 @@
-"""Additive attention: of one query per row, as a recurrent decoder asks it step by step, and of whole sequences."""
+"""Additive attention: of one query per row, for the steps of a recurrent decoder, and of whole sequences."""
+
+from __future__ import annotations
 
 from keras import ops
 
@@ -6,6 +8,7 @@ from keras_attn import masks
 from keras_attn.backend import recompute, value_of
 from keras_attn.base.checks import check_attention_mask, check_axes
 from keras_attn.base.tensors import to_tensor
+from keras_attn.base.types import ArrayLike, Tensor
 from keras_attn.kernels.blockwise import Blockwise, blockwise_attention
 from keras_attn.kernels.indices import whole_grid
 from keras_attn.kernels.softmax import masked_softmax
@@ -15,10 +18,10 @@ from keras_attn.kernels.tiling import Tiling
 BLOCKS = 16, 64  # of queries and keys: a tile's tanh holds U numbers for each of its scores
 
 
-def additive_scores(query, keys, v):
-    """`e_j = v . tanh(query + keys_j)` (Bahdanau et al. 2015, arXiv:1409.0473).
+def additive_scores(query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
+    """Computes `e_j = v . tanh(query + keys_j)` (Bahdanau et al. 2015, arXiv:1409.0473).
 
-    The gradient computes the tanh again, so that a loop over steps keeps none of them.
+    The gradient recomputes the tanh, so that a loop over steps does not store it.
 
     Args:
         query: The projected query `W s`, `[B, U]`.
@@ -29,19 +32,26 @@ def additive_scores(query, keys, v):
         `[B, S]`.
     """
 
-    def scores(query, keys, v):
+    def scores(query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
         # A sum of products: a matrix product with v would not compile under XLA inside a loop.
         return ops.sum(ops.tanh(query[:, None, :] + keys) * v, axis=-1)
 
     return recompute(scores, *(value_of(ops.convert_to_tensor(tensor)) for tensor in (query, keys, v)))
 
 
-def additive_attention(query, keys, v, memory, mask=None, return_scores=False):
-    """Reads the memory for all queries of a sequence that are known beforehand.
+def additive_attention(
+    query: Tensor,
+    keys: Tensor,
+    v: Tensor,
+    memory: Tensor,
+    mask: masks.Mask | ArrayLike | None = None,
+    return_scores: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Computes additive attention of all queries of a sequence at once.
 
     `e_ij = v . tanh(query_i + keys_j)`, `a_ij = softmax_j(e_ij)`, `c_i = sum_j a_ij h_j`, tile
-    by tile: neither `[B, T, S, U]` nor, unless asked for, `[B, T, S]` is ever built, and the
-    gradient computes the tiles again.
+    by tile: `[B, T, S, U]` is never built, and `[B, T, S]` only if the scores are returned. The
+    gradient recomputes the tiles.
 
     Args:
         query: The projected queries `W s_i`, `[B, T, U]`.
@@ -49,14 +59,14 @@ def additive_attention(query, keys, v, memory, mask=None, return_scores=False):
         v: `[U]`.
         memory: `[B, S, M]`.
         mask: A mask object (`keras_attn.masks`), or a boolean tensor that broadcasts to
-            `[B, T, S]`; None means all see all. A query with nothing to see reads zeros.
+            `[B, T, S]`; None means that every query sees every key. A query that sees no key yields zeros.
         return_scores: Whether to return the scores a too.
 
     Returns:
-        The contexts c, `[B, T, M]`, or that and the scores `[B, T, S]`.
+        The contexts c, `[B, T, M]`; with `return_scores` a tuple of them and the scores `[B, T, S]`.
 
     Raises:
-        ValueError: For shapes that do not fit.
+        ValueError: For shapes that do not match.
 
     Example:
     >>> import numpy as np
@@ -76,7 +86,7 @@ def additive_attention(query, keys, v, memory, mask=None, return_scores=False):
         check_attention_mask("mask", mask, "BTS", sizes)
         mask = masks.Explicit(mask)
     value = memory
-    if return_scores:  # read from an identity, the weights of a query are what it reads
+    if return_scores:  # the scores are the contexts of an identity matrix as memory
         identity = ops.eye(ops.shape(memory)[1], dtype=memory.dtype)
         shape = (ops.shape(memory)[0], *ops.shape(identity))
         value = ops.concatenate([memory, ops.broadcast_to(identity, shape)], axis=-1)
@@ -89,13 +99,13 @@ def additive_attention(query, keys, v, memory, mask=None, return_scores=False):
     return outputs[..., : memory.shape[-1]], outputs[..., memory.shape[-1] :]
 
 
-def read_memory(scores, memory, memory_mask=None):
-    """`a = softmax(scores)` over the unmasked memory, `c = sum_j a_j h_j`.
+def read_memory(scores: Tensor, memory: Tensor, memory_mask: ArrayLike | None = None) -> tuple[Tensor, Tensor]:
+    """Computes `a = softmax(scores)` over the unmasked memory and `c = sum_j a_j h_j`.
 
     Args:
         scores: `[B, S]`.
         memory: `[B, S, M]`.
-        memory_mask: Boolean `[B, S]`, or None. A row without any memory reads zeros.
+        memory_mask: Boolean `[B, S]`, or None. A row without any memory yields zeros.
 
     Returns:
         The context c `[B, M]` and the weights a `[B, S]`, in the dtype of `memory`.

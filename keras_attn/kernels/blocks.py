@@ -1,24 +1,25 @@
-"""Cutting sequences into blocks, and joining them again."""
+"""Cutting sequences into blocks, and putting them together again."""
+
+from __future__ import annotations
 
 from keras import ops
 
+from keras_attn.base.types import Tensor
 
-def num_blocks(length, size):
-    """Returns how many blocks cover a sequence: at least one, though it be empty."""
+
+def num_blocks(length: int | Tensor, size: int) -> int | Tensor:
+    """Returns how many blocks cover a sequence: at least one, even if it is empty."""
     count = -(-length // size)
     return max(count, 1) if isinstance(count, int) else ops.maximum(count, 1)
 
 
-def block_sizes(target_length, source_length, best):
-    """Returns the sizes of query and key blocks: the `best` ones, less for short sequences."""
-    return tuple(
-        size if length is None else min(size, max(1, -(-length // 8) * 8))
-        for size, length in zip(best, (target_length, source_length))
-    )
+def block_size(length: int | None, best: int) -> int:
+    """Returns the size of the blocks of a sequence: `best`, or less if the sequence is short."""
+    return best if length is None else min(best, max(1, -(-length // 8) * 8))
 
 
-def to_blocks(tensor, size):
-    """`[B, H, T, X]` -> `[I, B, H, size, X]`, zeros behind the end."""
+def to_blocks(tensor: Tensor, size: int) -> Tensor:
+    """`[B, H, T, X]` -> `[I, B, H, size, X]`, padded with zeros at the end."""
     batch, heads, length, width = ops.shape(tensor)
     count = num_blocks(length, size)
     tensor = ops.pad(tensor, [[0, 0], [0, 0], [0, count * size - length], [0, 0]])
@@ -26,15 +27,15 @@ def to_blocks(tensor, size):
     return ops.transpose(tensor, (2, 0, 1, 3, 4))
 
 
-def from_blocks(blocks, length):
-    """Undoes `to_blocks`."""
+def from_blocks(blocks: Tensor, length: int | Tensor) -> Tensor:
+    """`[I, B, H, size, X]` -> `[B, H, length, X]`, the inverse of `to_blocks`."""
     count, batch, heads, size, width = ops.shape(blocks)
     tensor = ops.reshape(ops.transpose(blocks, (1, 2, 0, 3, 4)), (batch, heads, count * size, width))
     return tensor[:, :, :length]
 
 
-def cut(tensor, axis, size, front, fill):
-    """Cuts an axis into blocks of `size`: their number takes the place of axis `front`, whose size is 1."""
+def cut_axis(tensor: Tensor, axis: int, size: int, front: int, fill: int) -> Tensor:
+    """Cuts an axis into blocks of `size`, padded with `fill`; axis `front`, of size 1, becomes the axis of blocks."""
     shape = ops.shape(tensor)
     count = num_blocks(shape[axis], size)
     padding = [[0, 0]] * len(shape)

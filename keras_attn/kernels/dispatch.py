@@ -1,4 +1,6 @@
-"""The single door to multi-head arithmetic, and the choice of a kernel behind it."""
+"""The entry point of multi-head attention: it checks the arguments, chooses a kernel and calls it."""
+
+from __future__ import annotations
 
 import keras
 from keras import ops
@@ -7,6 +9,7 @@ from keras_attn import masks
 from keras_attn.backend import random_seed, value_of
 from keras_attn.base.checks import check_attention_mask, check_axes, check_broadcast
 from keras_attn.base.tensors import short_repr, to_tensor
+from keras_attn.base.types import ArrayLike, Tensor
 from keras_attn.kernels.biases import Bias, TensorBias
 from keras_attn.kernels.blockwise import Blockwise, blockwise_attention
 from keras_attn.kernels.choice import choose_kernel
@@ -17,28 +20,28 @@ from keras_attn.kernels.tiling import Tiling
 
 
 def attention(
-    query,
-    key,
-    value,
-    mask=None,
-    bias=None,
-    scale=None,
-    softcap=None,
-    sinks=None,
-    dropout=0.0,
-    seed=None,
-    query_offset=None,
-    key_length=None,
-    query_index=None,
-    key_index=None,
-    return_scores=False,
-    kernel="auto",
-):
-    """Scaled dot-product attention over heads.
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: masks.Mask | ArrayLike | None = None,
+    bias: Bias | ArrayLike | None = None,
+    scale: float | Tensor | None = None,
+    softcap: float | None = None,
+    sinks: ArrayLike | None = None,
+    dropout: float = 0.0,
+    seed: int | keras.random.SeedGenerator | None = None,
+    query_offset: ArrayLike | None = None,
+    key_length: ArrayLike | None = None,
+    query_index: ArrayLike | None = None,
+    key_index: ArrayLike | None = None,
+    return_scores: bool = False,
+    kernel: str = "auto",
+) -> Tensor | tuple[Tensor, Tensor]:
+    """Computes scaled dot-product attention over heads.
 
-    `scores = softmax_s(scale * query . key + bias)` over the keys that `mask` lets through,
-    `output = scores . value`. A query with nothing to attend to yields zeros, and so do its
-    scores and gradients. Softmax in float32 whatever the dtype.
+    `scores = softmax_s(scale * query . key + bias)` over the keys that `mask` shows,
+    `output = scores . value`. The outputs, scores and gradients of a query that sees no key are
+    zero. The softmax is computed in float32 or wider.
 
     Args:
         query: `[B, H, T, K]`.
@@ -46,42 +49,42 @@ def attention(
             `h // (H / H_kv)` (grouped-query attention, arXiv:2305.13245).
         value: `[B, H_kv, S, V]`.
         mask: A mask object (`keras_attn.masks`), or a boolean tensor, True where a query may
-            attend, that broadcasts to `[B, H, T, S]` (`[B, T, S]` gets its head axis).
+            attend, that broadcasts to `[B, H, T, S]` (`[B, T, S]` is taken as `[B, 1, T, S]`).
         bias: Added to the scaled (and capped) scores: a tensor that broadcasts to `[B, H, T, S]`,
-            in which minus infinity hides, or a `Bias` that is made tile by tile.
+            where minus infinity hides a key, or a `Bias` that is computed tile by tile.
         scale: Factor of the scores; `K ** -0.5` by default.
         softcap: Caps the scaled scores smoothly, `softcap * tanh(scores / softcap)`.
-        sinks: Logits `[H]` of a key that each head sees beside all others and whose value is
-            zero (arXiv:2309.17453): scores then sum to less than one.
+        sinks: Logits `[H]` of an additional key of each head that every query sees and whose value
+            is zero (arXiv:2309.17453): scores then sum to less than one.
         dropout: Rate at which scores are dropped; the caller passes 0 outside training.
-        seed: Integer or `keras.random.SeedGenerator` for the dropout; None draws a new one.
+        seed: Integer or `keras.random.SeedGenerator` for the dropout; None draws a random one.
         query_offset: Index of the first query among the keys, integer scalar or `[B]`. By
-            default the last query stands at the last key (bottom-right alignment).
+            default the last query has the index of the last key (bottom-right alignment).
         key_length: Number of keys in use of each row, `[B]`; later ones are hidden.
         query_index: Index of each query, integers `[B or 1, T]`, instead of `query_offset`. A negative
-            one is no query: it yields zeros, and so do its scores and gradients.
+            index means that there is no query: its outputs, scores and gradients are zero.
         key_index: Index of each key, integers `[B or 1, S]`, in any order, or `[B or 1, 1 or T, S]` for the
-            keys of each query; by default 0 ... S-1. A negative one is no key: it is hidden from all queries,
-            whatever the mask. It takes the place of `key_length`.
+            keys of each query; by default 0 ... S-1. A negative index means that there is no key: it is hidden
+            from all queries. Not together with `key_length`.
         return_scores: Whether to return the scores too.
-        kernel: `"dense"` builds the scores. `"blockwise"` never does, in memory linear in T and
-            S. `"fused"` is the backend's own (PyTorch, JAX) where it does all that was asked,
-            and else `"auto"`. That takes what was measured to be faster on a CPU, and a cautious default
-            on other devices, which were not measured: the fused kernel, or blockwise from 2,048 x 2,048
-            scores on. It takes the dense one where a length is free, the scores are asked for, or the
-            model is being exported to a format that cannot hold another one.
+        kernel: `"dense"` builds the scores. `"blockwise"` does not: its memory is linear in T and S.
+            `"fused"` is the backend's own kernel (PyTorch, JAX) if it supports all options of the call,
+            otherwise `"auto"`. `"auto"` is the kernel that was measured to be faster on a CPU, and a cautious
+            default on other devices, which were not measured: the fused kernel, or blockwise from 2,048 x 2,048
+            scores on. It is the dense kernel if a length is not static, if the scores are returned, or
+            while the model is exported to a format that supports no other kernel.
 
-    Patterns, and biases by distance without positions, are evaluated at the indices; tensors, such as
-    padding masks or a bias, go by place. Where indices are given, `"auto"` chooses as for a mask that hides
-    no far keys, unless `key_index` is the same tensor object as `query_index`: a sequence that attends to
-    itself, whose indices should rise. `"blockwise"` skips the tiles that are hidden in any case.
+    Patterns, and biases by distance without positions, are evaluated at the indices. Tensors, such as
+    padding masks or a bias, are not reordered by them. If indices are passed, `"auto"` chooses as for a mask that
+    hides no far keys, unless `key_index` is the same tensor object as `query_index`: a sequence that attends to
+    itself, whose indices should increase. `"blockwise"` always skips hidden tiles.
 
     Returns:
-        `[B, H, T, V]`, or that and the scores `[B, H, T, S]` (before dropout).
+        `[B, H, T, V]`; with `return_scores` a tuple of it and the scores `[B, H, T, S]` (before dropout).
 
     Raises:
-        ValueError: For shapes that do not fit, an index beside the argument that it takes the place of, an
-            unknown kernel, or scores asked of a kernel that does not build them.
+        ValueError: For shapes that do not match, an index together with the argument that it replaces, an
+            unknown kernel, or `return_scores` with a kernel that does not build the scores.
 
     Example:
     >>> import numpy as np
@@ -123,8 +126,14 @@ def attention(
     return dense_attention(query, key, value, visible, added, sinks, scale, softcap, dropout, seed, return_scores)
 
 
-def _mask_and_bias(mask, bias, query, key, sizes):
-    """Returns a mask object and a `Bias` for the tensors among the arguments; None stays None."""
+def _mask_and_bias(
+    mask: masks.Mask | ArrayLike | None,
+    bias: Bias | ArrayLike | None,
+    query: Tensor,
+    key: Tensor,
+    sizes: dict[str, int],
+) -> tuple[masks.Mask | None, Bias | None]:
+    """Returns mask and bias as objects, made from tensors if necessary; None stays None."""
     if mask is not None and not isinstance(mask, masks.Mask):
         mask = to_tensor("mask", mask)
         check_attention_mask("mask", mask, "BHTS", sizes)
@@ -137,8 +146,14 @@ def _mask_and_bias(mask, bias, query, key, sizes):
     return mask, bias
 
 
-def _offset_and_length(query_offset, key_length, query_index, key_index, query):
-    """Returns both as int32; None stays None."""
+def _offset_and_length(
+    query_offset: ArrayLike | None,
+    key_length: ArrayLike | None,
+    query_index: ArrayLike | None,
+    key_index: ArrayLike | None,
+    query: Tensor,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Returns `query_offset` and `key_length` as int32; None stays None."""
     pairs = (
         ("query_offset", query_offset, "query_index", query_index),
         ("key_length", key_length, "key_index", key_index),
@@ -146,7 +161,7 @@ def _offset_and_length(query_offset, key_length, query_index, key_index, query):
     for short, value, name, index in pairs:
         if value is not None and index is not None:
             raise ValueError(
-                f"`{short}` must be None where `{name}` is given, which says the same of each position. "
+                f"`{short}` must be None where `{name}` is given, which replaces it. "
                 f"Received: {short}={short_repr(value)}, {name}={short_repr(index)}."
             )
     sizes = {"B": query.shape[0]}
@@ -160,7 +175,7 @@ def _offset_and_length(query_offset, key_length, query_index, key_index, query):
     return query_offset, key_length
 
 
-def _check_shapes(query, key, value):
+def _check_shapes(query: Tensor, key: Tensor, value: Tensor) -> dict[str, int]:
     sizes = check_axes({"query": "BHTK", "key": "BGSK", "value": "BGSV"}, {"query": query, "key": key, "value": value})
     heads, kv_heads = sizes.get("H"), sizes.get("G")
     if heads is None or kv_heads is None or heads % kv_heads:
@@ -171,16 +186,16 @@ def _check_shapes(query, key, value):
     return sizes
 
 
-def _four_axes(bias, query, key):
-    """Gives the bias its leading axes, and full size where it is not known whether an axis is 1."""
+def _four_axes(bias: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    """Returns the bias with four axes; axes that are not static are broadcast to their full size."""
     bias = ops.reshape(bias, (1,) * (4 - len(bias.shape)) + tuple(ops.shape(bias)))
     full = (*ops.shape(query)[:3], ops.shape(key)[2])
     sizes = [length if size is None else size for size, length in zip(bias.shape, full)]
     return ops.broadcast_to(bias, sizes) if None in tuple(bias.shape) else bias
 
 
-def draw_seed(seed):
-    """Returns integers `[2]` from an integer, the next of a `SeedGenerator`, or new random ones."""
+def draw_seed(seed: int | keras.random.SeedGenerator | None) -> Tensor:
+    """Returns integers `[2]`: from an integer, the next of a `SeedGenerator`, or random ones for None."""
     if isinstance(seed, keras.random.SeedGenerator):
         return seed.next()
     if seed is None:

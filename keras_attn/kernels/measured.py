@@ -1,12 +1,18 @@
-"""What `python benchmarks/attention.py --tune` measured; written by it.
+"""Measured thresholds for the choice of a kernel, written by `python benchmarks/attention.py --tune`.
 
-Numbers of scores per head, T times S, from which a kernel is the faster one in a training
-step, by kind of device, by backend (under XLA or not) and by what the mask hides: far keys
-(causal, windows), or not that.
+A threshold is the number of scores per head, T times S, from which on a kernel is faster than the dense one in a
+training step. The keys are the kind of device, the backend (with or without XLA), and whether the mask hides far
+keys, as causal masks and windows do.
 """
 
+from __future__ import annotations
+
+from typing import TypeAlias
+
+Thresholds: TypeAlias = dict[str, dict[str, dict[str, float]]]
+
 NEVER = float("inf")
-BLOCKWISE_FROM = {
+BLOCKWISE_FROM: Thresholds = {
     "cpu": {
         "tensorflow": {"far hidden": 1024**2, "all": 3072**2},
         "tensorflow-xla": {"far hidden": 1024**2, "all": 4096**2},
@@ -14,7 +20,7 @@ BLOCKWISE_FROM = {
         "torch": {"far hidden": 1024**2, "all": 2048**2},
     },
 }
-FUSED_FROM = {
+FUSED_FROM: Thresholds = {
     "cpu": {
         "tensorflow": {"far hidden": NEVER, "all": NEVER},
         "tensorflow-xla": {"far hidden": NEVER, "all": NEVER},

@@ -1,41 +1,43 @@
-"""What all masks share: the question they answer, and the algebra that joins them.
+"""The base classes of masks, and the algebra that combines them.
 
-A kernel asks a mask for the `Grid` of scores it is about to compute (`visible`), and before
-that, for a rectangle of it, whether anything in it is seen and whether all of it is
-(`spans`), so that it can leave out what is hidden and need not mask what is not.
+A kernel calls `visible` to mask the `Grid` of scores that it computes. Before that it calls `coverage` for
+rectangles of the grid: it skips those that are hidden, and does not mask those that are fully visible.
 """
+
+from __future__ import annotations
 
 import dataclasses
 import functools
 import operator
-from typing import Any
+from typing import NamedTuple
 
 from keras import ops
 
 from keras_attn.base.checks import check_slot
 from keras_attn.base.slot import Slot, register
 from keras_attn.base.tensors import short_repr
+from keras_attn.base.types import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """The plane of scores that a mask is asked about: every query against every key.
+    """The grid of scores: every query against every key.
 
     Attributes:
         query_index: Index of each query among the keys, `[B or 1, 1, T, 1]`.
         key_index: Index of each key, `[B or 1, 1, 1, S]`, or `[B or 1, 1, T, S]` where each query has keys
             of its own.
-        query_present, key_present: Booleans laid as the indices, False where there is no query or no key,
-            whatever the mask says; None where all are present.
+        query_present, key_present: Booleans of the same shapes, False where there is no query or no key;
+            None where all are present.
     """
 
-    query_index: Any
-    key_index: Any
-    query_present: Any = None
-    key_present: Any = None
+    query_index: Tensor
+    key_index: Tensor
+    query_present: Tensor | None = None
+    key_present: Tensor | None = None
 
-    def visible(self, mask):
-        """Returns booleans that broadcast to `[B, H, T, S]`: the present cells that `mask` shows; None for all.
+    def visible(self, mask: Mask | None) -> Tensor | None:
+        """Returns which cells are present and visible, boolean, broadcasts to `[B, H, T, S]`; None for all.
 
         Args:
             mask: A mask object, or None.
@@ -44,186 +46,202 @@ class Grid:
         parts += [] if mask is None else [mask.visible(self)]
         return functools.reduce(operator.and_, parts) if parts else None
 
-    def queries(self, tensor):
-        """Lays a tensor `[B, T]` along the grid's queries: `[B, 1, T, 1]`."""
+    def queries(self, tensor: Tensor) -> Tensor:
+        """Returns a tensor `[B, T]` as `[B, 1, T, 1]`, for the queries of the grid."""
         return ops.expand_dims(tensor, (1, 3))
 
-    def keys(self, tensor):
-        """Lays a tensor `[B, S]` along the grid's keys: `[B, 1, 1, S]`."""
+    def keys(self, tensor: Tensor) -> Tensor:
+        """Returns a tensor `[B, S]` as `[B, 1, 1, S]`, for the keys of the grid."""
         return ops.expand_dims(tensor, (1, 2))
 
-    def cells(self, tensor):
-        """Lays a tensor that broadcasts to `[B, H, T, S]` over the grid."""
+    def cells(self, tensor: Tensor) -> Tensor:
+        """Returns the cells of the grid of a tensor that broadcasts to `[B, H, T, S]`."""
         return tensor
 
 
 @dataclasses.dataclass(frozen=True)
-class Span:
-    """Rectangles of the plane of scores, by the first and last index of queries and keys.
+class Rectangle:
+    """Rectangles of the grid of scores, by the first and the last index of their queries and keys.
 
     Attributes are integers or integer tensors that broadcast against each other.
     """
 
-    query_low: Any
-    query_high: Any
-    key_low: Any
-    key_high: Any
+    query_low: int | Tensor
+    query_high: int | Tensor
+    key_low: int | Tensor
+    key_high: int | Tensor
+
+
+class Coverage(NamedTuple):
+    """What a mask shows of a `Rectangle`, as booleans or boolean tensors.
+
+    Attributes:
+        any_visible: Whether a cell may be visible; False only if all cells are hidden.
+        all_visible: Whether all cells are visible; False also if that is not known.
+    """
+
+    any_visible: bool | Tensor
+    all_visible: bool | Tensor
 
 
 class Mask(Slot):
-    """What all masks share: `&`, `|`, `~`, and the two questions of a kernel.
+    """The base class of all masks, with `&`, `|` and `~`.
 
     Attributes:
-        reach: How many keys back a query may see at most, itself counted; None if no bound is known.
-        ahead: How many keys ahead a query may see at most, itself not counted, so that 0 hides
-            the future; None if no bound is known.
+        reach: How many keys back a query may see at most, itself included; None if no bound is known.
+        ahead: How many keys ahead a query may see at most, itself not included: 0 hides the future. None if
+            no bound is known.
     """
 
-    reach: Any = None
-    ahead: Any = None
+    reach: int | None = None
+    ahead: int | None = None
 
-    def parts(self):
-        """Returns the masks that this one joins, or this one alone."""
+    def parts(self) -> list[Mask]:
+        """Returns the masks that this one combines, or itself if it is a single one."""
         return [self]
 
-    def visible(self, grid):
+    def visible(self, grid: Grid) -> Tensor:
         """Returns booleans that broadcast to `[B, H, T, S]`, True where a query may attend."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `visible(grid)`.")
 
-    def spans(self, span):
-        """Returns (some, every) for rectangles: whether any cell may be, whether all surely are seen.
+    def coverage(self, rectangle: Rectangle) -> Coverage:
+        """Returns the `Coverage` of rectangles; the default, (True, False), is safe for every mask."""
+        del rectangle
+        return Coverage(True, False)
 
-        A mask that cannot tell answers (True, False), which is always right.
-        """
-        del span
-        return True, False
-
-    def __and__(self, other):
+    def __and__(self, other: Mask) -> And:
         return And(self, other)
 
-    def __or__(self, other):
+    def __or__(self, other: Mask) -> Or:
         return Or(self, other)
 
-    def __invert__(self):
+    def __invert__(self) -> Not:
         return Not(self)
 
 
 class Pattern(Mask):
-    """A mask that is a function of indices: subclasses define `__call__`, and `spans` where they can tell."""
+    """A mask that is a function of indices: subclasses define `__call__`, and `coverage` where it is known."""
 
-    def __call__(self, query_index, key_index):
+    def __call__(self, query_index: int | Tensor, key_index: int | Tensor) -> bool | Tensor:
         """Returns whether the query may see the key, for indices that broadcast against each other."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `__call__`.")
 
-    def visible(self, grid):
+    def visible(self, grid: Grid) -> Tensor:
         return self(grid.query_index, grid.key_index)
 
 
 class _Pair(Pattern):
-    join: Any = None
-
-    def __init__(self, first, second):
+    def __init__(self, first: Mask, second: Mask) -> None:
         self.first = check_mask("first", first)
         self.second = check_mask("second", second)
 
-    def parts(self):
+    def join(self, first: bool | Tensor, second: bool | Tensor) -> bool | Tensor:
+        """Returns what is visible through both masks together."""
+        raise NotImplementedError(f"`{self.__class__.__name__}` must define `join`.")
+
+    def parts(self) -> list[Mask]:
         return [*self.first.parts(), *self.second.parts()]
 
-    def __call__(self, query_index, key_index):
-        return self.join(self.first(query_index, key_index), self.second(query_index, key_index))
+    def __call__(self, query_index: int | Tensor, key_index: int | Tensor) -> bool | Tensor:
+        return self.join(evaluate(self.first, query_index, key_index), evaluate(self.second, query_index, key_index))
 
-    def visible(self, grid):
+    def visible(self, grid: Grid) -> Tensor:
         return self.join(self.first.visible(grid), self.second.visible(grid))
 
-    def spans(self, span):
-        return tuple(map(self.join, self.first.spans(span), self.second.spans(span)))
+    def coverage(self, rectangle: Rectangle) -> Coverage:
+        return Coverage(*map(self.join, self.first.coverage(rectangle), self.second.coverage(rectangle)))
 
 
 @register
 class And(_Pair):
-    """Sees what both masks let through."""
+    """Shows what both masks show."""
 
-    join = staticmethod(operator.and_)
+    def __init__(self, first: Mask, second: Mask) -> None:
+        super().__init__(first, second)
+        self.reach = min_known(self.first.reach, self.second.reach)
+        self.ahead = min_known(self.first.ahead, self.second.ahead)
 
-    @property
-    def reach(self):
-        return min_known(self.first.reach, self.second.reach)
-
-    @property
-    def ahead(self):
-        return min_known(self.first.ahead, self.second.ahead)
+    def join(self, first: bool | Tensor, second: bool | Tensor) -> bool | Tensor:
+        return first & second
 
 
 @register
 class Or(_Pair):
-    """Sees what either mask lets through."""
+    """Shows what at least one of the masks shows."""
 
-    join = staticmethod(operator.or_)
+    def __init__(self, first: Mask, second: Mask) -> None:
+        super().__init__(first, second)
+        self.reach = max_known(self.first.reach, self.second.reach)
+        self.ahead = max_known(self.first.ahead, self.second.ahead)
 
-    @property
-    def reach(self):
-        return max_known(self.first.reach, self.second.reach)
-
-    @property
-    def ahead(self):
-        return max_known(self.first.ahead, self.second.ahead)
+    def join(self, first: bool | Tensor, second: bool | Tensor) -> bool | Tensor:
+        return first | second
 
 
 @register
 class Not(Pattern):
-    """Sees what the mask hides."""
+    """Shows what the mask hides."""
 
-    def __init__(self, mask):
+    def __init__(self, mask: Mask) -> None:
         self.mask = check_mask("mask", mask)
 
-    def parts(self):
+    def parts(self) -> list[Mask]:
         return self.mask.parts()
 
-    def __call__(self, query_index, key_index):
-        return negate(self.mask(query_index, key_index))
+    def __call__(self, query_index: int | Tensor, key_index: int | Tensor) -> bool | Tensor:
+        return negate(evaluate(self.mask, query_index, key_index))
 
-    def visible(self, grid):
+    def visible(self, grid: Grid) -> Tensor:
         return negate(self.mask.visible(grid))
 
-    def spans(self, span):
-        some, every = self.mask.spans(span)
-        return negate(every), negate(some)
+    def coverage(self, rectangle: Rectangle) -> Coverage:
+        any_visible, all_visible = self.mask.coverage(rectangle)
+        return Coverage(negate(all_visible), negate(any_visible))
 
 
-def negate(value):
-    """`not` for Python's booleans, elementwise for arrays and tensors."""
+def evaluate(mask: Mask, query_index: int | Tensor, key_index: int | Tensor) -> bool | Tensor:
+    """Returns whether the query may see the key; raises a `TypeError` for call masks, which have no indices."""
+    if not isinstance(mask, Pattern):
+        raise TypeError(f"`{mask.__class__.__name__}` is not a function of indices: it holds the tensors of one call.")
+    return mask(query_index, key_index)
+
+
+def negate(value: bool | Tensor) -> bool | Tensor:
+    """Returns `not value` for a Python boolean, and the elementwise negation of an array or tensor."""
     return not value if isinstance(value, bool) else ~value
 
 
-def min_known(*bounds):
-    """Returns the least of the bounds that are known, or None."""
+def min_known(*bounds: int | None) -> int | None:
+    """Returns the smallest of the bounds that are known, or None."""
     return min((bound for bound in bounds if bound is not None), default=None)
 
 
-def max_known(*bounds):
-    """Returns the greatest of the bounds, or None if one is not known."""
-    return None if None in bounds else max(bounds)
+def max_known(*bounds: int | None) -> int | None:
+    """Returns the largest of the bounds, or None if one is not known."""
+    known = [bound for bound in bounds if bound is not None]
+    return max(known) if len(known) == len(bounds) else None
 
 
-def check_pattern(name, mask):
-    """Raises a `ValueError` unless `mask` is None or a pattern, and joins nothing but patterns."""
-    for part in [] if check_slot(name, mask, Pattern) is None else mask.parts():
+def check_pattern(name: str, mask: Pattern | None) -> Pattern | None:
+    """Raises a `ValueError` unless `mask` is None or a pattern that combines only patterns."""
+    check_slot(name, mask, Pattern)
+    for part in [] if mask is None else mask.parts():
         if not isinstance(part, Pattern):
             raise ValueError(
-                f"`{name}` must join patterns alone: {part.__class__.__name__} holds tensors of one call, which the "
-                f"call's own arguments take. Received: {name}={short_repr(mask)}."
+                f"`{name}` must combine patterns only: {part.__class__.__name__} holds the tensors of one call, "
+                f"which are arguments of `call`. Received: {name}={short_repr(mask)}."
             )
     return mask
 
 
-def check_mask(name, mask):
+def check_mask(name: str, mask: Mask) -> Mask:
     """Raises a `ValueError` unless `mask` is a mask."""
     if not isinstance(mask, Mask):
-        raise ValueError(f"Only masks can be joined by &, | and ~. Received: {name}={short_repr(mask)}.")
+        raise ValueError(f"Only masks can be combined by &, | and ~. Received: {name}={short_repr(mask)}.")
     return mask
 
 
-def combine(*masks):
-    """Joins the masks that are not None by "and"; None if there is none."""
+def combine(*masks: Mask | None) -> Mask | None:
+    """Combines the masks that are not None by `&`; None if all are None."""
     given = [mask for mask in masks if mask is not None]
     return functools.reduce(operator.and_, given) if given else None

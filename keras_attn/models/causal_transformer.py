@@ -17,7 +17,7 @@ from keras_attn.base.special_ids import SpecialIds, special_ids_or_default
 from keras_attn.base.state import check_state
 from keras_attn.base.tensors import to_tensor
 from keras_attn.base.types import State, Tensor
-from keras_attn.masks import Causal, Mask, check_hides_the_future
+from keras_attn.masks import Causal, Pattern, check_hides_the_future
 from keras_attn.models.embedding import (
     LayerByName,
     check_heads,
@@ -71,7 +71,7 @@ class CausalTransformerModel(SequenceModel):
         positions, segment_ids = packing["target_positions"], packing["target_segment_ids"]
         return decode(self.get_layer, ids["target"], self.special_ids, positions, segment_ids)
 
-    def init_state(self, source: Tensor, max_length: int | None, cache: Cache | None = None) -> PromptState:
+    def init_state(self, source: Tensor, max_length: int, cache: Cache | None = None) -> PromptState:
         """Reads the prompts.
 
         Args:
@@ -108,7 +108,7 @@ class CausalTransformerModel(SequenceModel):
                 raise ValueError("`source` must hold prompts with padding behind them, not before or inside.")
 
     def extend(
-        self, tokens: Tensor, state: State, index: int | Tensor | None, lengths: Tensor | None = None
+        self, tokens: Tensor, state: State, index: int | Tensor, lengths: Tensor | None = None
     ) -> tuple[Tensor, PromptState]:
         """Reads T new tokens per row behind what the state holds.
 
@@ -137,7 +137,7 @@ def CausalTransformer(  # noqa: N802 - a recipe is named as what it makes
     num_heads: int = 8,
     hidden_size: int = 2048,
     dropout: float = 0.1,
-    mask: Mask = Causal(),  # noqa: B008 - slots never change
+    mask: Pattern = Causal(),  # noqa: B008 - slots never change
     residual: Residual = PreNorm(),  # noqa: B008
     position: keras.layers.Layer | HeadPosition | None = None,
     special_ids: SpecialIds | None = None,

@@ -16,7 +16,7 @@ from keras_attn.base.cloning import clone
 from keras_attn.base.slot import alike, register
 from keras_attn.base.tensors import short_repr, to_tensor
 from keras_attn.base.types import LayerArguments, Shape, Tensor
-from keras_attn.masks import Mask
+from keras_attn.masks import Pattern
 from keras_attn.positions import HeadPosition, Learned, NoPosition, Sinusoidal
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def embed(layer: LayerByName, side: str, ids: Tensor, positions: Tensor | None =
 
 
 def embed_chunk(
-    layer: LayerByName, side: str, tokens: Tensor, index: int | Tensor | None, lengths: Tensor | None = None
+    layer: LayerByName, side: str, tokens: Tensor, index: int | Tensor, lengths: Tensor | None = None
 ) -> Tensor:
     """Embeds ids `[B, T]` of which the first of each row stands at `index`, `[]` or `[B]`; nothing is dropped."""
     embedding, position = layer(f"{side}_embedding"), layer(f"{side}_position")
@@ -107,7 +107,7 @@ def self_attention(
     num_heads: int,
     num_kv_heads: int | None,
     score: DotProduct | None,
-    mask: Mask | None,
+    mask: Pattern | None,
     position: HeadPosition | None,
 ) -> MultiHeadSelfAttention | None:
     """Returns the attention of a block with fewer heads of keys or a score of its own; None for the block's default."""
@@ -135,12 +135,14 @@ def check_left_out(recipe: Callable[..., keras.Model], slots: Sequence[str], giv
             )
 
 
-def num_positions(position: HeadPosition | None) -> int | None:
+def num_positions(position: keras.layers.Layer) -> int | None:
     """Returns how many positions the layer of a side's positions has, None for no bound."""
     return position.max_length if isinstance(position, Learned) else None
 
 
-def split_position(position: HeadPosition | None) -> tuple[keras.layers.Layer, HeadPosition | None]:
+def split_position(
+    position: keras.layers.Layer | HeadPosition | None,
+) -> tuple[keras.layers.Layer, HeadPosition | None]:
     """Returns the layer that adds positions to embeddings, and what acts on the heads, of which one does nothing."""
     if isinstance(position, HeadPosition):
         return NoPosition(), position

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 import numpy as np
 from keras import ops
@@ -19,7 +17,7 @@ INPUT_AXES = {
 }
 
 
-def named_inputs(inputs: Tensor, sides: tuple[str, ...]) -> dict[str, Tensor]:
+def named_inputs(inputs: ArrayLike, sides: tuple[str, ...]) -> dict[str, Tensor]:
     """Returns a model's inputs as a dictionary of arrays or tensors by name.
 
     Args:
@@ -33,7 +31,7 @@ def named_inputs(inputs: Tensor, sides: tuple[str, ...]) -> dict[str, Tensor]:
     return {name: as_array(name, value) for name, value in by_name(inputs, sides).items()}
 
 
-def by_name(inputs: Tensor, sides: tuple[str, ...]) -> dict[str, ArrayLike]:
+def by_name(inputs: ArrayLike, sides: tuple[str, ...]) -> dict[str, ArrayLike]:
     """Returns the inputs as a dictionary, after checking their names; arguments as `named_inputs`."""
     if not isinstance(inputs, dict):
         inputs = dict(zip(sides, in_order(inputs, sides), strict=True))
@@ -53,7 +51,7 @@ def by_name(inputs: Tensor, sides: tuple[str, ...]) -> dict[str, ArrayLike]:
     return inputs
 
 
-def in_order(inputs: Tensor, sides: tuple[str, ...]) -> list[ArrayLike]:
+def in_order(inputs: ArrayLike, sides: tuple[str, ...]) -> list[ArrayLike]:
     """Returns the inputs that are given without names, one per side."""
     is_list = isinstance(inputs, (list, tuple))
     if len(sides) == 1 and is_list and not any(map(is_array, inputs)):
@@ -67,7 +65,7 @@ def in_order(inputs: Tensor, sides: tuple[str, ...]) -> list[ArrayLike]:
     return inputs
 
 
-def check_data(x: Tensor, sides: tuple[str, ...]) -> None:
+def check_data(x: ArrayLike, sides: tuple[str, ...]) -> None:
     """Raises a `ValueError` for data whose names or rows do not fit, as far as they can be seen beforehand.
 
     The call would refuse them too, but under JAX an error in a training loop of Keras' leaves a
@@ -90,7 +88,7 @@ def packing_names(sides: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"{side}{part}" for side in sides for part in ("_segment_ids", "_positions"))
 
 
-def split_inputs(inputs: Tensor, sides: tuple[str, ...]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def split_inputs(inputs: ArrayLike, sides: tuple[str, ...]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Splits `named_inputs` into the ids and what only packed rows have, dictionaries both."""
     named = named_inputs(inputs, sides)
     return {name: named[name] for name in sides}, {name: named[name] for name in packing_names(sides) if name in named}
@@ -105,7 +103,7 @@ def whole_numbers(name: str, value: Tensor) -> Tensor:
     return to_tensor(name, value, "int32") if seen else ops.cast(value, "int32")
 
 
-def id_inputs(*names: Any) -> dict[str, keras.KerasTensor]:
+def id_inputs(*names: str) -> dict[str, keras.KerasTensor]:
     """Returns a dictionary of symbolic inputs `[B, None]` of ids."""
     return {name: keras.Input((None,), dtype="int32", name=name) for name in names}
 

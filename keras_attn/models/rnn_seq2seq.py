@@ -13,7 +13,7 @@ from keras_attn.base.cloning import clone
 from keras_attn.base.slot import register
 from keras_attn.base.slot_layers import with_scores
 from keras_attn.base.special_ids import SpecialIds, special_ids_or_default
-from keras_attn.base.types import Config, State, Tensor
+from keras_attn.base.types import Config, Results, State, Tensor
 from keras_attn.models.embedding import LayerByName, logit_layers, project
 from keras_attn.models.inputs import id_inputs
 from keras_attn.models.sequence_model import Seq2SeqModel
@@ -62,7 +62,7 @@ class RNNSeq2SeqModel(Seq2SeqModel):
         index: int | Tensor | None = None,
         lengths: Tensor | None = None,
         return_attention_scores: bool = False,
-    ) -> tuple[Tensor | tuple[Tensor, Tensor], RNNState]:
+    ) -> tuple[Results, RNNState]:
         """Reads T new target tokens per row behind what the state holds.
 
         Args:
@@ -84,7 +84,7 @@ class RNNSeq2SeqModel(Seq2SeqModel):
 
     def step(
         self, tokens: Tensor, state: State, index: int | Tensor | None = None, return_attention_scores: bool = False
-    ) -> tuple[Tensor | tuple[Tensor, Tensor], RNNState]:
+    ) -> tuple[Results, RNNState]:
         """Reads one target token per row: `extend` with T = 1, without its loop."""
         tokens = self.read_ids("tokens", tokens, "B", "target")
         x = self.get_layer("target_embedding")(tokens[:, None])[:, 0]

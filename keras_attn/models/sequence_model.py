@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ from keras_attn.base.checks import check_axes
 from keras_attn.base.slot import register
 from keras_attn.base.special_ids import SpecialIds, special_ids_or_default
 from keras_attn.base.tensors import as_array
-from keras_attn.base.types import ArrayLike, Config, State, Tensor
+from keras_attn.base.types import ArrayLike, Config, Results, State, Tensor
 from keras_attn.decoding.loop import search
 from keras_attn.decoding.processors import Processor
 from keras_attn.decoding.protocol import facts_of
@@ -143,9 +143,40 @@ class SequenceModel(keras.Model):
         check_data(x, self.sides)
         return super().train_on_batch(x, *args, **kwargs)
 
+    @overload
     def generate(
         self,
-        source: Tensor,
+        source: ArrayLike,
+        strategy: Strategy | None = None,
+        max_length: int = 256,
+        *,
+        start_id: int | None = None,
+        end_id: int | Sequence[int] | str | None = AUTO,
+        prefix_ids: ArrayLike | None = None,
+        processors: Sequence[Processor] = (),
+        cache: Cache | None = None,
+        return_attention_scores: Literal[True],
+        jit_compile: bool = False,
+    ) -> tuple[Generated, Tensor]: ...
+
+    @overload
+    def generate(
+        self,
+        source: ArrayLike,
+        strategy: Strategy | None = None,
+        max_length: int = 256,
+        start_id: int | None = None,
+        end_id: int | Sequence[int] | str | None = AUTO,
+        prefix_ids: ArrayLike | None = None,
+        processors: Sequence[Processor] = (),
+        cache: Cache | None = None,
+        return_attention_scores: Literal[False] = False,
+        jit_compile: bool = False,
+    ) -> Generated: ...
+
+    def generate(
+        self,
+        source: ArrayLike,
         strategy: Strategy | None = None,
         max_length: int = 256,
         start_id: int | None = None,
@@ -199,9 +230,7 @@ class SequenceModel(keras.Model):
             object.__setattr__(self, "_compiled_searches", CompiledSearches())
         return self.__dict__["_compiled_searches"]
 
-    def step(
-        self, tokens: Tensor, state: State, index: int | Tensor | None
-    ) -> tuple[Tensor | tuple[Tensor, Tensor], State]:
+    def step(self, tokens: Tensor, state: State, index: int | Tensor) -> tuple[Results, State]:
         """Reads one token per row: `extend` with T = 1.
 
         Args:
@@ -259,8 +288,8 @@ class Seq2SeqModel(SequenceModel):
     """A functional model from `{"source": [B, S], "target": [B, T]}` to logits `[B, T, V]`, made by the recipes."""
 
     def step(
-        self, tokens: Tensor, state: State, index: int | Tensor | None, return_attention_scores: bool = False
-    ) -> tuple[Tensor | tuple[Tensor, Tensor], State]:
+        self, tokens: Tensor, state: State, index: int | Tensor, return_attention_scores: bool = False
+    ) -> tuple[Results, State]:
         """Reads one target token per row: `extend` with T = 1.
 
         Args:

@@ -13,7 +13,7 @@ from keras_attn.attention.encoder_decoder_attention import EncoderDecoderAttenti
 from keras_attn.base.slot import register
 from keras_attn.base.slot_layers import with_scores
 from keras_attn.base.special_ids import SpecialIds, special_ids_or_default
-from keras_attn.base.types import State, Tensor
+from keras_attn.base.types import Results, State, Tensor
 from keras_attn.masks import Causal
 from keras_attn.models.embedding import (
     LayerByName,
@@ -52,7 +52,7 @@ class TransformerModel(Seq2SeqModel):
         """`[B, S]` ids -> the memory `[B, S, D]` and its mask `[B, S]`."""
         return encode(self.get_layer, self.read_ids("source", source, "BS", "source"), self.special_ids)
 
-    def decode(self, target: Tensor, memory: Tensor, memory_mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def decode(self, target: Tensor, memory: Tensor, memory_mask: Tensor | None) -> Tensor:
         """`[B, T]` ids and the memory -> logits `[B, T, V]`."""
         target = self.read_ids("target", target, "BT", "target")
         return decode(self.get_layer, target, memory, memory_mask, self.special_ids)[0]
@@ -72,7 +72,7 @@ class TransformerModel(Seq2SeqModel):
             memory_segment_ids=segment_ids,
         )[0]
 
-    def init_state(self, source: Tensor, max_length: int | None, cache: Cache | None = None) -> State:
+    def init_state(self, source: Tensor, max_length: int, cache: Cache | None = None) -> State:
         """Returns the state before the first target token: empty caches, and the memory's keys and values.
 
         Args:
@@ -90,10 +90,10 @@ class TransformerModel(Seq2SeqModel):
         self,
         tokens: Tensor,
         state: State,
-        index: int | Tensor | None,
+        index: int | Tensor,
         lengths: Tensor | None = None,
         return_attention_scores: bool = False,
-    ) -> tuple[Tensor | tuple[Tensor, Tensor], State]:
+    ) -> tuple[Results, State]:
         """Reads T new target tokens per row behind what the state holds.
 
         Args:

@@ -1,4 +1,4 @@
-"""Pictures of attention: heat maps, alignments, those of texts, and a callback that draws while a model trains."""
+"""Figures of attention: heat maps, alignments, heat maps of two texts, and a callback that draws during training."""
 
 from keras_attn.plot.attention_maps import AttentionMaps
 from keras_attn.plot.figures import alignment, heat_map

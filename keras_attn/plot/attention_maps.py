@@ -1,39 +1,49 @@
-"""A callback that draws what a model attends to while it trains, for TensorBoard."""
+"""A callback that draws a model's attention during training, for TensorBoard."""
+
+from __future__ import annotations
 
 import io
 import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
 from keras_attn.base.checks import check_axes, check_positive
-from keras_attn.base.special_ids import special_ids_or_default
+from keras_attn.base.special_ids import SpecialIds, special_ids_or_default
 from keras_attn.base.tensors import as_array
+from keras_attn.base.types import ArrayLike
 from keras_attn.plot.figures import heat_map
+from keras_attn.plot.fonts import Tokens
 from keras_attn.plot.texts import check_attends
+
+if TYPE_CHECKING:  # TensorFlow is imported where it is used: figures do not need it
+    import tensorflow as tf
+    from matplotlib.figure import Figure
 
 
 class AttentionMaps(keras.callbacks.Callback):
-    """Writes heat maps of a model's attention to TensorBoard, after every so many epochs.
+    """Writes heat maps of a model's attention to TensorBoard, after every `every` epochs.
 
-    The model must have `attention_scores(source, target)`, as the recipes with a source have: scores
+    The model must have `attention_scores(source, target)`, such as the recipes with a source: scores
     `[B, T, S]` are one image per text, `[B, N, H, T, S]` one per text and block with all heads.
-    Padding is left out.
+    Padding is not drawn.
 
     Args:
         log_dir: Folder that TensorBoard reads.
         source: Ids `[B, S]` of the texts to draw.
-        target: Ids `[B, T]`, as the decoder reads them: from the start id on.
-        source_tokens: For each text the tokens of its source that are not padding, or None for positions.
-        target_tokens: The same of the target.
-        every: After how many epochs each.
+        target: Ids `[B, T]`, the start id first.
+        source_tokens: For each text the tokens of its source without padding, or None for positions.
+        target_tokens: The same for the target.
+        every: Number of epochs between two images.
         special_ids: The `SpecialIds` of the ids; padding is 0 by default.
 
     Raises:
         ImportError: Without matplotlib, or without TensorFlow, which writes the files.
-        ValueError: For ids of other shapes, rows of padding alone, tokens that are not as many as the
-            ids; when the training begins, for a model without attention scores or for ids that it does
-            not know.
+        ValueError: For ids of other shapes, rows with only padding, or other numbers of tokens than of ids;
+            when the training begins, for a model without attention scores, or ids outside its
+            vocabulary.
 
     Example:
     >>> import numpy as np
@@ -42,12 +52,21 @@ class AttentionMaps(keras.callbacks.Callback):
     >>> callback = plot.AttentionMaps("logs", source, target, [["good", "day", "</s>"]], [["<s>", "hello"]])
     """
 
-    def __init__(self, log_dir, source, target, source_tokens=None, target_tokens=None, every=1, special_ids=None):
+    def __init__(
+        self,
+        log_dir: str | os.PathLike[str],
+        source: ArrayLike,
+        target: ArrayLike,
+        source_tokens: Sequence[Tokens] | None = None,
+        target_tokens: Sequence[Tokens] | None = None,
+        every: int = 1,
+        special_ids: SpecialIds | None = None,
+    ) -> None:
         super().__init__()
         check_positive("every", every)
         self.log_dir = os.fspath(log_dir)
         special_ids = special_ids_or_default(special_ids)
-        self.source, self.target = checked_ids("source", source), checked_ids("target", target)
+        self.source, self.target = integer_array("source", source), integer_array("target", target)
         check_axes({"source": "BS", "target": "BT"}, {"source": self.source, "target": self.target})
         to_numpy = keras.ops.convert_to_numpy
         self._real = to_numpy(special_ids.is_real(self.source)), to_numpy(special_ids.is_read(self.target))
@@ -56,19 +75,19 @@ class AttentionMaps(keras.callbacks.Callback):
         self.source_tokens = checked_tokens("source_tokens", source_tokens, self._real[0])
         self.target_tokens = checked_tokens("target_tokens", target_tokens, self._real[1])
         self.every = every
-        self._writer = None
+        self._writer: tf.summary.SummaryWriter  # from the beginning of the training on
 
-    def set_model(self, model):
+    def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
         check_attends(model)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
         import tensorflow as tf
 
-        self._scores()  # or errors would come after an epoch of work
+        self._scores()  # raises errors before the first epoch
         self._writer = tf.summary.create_file_writer(self.log_dir)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         if (epoch + 1) % self.every:
             return
         scores = self._scores()
@@ -78,21 +97,21 @@ class AttentionMaps(keras.callbacks.Callback):
                 self._write(f"attention_{row}{name}", self._drawn(of_block, row, epoch), epoch)
         self._writer.flush()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
         self._writer.close()
 
-    def _scores(self):
-        """Returns the model's scores of the texts, an array."""
+    def _scores(self) -> np.ndarray:
+        """Returns the model's attention scores for the texts."""
         return keras.ops.convert_to_numpy(self.model.attention_scores(self.source, self.target))
 
-    def _drawn(self, scores, row, epoch):
-        """Returns the heat map of scores `[T, S]` or `[H, T, S]`, a matplotlib figure."""
+    def _drawn(self, scores: np.ndarray, row: int, epoch: int) -> Figure:
+        """Returns the heat map of scores `[T, S]` or `[H, T, S]`."""
         columns, rows = (real[row] for real in self._real)
         scores = scores[..., rows, :][..., columns]
         return heat_map(scores, self.source_tokens[row], self.target_tokens[row], title=f"epoch {epoch + 1}")
 
-    def _write(self, name, figure, epoch):
-        """Writes a figure as TensorBoard's own `tf.summary.image` does, which needs TensorBoard to be installed."""
+    def _write(self, name: str, figure: Figure, epoch: int) -> None:
+        """Writes a figure in the format of `tf.summary.image`, which would need TensorBoard."""
         import tensorflow as tf
 
         png = io.BytesIO()
@@ -104,7 +123,7 @@ class AttentionMaps(keras.callbacks.Callback):
             tf.summary.write(name, tf.constant([width, height, png.getvalue()]), step=epoch, metadata=metadata)
 
 
-def checked_ids(name, ids):
+def integer_array(name: str, ids: ArrayLike) -> np.ndarray:
     """Returns ids as an array, after checking that they are integers."""
     ids = np.asarray(as_array(name, ids))
     if ids.dtype.kind not in "iu":
@@ -114,16 +133,16 @@ def checked_ids(name, ids):
     return ids
 
 
-def check_not_empty(name, real):
-    """Raises a `ValueError` for rows of padding alone, `real` saying where there are ids."""
+def check_not_empty(name: str, real: np.ndarray) -> None:
+    """Raises a `ValueError` if a row of `real`, which is True where there are ids, has no id."""
     if not real.any(axis=-1).all():
         raise ValueError(
             f"`{name}` must hold integer ids, in each row one that is not padding. Received: {name}.shape={real.shape}."
         )
 
 
-def checked_tokens(name, tokens, real):
-    """Returns the tokens of each row, or as many times None, after checking that they are as many as the ids."""
+def checked_tokens(name: str, tokens: Sequence[Tokens] | None, real: np.ndarray) -> Sequence[Tokens | None]:
+    """Returns the tokens of each row, or None for each, after checking that there is one per id."""
     counts = [int(count) for count in np.count_nonzero(real, axis=1)]
     if tokens is None:
         return [None] * len(counts)

@@ -1,42 +1,56 @@
 """Figures of attention scores: heat maps of one or many heads, and alignments between two texts."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from keras import ops
 
 from keras_attn.base.checks import check_axes
 from keras_attn.base.optional import optional_module
-from keras_attn.plot.fonts import Script
+from keras_attn.base.types import ArrayLike
+from keras_attn.plot.fonts import Script, Tokens
 
-CELL = 0.3  # inches of a score
-PANEL = 1.2, 16.0  # inches of all cells of a panel, at least and at most
+if TYPE_CHECKING:
+    from matplotlib.axis import XAxis, YAxis
+    from matplotlib.figure import Figure
+
+CELL = 0.3  # inches per score
+PANEL = 1.2, 16.0  # minimum and maximum inches of a panel
 LARGEST_FIGURE = 30.0  # inches
 COLOURS = "magma"
-FAINTEST = 0.02  # scores below it are no lines
+FAINTEST = 0.02  # no line is drawn for lower scores
 
 
-def heat_map(scores, source_tokens=None, target_tokens=None, title=None):
-    """Draws attention scores as a heat map, one for each head, in colours from 0 to 1.
+def heat_map(
+    scores: ArrayLike,
+    source_tokens: Tokens | None = None,
+    target_tokens: Tokens | None = None,
+    title: str | None = None,
+) -> Figure:
+    """Draws attention scores as heat maps, one per head, in colours from 0 to 1.
 
-    A row shows what a target token looked at, a column by whom a source token was seen.
+    A row holds the scores of a target token, a column those of a source token.
 
     Args:
         scores: `[T, S]`, or `[H, T, S]` for H heads; an array or a tensor.
         source_tokens: S tokens, or None for their positions; strings, or bytes in UTF-8.
         target_tokens: T tokens, or None for their positions.
-        title: Of the figure.
+        title: Title of the figure.
 
     Returns:
-        A `matplotlib.figure.Figure`, which pyplot does not know of: `figure.savefig(path)`. Its size
-        grows with the number of tokens up to a bound; beyond it not every token gets its label.
+        A `matplotlib.figure.Figure` that is not registered with pyplot; save it by
+        `figure.savefig(path)`. Its size grows with the number of tokens up to a maximum; larger figures
+        do not label every token.
 
-    Tokens may be of any script that an installed font has; characters that none has are
-    shown as U+FFFD. Right-to-left scripts are laid out by matplotlib, from 3.11 on in their order.
+    Tokens may have any script of an installed font; other characters are drawn as U+FFFD. Matplotlib
+    lays out right-to-left scripts, in the correct order from version 3.11 on.
 
     Raises:
         ImportError: Without matplotlib.
-        ValueError: For scores of another rank, or other numbers of tokens than there are scores.
+        ValueError: For scores with other axes, or numbers of tokens that do not match the scores.
 
     Example:
     >>> import numpy as np
@@ -49,7 +63,7 @@ def heat_map(scores, source_tokens=None, target_tokens=None, title=None):
         Bahdanau et al. 2015, arXiv:1409.0473, figure 3.
     """
     scores = ops.convert_to_numpy(scores).astype("float32")
-    heads = checked(scores[None] if scores.ndim == 2 else scores, "HTS", source_tokens, target_tokens)
+    heads = checked_scores(scores[None] if scores.ndim == 2 else scores, "HTS", source_tokens, target_tokens)
     num_heads, length, source_length = heads.shape
     columns = math.ceil(math.sqrt(num_heads))
     rows = math.ceil(num_heads / columns)
@@ -75,16 +89,16 @@ def heat_map(scores, source_tokens=None, target_tokens=None, title=None):
     return figure
 
 
-def alignment(scores, source_tokens, target_tokens, title=None):
-    """Draws two columns of tokens and between them lines, the broader and darker the higher the score.
+def alignment(scores: ArrayLike, source_tokens: Tokens, target_tokens: Tokens, title: str | None = None) -> Figure:
+    """Draws two columns of tokens and lines between them, which are wider and darker for higher scores.
 
     Args:
         scores: `[T, S]`; an array or a tensor.
         source_tokens: S tokens, on the left.
         target_tokens: T tokens, on the right.
-        title: Of the figure.
+        title: Title of the figure.
 
-    Returns and Raises as `heat_map`.
+    Returns and Raises as for `heat_map`.
 
     Example:
     >>> import numpy as np
@@ -97,7 +111,7 @@ def alignment(scores, source_tokens, target_tokens, title=None):
     for name, tokens in (("source_tokens", source_tokens), ("target_tokens", target_tokens)):
         if tokens is None:
             raise ValueError(f"`{name}` must be tokens. Received: None.")
-    checked(scores, "TS", source_tokens, target_tokens)
+    checked_scores(scores, "TS", source_tokens, target_tokens)
     height = min(CELL * max(scores.shape), LARGEST_FIGURE)
     figure = new_figure(6, height + 1)
     from matplotlib.collections import LineCollection
@@ -106,7 +120,7 @@ def alignment(scores, source_tokens, target_tokens, title=None):
     panel.set_axis_off()
     longest = max(scores.shape)
     font_size = min(11, height / longest * 72 * 0.75)
-    places = []  # of the source's and of the target's tokens, from the top down
+    places = []  # heights of the source tokens and of the target tokens, from the top down
     for x, side, tokens in ((0, "right", source_tokens), (1, "left", target_tokens)):
         script = Script(tokens)
         places.append((np.arange(len(tokens)) + 0.5) * longest / max(1, len(tokens)))
@@ -122,13 +136,15 @@ def alignment(scores, source_tokens, target_tokens, title=None):
     return figure
 
 
-def checked(scores, letters, source_tokens, target_tokens):
-    """Returns the scores after checking their axes, and that there is a token for each."""
+def checked_scores(
+    scores: np.ndarray, letters: str, source_tokens: Tokens | None, target_tokens: Tokens | None
+) -> np.ndarray:
+    """Returns the scores, after checking their axes and the numbers of tokens."""
     sizes = check_axes({"scores": letters}, {"scores": scores})
     for name, tokens, letter in (("source_tokens", source_tokens, "S"), ("target_tokens", target_tokens, "T")):
         if tokens is not None and len(tokens) != sizes[letter]:
             raise ValueError(
-                f"`{name}` must be as many as the scores' axis {letter}, {sizes[letter]}. "
+                f"`{name}` must have a token for each of the {sizes[letter]} positions of the scores' axis {letter}. "
                 f"Received: {len(tokens)} tokens, scores.shape={tuple(scores.shape)}."
             )
     if 0 in scores.shape:
@@ -136,20 +152,20 @@ def checked(scores, letters, source_tokens, target_tokens):
     return scores
 
 
-def new_figure(width, height):
-    """Returns an empty figure of so many inches that pyplot does not know of."""
+def new_figure(width: float, height: float) -> Figure:
+    """Returns an empty figure of a size in inches, which is not registered with pyplot."""
     size = min(width, LARGEST_FIGURE), min(height, LARGEST_FIGURE)
     return optional_module("matplotlib.figure", "plot").Figure(figsize=size, layout="constrained")
 
 
-def label_axis(axis, tokens, count, inches):
-    """Labels an axis of so many cells with tokens, as many as there is room for, or with positions."""
+def label_axis(axis: XAxis | YAxis, tokens: Tokens | None, count: int, inches: float) -> None:
+    """Labels an axis of `count` cells with as many tokens as fit, or with positions."""
     from matplotlib.ticker import MaxNLocator
 
     if tokens is None:
         axis.set_major_locator(MaxNLocator(integer=True))
         return
-    room = inches / count * 72  # points of a cell
+    room = inches / count * 72  # points per cell
     font_size = min(10, max(5, 0.7 * room))
     every = math.ceil(1.2 * font_size / room)
     script = Script(tokens)
@@ -163,8 +179,8 @@ def label_axis(axis, tokens, count, inches):
     )
 
 
-def set_title(figure, title):
-    """Writes a title above the figure, if there is one."""
+def set_title(figure: Figure, title: str | None) -> None:
+    """Sets the title of a figure, if there is one."""
     if title is not None:
         script = Script(title.split("\n"), longest=len(title))
         figure.suptitle("\n".join(script.texts), **script.style)

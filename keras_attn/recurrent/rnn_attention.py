@@ -17,7 +17,7 @@ from keras_attn.base.slot import register
 from keras_attn.base.slot_layers import check_call, joined
 from keras_attn.base.state import check_state
 from keras_attn.base.tensors import as_array, short_repr, to_tensor
-from keras_attn.base.types import LayerArguments, Shape, State, Tensor
+from keras_attn.base.types import LayerArguments, Results, Shape, State, Tensor
 from keras_attn.recurrent.cells import (
     cell_output_size,
     check_cell,
@@ -141,7 +141,7 @@ class RNNAttention(BaseLayer):
         initial_state: State = None,
         return_attention_scores: bool = False,
         training: bool | None = None,
-    ) -> Tensor | tuple[Tensor, ...]:
+    ) -> Results:
         source = self._read_once(memory, memory_mask)
         state = self._first_state(memory, initial_state)
         noise = None
@@ -159,7 +159,7 @@ class RNNAttention(BaseLayer):
         index: int | Tensor | None = None,
         lengths: Tensor | None = None,
         return_attention_scores: bool = False,
-    ) -> tuple[Tensor | tuple[Tensor, Tensor], RNNState]:
+    ) -> tuple[Results, RNNState]:
         """Reads T new positions of each row, one after the other.
 
         Args:
@@ -249,7 +249,7 @@ class RNNAttention(BaseLayer):
 
     def step(
         self, inputs: Tensor, state: State, index: int | Tensor | None = None, return_attention_scores: bool = False
-    ) -> tuple[Tensor | tuple[Tensor, Tensor], RNNState]:
+    ) -> tuple[Results, RNNState]:
         """One step of the call.
 
         Args:

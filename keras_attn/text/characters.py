@@ -1,4 +1,6 @@
-"""The tokenizer by characters."""
+"""A tokenizer with one id per character."""
+
+from __future__ import annotations
 
 import tensorflow as tf
 
@@ -10,23 +12,23 @@ from keras_attn.text.lookup import LookupTokenizer
 class Characters(LookupTokenizer):
     r"""One id per Unicode code point: any script, also line breaks, tabs, NUL and control characters.
 
-    `detokenize(tokenize(text)) == text` for every text over the vocabulary that is short enough.
+    `detokenize(tokenize(text)) == text` for every text of known characters that is not truncated.
     What readers see as one character may be several code points (a letter and its combining
     accent, a family of emoji); texts are not normalised.
 
     Args:
-        vocabulary: The characters in the order of their ids, a string or any iterable; None leaves
-            them to `adapt(dataset)`.
-        max_length: Number of ids that a row has at most, the end id counted; longer texts are cut.
-            None for no bound.
-        lowercase: Whether texts are lower-cased first.
+        vocabulary: The characters in the order of their ids, a string or any iterable; None to learn
+            them by `adapt(dataset)`.
+        max_length: Maximum number of ids in a row, including the end id; longer texts are truncated.
+            None for no limit.
+        lowercase: Whether to convert texts to lower case first.
 
     Call arguments:
         texts: Strings `[B]` in UTF-8, or a list of `str`.
 
     Returns:
         int32 `[B, S]`: ids, the end id 2, then 0 up to the longest row. An empty text is `[2]`,
-        a character outside of the vocabulary 3; bytes that are not UTF-8 are read as U+FFFD,
+        a character outside the vocabulary is 3; bytes that are not UTF-8 are read as U+FFFD,
         which is 3 as well unless it is in the vocabulary.
 
     Raises:
@@ -48,21 +50,18 @@ class Characters(LookupTokenizer):
     unknown_unit = 0xFFFD
     token_kind = "single characters"
 
-    def _units(self, texts):
+    def _units(self, texts: tf.Tensor) -> tf.RaggedTensor:
         return tf.cast(tf.strings.unicode_decode(texts, "UTF-8", errors="replace"), tf.int64)
 
-    def _decode(self, ids):
+    def _decode(self, ids: tf.RaggedTensor) -> tf.Tensor:
         code_points = tf.cast(self._units_of_ids.lookup(ids), tf.int32)
         return tf.strings.unicode_encode(code_points, "UTF-8", errors="replace")
 
-    def _token(self, unit):
-        return chr(unit)
-
-    def _line(self, token):
+    def _line(self, token: str) -> str:
         return f"{ord(token)}\t{ascii(token)[1:-1] if not token.isprintable() else token}"
 
-    def _parse(self, line):
+    def _parse(self, line: str) -> str:
         return chr(int(line.split("\t")[0]))
 
-    def _is_token(self, token):
+    def _is_token(self, token: str) -> bool:
         return len(token) == 1

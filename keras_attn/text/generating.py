@@ -1,35 +1,78 @@
-"""Texts in, texts out: generation over any number of texts, outside of a served model."""
+"""Generation from a list of texts to a list of texts."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypedDict
+
+from keras_attn.attention.cache import Cache
 from keras_attn.base.checks import check_positive
 from keras_attn.base.special_ids import check_same_special_ids
 from keras_attn.base.tensors import as_array, is_array, short_repr, static_shape
+from keras_attn.base.types import ArrayLike, Tensor
 from keras_attn.decoding import generate_batches
+from keras_attn.decoding.processors import Processor
 from keras_attn.decoding.protocol import facts_of
+from keras_attn.decoding.strategies import Generated, Strategy
 from keras_attn.text.tokenizer import Tokenizer
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
-def generate(model, texts, source, target, batch_size=64, verbose=0, **named):
+
+class GenerateArguments(TypedDict, total=False):
+    """The arguments of a model's `generate`, except for the source."""
+
+    strategy: Strategy | None
+    max_length: int
+    start_id: int | None
+    end_id: int | Sequence[int] | str | None
+    prefix_ids: ArrayLike | None
+    processors: Sequence[Processor]
+    cache: Cache | None
+    return_attention_scores: bool
+    jit_compile: bool
+
+
+class GeneratingModel(Protocol):
+    """A model that generates target ids for source ids, as the recipes of `keras_attn.models` do."""
+
+    def generate(
+        self, source: ArrayLike, **arguments: Unpack[GenerateArguments]
+    ) -> Generated | tuple[Generated, Tensor]:
+        """Returns the generated ids for ids `[B, S]`, with the attention scores if these are requested."""
+
+
+def generate(
+    model: GeneratingModel,
+    texts: Iterable[str],
+    source: Tokenizer,
+    target: Tokenizer,
+    batch_size: int = 64,
+    verbose: int = 0,
+    **named: Unpack[GenerateArguments],
+) -> list[str]:
     """Returns the best text that a model generates for each text.
 
-    Texts are read in batches of similar lengths, so that short ones need not wait for long ones. A
-    decoder-only model is given prompts (`Tokenizer.prompt`: the start id first, no end id), and
-    what it writes behind each of them is returned.
+    Texts of similar lengths share a batch, so that short texts need not wait for long ones. A
+    decoder-only model reads prompts (`Tokenizer.prompt`: the start id first, no end id); the
+    returned texts do not repeat them.
 
     Args:
-        model: With a `generate(source, ...)`, as the recipes of `keras_attn.models` have it.
+        model: A model with `generate(source, ...)`, such as the recipes of `keras_attn.models`.
         texts: The texts, a list of `str`.
-        source, target: The tokenizers of both sides.
+        source, target: The tokenizers of the source and of the target.
         batch_size: Number of texts in a batch.
-        verbose: 1 for a progress bar, 0 for none.
+        verbose: 1 shows a progress bar, 0 shows none.
         **named: As for the model's `generate`: `strategy`, `max_length`, `prefix_ids` `[P]` and so on.
 
     Returns:
-        A list of `str`, in the order of the texts.
+        The generated texts, in the order of `texts`.
 
     Raises:
-        ValueError: If `texts` is one text, `source` or `target` no tokenizer, or `batch_size` no
-            positive integer; if the tokenizers have other special ids than the model; for prefixes
-            of each text, or if attention scores are asked for.
+        ValueError: If `texts` is a single text, `source` or `target` is not a tokenizer, or `batch_size` is
+            not a positive integer; if model and tokenizers have different special ids; if each text has
+            its own prefix; or if `return_attention_scores` is set.
 
     Example:
     >>> from keras_attn import models, text
@@ -65,7 +108,7 @@ def generate(model, texts, source, target, batch_size=64, verbose=0, **named):
     starts = range(0, len(texts), batch_size)
     read = source.prompt if facts.reads_prompts else source.tokenize
     batches = [read([texts[index] for index in order[start : start + batch_size]]) for start in starts]
-    written = [None] * len(texts)
+    written = [""] * len(texts)
     places = iter(order)
     for found in generate_batches(model, batches, verbose, **named):
         for text in target.detokenize(found.tokens[:, 0]).numpy():

@@ -1,4 +1,8 @@
-"""The packages that some tokenizers need; tokenizers ask for them while TensorFlow traces a function, too."""
+"""The optional packages of some tokenizers, which may be imported while TensorFlow traces a function."""
+
+from __future__ import annotations
+
+from types import ModuleType
 
 import tensorflow as tf
 
@@ -6,6 +10,6 @@ from keras_attn.base.optional import optional_module
 
 
 @tf.autograph.experimental.do_not_convert  # AutoGraph would transform the import
-def text_module(name):
-    """Returns a module of one of the packages that the extra `text` installs."""
+def text_module(name: str) -> ModuleType:
+    """Returns a module of a package that the extra `text` installs."""
     return optional_module(name, "text")

@@ -1,19 +1,27 @@
-"""The tokenizer by the pieces of a SentencePiece model, on TensorFlow Text."""
+"""A tokenizer with the pieces of a SentencePiece model, on TensorFlow Text."""
+
+from __future__ import annotations
 
 import io
 import os
 import pathlib
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from keras_attn.base.slot import register
 from keras_attn.base.tensors import short_repr
-from keras_attn.text.corpus import text_batches
+from keras_attn.base.types import LayerArguments
+from keras_attn.text.corpus import TextDataset, text_batches
 from keras_attn.text.lookup import check_vocabulary_size
 from keras_attn.text.optional import text_module
 from keras_attn.text.tokenizer import NUM_SPECIAL_IDS, Tokenizer
 
-# The end of a model file, in Protocol Buffers' wire format: what follows wins, so this sets
+if TYPE_CHECKING:
+    import tensorflow_text
+    from typing_extensions import Unpack
+
+# Appended to a model file, in Protocol Buffers' wire format. The last value of a field counts, so this sets
 # trainer_spec (field 2) . unk_surface (field 44), the text of the unknown id, to U+FFFD.
 UNKNOWN_AS_REPLACEMENT = b"\x12\x06\xe2\x02\x03\xef\xbf\xbd"
 WRONG_MODEL = (
@@ -24,25 +32,25 @@ WRONG_MODEL = (
 
 @register
 class SentencePiece(Tokenizer):
-    """Pieces of a SentencePiece model, which reads raw text of any language, spaces included.
+    """Pieces of a SentencePiece model, which reads raw text of any language, including spaces.
 
     `adapt` trains a unigram model: the segmentation of a text is the most probable one,
-    `argmax_x sum_i log p(x_i)`, over the pieces `x` that give the text when joined. Texts are
-    normalised as the model says (NFKC by default), so that `detokenize` gives them back normalised.
+    `argmax_x sum_i log p(x_i)`, over the pieces `x` that form the text when joined. Texts are
+    normalised as the model says (NFKC by default), so `detokenize` returns normalised texts.
 
     Args:
         model: Path of a trained `.model` file, or its bytes, with the ids 0 padding, 1 start, 2 end and
-            3 unknown; None leaves it to `adapt(dataset)`.
-        max_length: Number of ids that a row has at most, the end id counted; longer texts are cut.
-            None for no bound.
-        lowercase: Whether texts are lower-cased first.
+            3 unknown; None to train one by `adapt(dataset)`.
+        max_length: Maximum number of ids in a row, including the end id; longer texts are truncated.
+            None for no limit.
+        lowercase: Whether to convert texts to lower case first.
 
     Call arguments:
         texts: Strings `[B]` in UTF-8, or a list of `str`.
 
     Returns:
         int32 `[B, S]`: ids, the end id 2, then 0 up to the longest row. An empty text is `[2]`, a run of
-        unknown characters 3; bytes that are not UTF-8 are read as U+FFFD, by default taken for a space.
+        unknown characters is 3; bytes that are not UTF-8 are read as U+FFFD, by default a space.
 
     Raises:
         ValueError: If `model` is not a model with these ids; if `texts` are not strings `[B]`; if
@@ -66,18 +74,24 @@ class SentencePiece(Tokenizer):
 
     asset_name = "sentencepiece.model"
 
-    def __init__(self, model=None, max_length=512, lowercase=False, **kwargs):
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | bytes | None = None,
+        max_length: int | None = 512,
+        lowercase: bool = False,
+        **kwargs: Unpack[LayerArguments],
+    ) -> None:
         super().__init__(max_length, lowercase, **kwargs)
         if model is not None:
             self._fill(model_bytes(model))
 
-    def adapt(self, dataset, vocabulary_size=8000, verbose=1):
-        """Trains the model, in place of the one there is.
+    def adapt(self, dataset: TextDataset, vocabulary_size: int = 8000, verbose: int = 1) -> None:
+        """Trains a model, which replaces the present one.
 
         Args:
             dataset: A `tf.data.Dataset` of string scalars or of strings `[B]`, or an iterable of `str`.
-            vocabulary_size: Number of ids at most, the special ones counted; often fewer come.
-            verbose: 1 for a progress bar, 0 for none.
+            vocabulary_size: Maximum number of ids, including the special ids; often fewer are learned.
+            verbose: 1 shows a progress bar, 0 shows none.
 
         Raises:
             ValueError: If the dataset has no text, or `vocabulary_size` is too small for its characters.
@@ -95,7 +109,7 @@ class SentencePiece(Tokenizer):
                 model_writer=model,
                 vocab_size=vocabulary_size,
                 hard_vocab_limit=False,
-                max_sentence_length=2**30,  # longer texts would be left out
+                max_sentence_length=2**30,  # the trainer skips longer texts
                 pad_id=self.special_ids.padding,
                 bos_id=self.special_ids.start,
                 eos_id=self.special_ids.end,
@@ -107,54 +121,54 @@ class SentencePiece(Tokenizer):
         self._fill(model.getvalue())
 
     @property
-    def tokens(self):
-        self._check_filled()
+    def tokens(self) -> list[str]:
+        self._filled_path()
         tokens = processor(self._model).id_to_string(tf.range(NUM_SPECIAL_IDS, self._num_ids))
         return [token.decode() for token in tokens.numpy().tolist()]
 
-    def _open(self, path):
+    def _open(self, path: str) -> None:
         model = pathlib.Path(path).read_bytes() + UNKNOWN_AS_REPLACEMENT
         try:
-            frame = processor(model, add_bos=True, add_eos=True).tokenize([""]).numpy()[0].tolist()
+            ends = processor(model, add_bos=True, add_eos=True).tokenize([""]).numpy()[0].tolist()
             surfaces = processor(model).detokenize(tf.range(NUM_SPECIAL_IDS)[:, None]).numpy().tolist()
         except tf.errors.OpError as error:
             raise ValueError(f"{WRONG_MODEL} Received something else: {error.__class__.__name__}.") from error
-        if frame != [self.special_ids.start, self.special_ids.end] or surfaces != [b"", b"", b"", "\ufffd".encode()]:
-            raise ValueError(f"{WRONG_MODEL} Received: start and end {frame}, ids 0 to 3 read as {surfaces}.")
+        if ends != [self.special_ids.start, self.special_ids.end] or surfaces != [b"", b"", b"", "\ufffd".encode()]:
+            raise ValueError(f"{WRONG_MODEL} Received: start and end {ends}, ids 0 to 3 read as {surfaces}.")
         self._model = model
         self._num_ids = int(processor(model).vocab_size())
-        self._file = TravellingFile(path)
+        self._file = AssetFile(path)
 
-    def _encode(self, texts):
+    def _encode(self, texts: tf.Tensor) -> tf.RaggedTensor:
         return processor(self._model).tokenize(texts)
 
-    def _decode(self, ids):
+    def _decode(self, ids: tf.RaggedTensor) -> tf.Tensor:
         known = tf.logical_and(ids.flat_values >= 0, ids.flat_values < self._num_ids)
         ids = ids.with_flat_values(tf.where(known, ids.flat_values, self.special_ids.unknown))
         return processor(self._model).detokenize(tf.cast(ids, tf.int32))
 
 
-def processor(model, **options):
-    """Returns a model's operations in the graph that is being made.
+def processor(model: bytes, **options: bool) -> tensorflow_text.SentencepieceTokenizer:
+    """Returns the operations of a model, for the current graph.
 
-    To be asked for at each use: the model's resource goes when TensorFlow clears its caches, as it
-    does when a random seed is set. The operation then brings it back, and otherwise finds it.
+    Call this before each use: TensorFlow drops the model's resource when it clears its caches, for
+    instance when a random seed is set. The operation then creates the resource again.
     """
     return text_module("tensorflow_text").SentencepieceTokenizer(model, tf.int32, **options)
 
 
-class TravellingFile(tf.saved_model.experimental.TrackableResource):
-    """A file for a SavedModel's assets. Keras takes those of resources only, so this is one, an empty one."""
+class AssetFile(tf.saved_model.experimental.TrackableResource):
+    """A file that a SavedModel exports as an asset. Keras exports assets of resources only, so this is an empty one."""
 
-    def __init__(self, path):
+    def __init__(self, path: str) -> None:
         super().__init__()
         self._track_trackable(tf.saved_model.Asset(path), "file")
 
-    def _create_resource(self):
+    def _create_resource(self) -> tf.Tensor:
         return tf.raw_ops.VarHandleOp(dtype=tf.string, shape=[])
 
 
-def model_bytes(model):
+def model_bytes(model: str | os.PathLike[str] | bytes) -> bytes:
     """Returns the bytes of a model given as bytes or as a path."""
     if isinstance(model, bytes):
         return model

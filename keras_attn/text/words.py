@@ -1,4 +1,6 @@
-"""The tokenizer by words."""
+"""A tokenizer with one id per word."""
+
+from __future__ import annotations
 
 import tensorflow as tf
 
@@ -8,24 +10,24 @@ from keras_attn.text.lookup import WHITESPACE, LookupTokenizer
 
 @register
 class Words(LookupTokenizer):
-    """One id per word, words being what stands between whitespace of any script.
+    """One id per word; words are separated by whitespace of any script.
 
-    `detokenize` joins with one space, so that `detokenize(tokenize(text))` is the text with every
-    run of whitespace turned to one space and none at its ends, for texts over the vocabulary.
-    Punctuation stays with its word.
+    `detokenize` joins words with one space. For texts of known words, `detokenize(tokenize(text))` is
+    the text with each run of whitespace replaced by one space, and stripped. Punctuation stays with
+    its word.
 
     Args:
-        vocabulary: The words in the order of their ids; None leaves them to `adapt(dataset)`.
-        max_length: Number of ids that a row has at most, the end id counted; longer texts are cut.
-            None for no bound.
-        lowercase: Whether texts are lower-cased first.
+        vocabulary: The words in the order of their ids; None to learn them by `adapt(dataset)`.
+        max_length: Maximum number of ids in a row, including the end id; longer texts are truncated.
+            None for no limit.
+        lowercase: Whether to convert texts to lower case first.
 
     Call arguments:
         texts: Strings `[B]` in UTF-8, or a list of `str`.
 
     Returns:
         int32 `[B, S]`: ids, the end id 2, then 0 up to the longest row. A text without a word is
-        `[2]`, a word outside of the vocabulary 3; bytes that are not UTF-8 are read as U+FFFD.
+        `[2]`, a word outside the vocabulary is 3; bytes that are not UTF-8 are read as U+FFFD.
 
     Raises:
         ValueError: If `vocabulary` holds anything but words without whitespace, each of them once;
@@ -45,8 +47,8 @@ class Words(LookupTokenizer):
 
     asset_name = "words.txt"
 
-    def _units(self, texts):
+    def _units(self, texts: tf.Tensor) -> tf.RaggedTensor:
         return tf.strings.split(tf.strings.regex_replace(texts, WHITESPACE, " "))
 
-    def _decode(self, ids):
+    def _decode(self, ids: tf.RaggedTensor) -> tf.Tensor:
         return tf.strings.reduce_join(self._units_of_ids.lookup(ids), axis=-1, separator=" ")

@@ -1,4 +1,4 @@
-"""What Keras lacks to train sequence models: a loss, metrics, schedules, checkpoints and their mean, word dropout."""
+"""Tools to train sequence models: a loss, metrics, schedules, checkpoints and their mean, word dropout."""
 
 from keras_attn.training.averaging import average_weights
 from keras_attn.training.checkpoints import Checkpoints

@@ -1,9 +1,12 @@
-"""The mean of several checkpoints of one model, which is often better than the last of them."""
+"""The mean of several checkpoints of one model, which often performs better than the last checkpoint."""
+
+from __future__ import annotations
 
 import io
 import os
 import tempfile
 import zipfile
+from collections.abc import Iterable
 
 import h5py
 import keras
@@ -13,21 +16,21 @@ WEIGHTS = ".weights.h5"
 SUFFIXES = WEIGHTS, ".keras"
 
 
-def average_weights(model, paths):
-    """Gives a model the mean of the weights of several checkpoints of it.
+def average_weights(model: keras.Model, paths: Iterable[str | os.PathLike[str]]) -> None:
+    """Sets the weights of a model to the mean of those in several checkpoints.
 
-    `w = 1/n sum_i w_i`, summed in float64. The state of a compiled model's optimizer is that of the
-    last checkpoint, as far as it holds one; random generators are left alone, Keras does not save
-    them. To average while training instead, Keras' optimizers have `use_ema=True`.
+    `w = 1/n sum_i w_i`, summed in float64. A compiled model's optimizer gets its state from the
+    last checkpoint, if it holds one. Random generators keep their state, which Keras does not save.
+    To average during training instead, use `use_ema=True` of Keras' optimizers.
 
     Args:
         model: A built model.
         paths: Files that `save_weights` (`.weights.h5`) or `save` (`.keras`) wrote for this model.
 
     Raises:
-        ValueError: For no paths, other kinds of files, the weights of another model, or numbers that are
-            not finite; and for integer weights (a quantised model), which have no mean. The model is
-            then as it was.
+        ValueError: If there are no paths, for other kinds of files, the weights of another model or weights
+            that are not finite, and for integer weights (a quantised model). The model is then
+            unchanged.
 
     Example:
     >>> import keras, os, tempfile
@@ -48,10 +51,10 @@ def average_weights(model, paths):
     """
     if isinstance(paths, (str, os.PathLike)):
         raise ValueError(f"`paths` must be a list of paths. Received: {os.fspath(paths)!r}.")
-    paths = [os.fspath(path) for path in paths]
-    if not paths:
+    files = [os.fspath(path) for path in paths]
+    if not files:
         raise ValueError("`paths` must hold at least one checkpoint. Received: paths=[].")
-    for path in paths:
+    for path in files:
         if not path.endswith(SUFFIXES):
             raise ValueError(f"`paths` must end in one of {SUFFIXES}. Received: {path!r}.")
     for weight in model.weights:
@@ -62,8 +65,8 @@ def average_weights(model, paths):
     variables = [*model.variables, *(model.optimizer.variables if model.compiled else ())]
     before = [keras.ops.convert_to_numpy(variable) for variable in variables]
     try:
-        means = mean_weights(model, paths)
-    except BaseException:  # Ctrl-C too leaves the model as it was
+        means = mean_weights(model, files)
+    except BaseException:  # also after Ctrl-C
         for variable, value in zip(variables, before, strict=True):
             variable.assign(value)
         raise
@@ -71,20 +74,20 @@ def average_weights(model, paths):
         weight.assign(mean)
 
 
-def mean_weights(model, paths):
-    """Returns the means of the weights as float64 arrays, after loading each of the files into the model."""
+def mean_weights(model: keras.Model, paths: list[str]) -> list[np.ndarray]:
+    """Returns the means of the weights as float64 arrays; loads each of the files into the model."""
     sums = [np.zeros(weight.shape, "float64") for weight in model.weights]
     with tempfile.TemporaryDirectory() as folder:
-        own = os.path.join(folder, f"own{WEIGHTS}")  # Keras alone knows how it names them
+        own = os.path.join(folder, f"own{WEIGHTS}")  # only Keras knows the names in the file
         model.save_weights(own)
         wanted = shapes_in(own)
     for path in paths:
         found = shapes_in(path)
-        for place in sorted(wanted.keys() | found.keys()):  # Keras does not mind weights that a model lacks
+        for place in sorted(wanted.keys() | found.keys()):  # Keras ignores weights that a model lacks
             if wanted.get(place) != found.get(place):
                 raise ValueError(
-                    f"`paths` must be checkpoints of `model`, in which {place} is {short_repr(wanted.get(place))}. "
-                    f"Received: {path!r}, in which it is {short_repr(found.get(place))}."
+                    f"`paths` must be checkpoints of `model`, in which {place} is {shape_text(wanted.get(place))}. "
+                    f"Received: {path!r}, in which it is {shape_text(found.get(place))}."
                 )
         model.load_weights(path)
         for total, weight in zip(sums, model.weights, strict=True):
@@ -95,16 +98,16 @@ def mean_weights(model, paths):
     return [total / len(paths) for total in sums]
 
 
-def short_repr(shape):
-    """Returns what an error says of a weight of a shape, or of none."""
+def shape_text(shape: tuple[int, ...] | None) -> str:
+    """Returns the words of an error message for the shape of a weight, or for a missing weight."""
     return "missing" if shape is None else f"of shape {shape}"
 
 
-def shapes_in(path):
-    """Returns the shapes of the weights that a file holds, but for an optimizer's, by their places in it."""
-    shapes = {}
+def shapes_in(path: str) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of the weights in a file, except for an optimizer's, by their paths in the file."""
+    shapes: dict[str, tuple[int, ...]] = {}
 
-    def visit(place, node):
+    def visit(place: str, node: h5py.Dataset | h5py.Group) -> None:
         if isinstance(node, h5py.Dataset) and "optimizer" not in place.split("/"):
             shapes[place] = node.shape
 
@@ -113,7 +116,7 @@ def shapes_in(path):
             file.visititems(visit)
     else:
         with zipfile.ZipFile(path) as archive:
-            weights = io.BytesIO(archive.read(f"model{WEIGHTS}"))  # in an archive, each step back would be slow
+            weights = io.BytesIO(archive.read(f"model{WEIGHTS}"))  # seeking in an archive is slow
         with h5py.File(weights) as file:
             file.visititems(visit)
     return shapes

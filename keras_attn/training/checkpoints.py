@@ -1,6 +1,10 @@
-"""The last checkpoints of a training: to resume from, and to average."""
+"""The last checkpoints of a training, to resume it or to average them."""
 
+from __future__ import annotations
+
+import os
 import pathlib
+from collections.abc import Mapping
 
 import keras
 
@@ -12,16 +16,16 @@ SUFFIX = ".weights.h5"
 class Checkpoints(keras.callbacks.Callback):
     """Keeps the weights and the optimizer's state after each of the last epochs.
 
-    A file is written aside and renamed, so that it is whole or not there, whenever the training is
-    killed. `keras.callbacks.BackupAndRestore` keeps one epoch's state only, `ModelCheckpoint` all.
+    A file is written under another name and then renamed, so that it is never incomplete, even if the
+    training is killed. `keras.callbacks.BackupAndRestore` keeps the last epoch only, `ModelCheckpoint` all.
 
     Args:
-        folder: Where the files are, `00001.weights.h5` after the first epoch; made if it is missing.
-        number: How many of the last epochs are kept.
+        folder: Folder of the files, `00001.weights.h5` after the first epoch; created if it is missing.
+        number: Number of last epochs to keep.
 
     Raises:
-        ValueError: If `number` is no positive integer; and in `fit`, if the folder holds checkpoints of
-            later epochs, those of another training, which would be mixed with the new ones.
+        ValueError: If `number` is not a positive integer; in `fit`, if the folder holds checkpoints of
+            later epochs, which belong to another training.
 
     Example:
     >>> import keras, numpy as np, tempfile
@@ -39,24 +43,24 @@ class Checkpoints(keras.callbacks.Callback):
     3
     """
 
-    def __init__(self, folder, number=5):
+    def __init__(self, folder: str | os.PathLike[str], number: int = 5) -> None:
         super().__init__()
         check_positive("number", number)
         self.folder = pathlib.Path(folder)
         self.number = number
 
     @property
-    def files(self):
-        """The paths of the checkpoints, the last epoch's last."""
+    def files(self) -> list[pathlib.Path]:
+        """The paths of the checkpoints, in the order of their epochs."""
         return sorted(path for path in self.folder.glob(f"*{SUFFIX}") if epochs_done(path))
 
-    def restore(self, model):
-        """Gives a compiled model the state of the last checkpoint, if there is one.
+    def restore(self, model: keras.Model) -> int:
+        """Loads the last checkpoint, if there is one, into a compiled model.
 
         Under `tf.distribute`, the model's optimizer must have been built in the strategy's scope.
 
         Returns:
-            How many epochs were done, to be `fit`'s `initial_epoch`.
+            The number of epochs done, for `fit(initial_epoch=...)`.
 
         Raises:
             ValueError: If the model is not built or not compiled.
@@ -69,20 +73,20 @@ class Checkpoints(keras.callbacks.Callback):
         files = self.files
         if not files:
             return 0
-        if not model.optimizer.built:  # or its state would be left out
+        if not model.optimizer.built:  # else its state is not loaded
             model.optimizer.build(model.trainable_variables)
         model.load_weights(files[-1])
         return epochs_done(files[-1])
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         done = max(map(epochs_done, self.files), default=0)
         if done > epoch:
             raise ValueError(
-                f"{self.folder} holds a training of {done} epochs: go on with it, "
-                f"`fit(initial_epoch=checkpoints.restore(model))`, or take another folder. Received: epoch {epoch}."
+                f"{self.folder} holds a training of {done} epochs: resume it by "
+                f"`fit(initial_epoch=checkpoints.restore(model))`, or use another folder. Received: epoch {epoch}."
             )
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         draft = self.folder / f"draft{SUFFIX}"
         self.model.save_weights(draft)
@@ -91,7 +95,7 @@ class Checkpoints(keras.callbacks.Callback):
             old.unlink()
 
 
-def epochs_done(path):
-    """Returns after how many epochs a file was written, 0 for a file that is no checkpoint."""
+def epochs_done(path: pathlib.Path) -> int:
+    """Returns the number of epochs before a checkpoint was written, 0 for a file that is not a checkpoint."""
     number = path.name.removesuffix(SUFFIX)
     return int(number) if number.isdecimal() else 0

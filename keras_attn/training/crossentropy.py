@@ -1,26 +1,37 @@
-"""The crossentropy of each token, smoothed, with a gradient of its own; over blocks of the vocabulary on request."""
+"""Crossentropy of tokens with label smoothing and a custom gradient, optionally over blocks of the vocabulary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
 
 from keras import ops
 
 from keras_attn.backend import fori, in_xla, scan, value_of
 from keras_attn.backend.precision import at_least_float32
+from keras_attn.base.types import Tensor
 from keras_attn.kernels.softmax import LOWEST
 
+Sums: TypeAlias = tuple[Tensor, Tensor, Tensor]
+"""Of each token's logits the maximum, the sum of `exp(logit - maximum)`, and the sum, `[B, T]` each."""
 
-def token_crossentropy(labels, logits, label_smoothing=0.0, vocabulary_block=None):
-    """Crossentropy of each token, with its label smoothed over the vocabulary.
+
+def token_crossentropy(
+    labels: Tensor, logits: Tensor, label_smoothing: float = 0.0, vocabulary_block: int | None = None
+) -> Tensor:
+    """Computes the crossentropy of each token, with its label smoothed over the vocabulary.
 
     `(1 - eps) * -log p_y + eps * mean_v(-log p_v)`, in which `-log p_v = m - z_v + log sum_u exp(z_u - m)`
-    with m the greatest logit. The gradient `p - (1 - eps) * onehot(y) - eps / V` is computed again
-    from the logits, the greatest and the sum.
+    with m the maximum logit. The gradient `p - (1 - eps) * onehot(y) - eps / V` is recomputed from the
+    logits, the maximum and the sum.
 
     Args:
-        labels: Ids int32 `[B, T]`. One outside the vocabulary makes its loss and gradient NaN, so
-            that nobody trains on it unawares.
+        labels: Ids int32 `[B, T]`. An id outside the vocabulary makes its loss and gradient NaN, so that
+            the error is noticed.
         logits: `[B, T, V]`.
-        label_smoothing: The share eps in [0, 1).
-        vocabulary_block: How many logits of a token are held in float32 at a time; None for all.
-            XLA takes all: it fuses the passes and holds no copy, which the loop would make it do.
+        label_smoothing: The fraction eps in [0, 1).
+        vocabulary_block: Number of logits of a token that are in float32 at once; None for all. Ignored
+            under XLA, which fuses the passes without a float32 copy of the logits.
 
     Returns:
         `[B, T]` in float32, or float64 for float64 logits.
@@ -30,42 +41,42 @@ def token_crossentropy(labels, logits, label_smoothing=0.0, vocabulary_block=Non
     labels = ops.clip(labels, 0, vocabulary.size - 1)
 
     @ops.custom_gradient
-    def crossentropy(logits):
+    def crossentropy(logits: Tensor) -> tuple[Tensor, Callable[..., Tensor]]:
         highest, share, total = vocabulary.sums(logits)
         picked = ops.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
-        behind = highest - ops.cast(picked, highest.dtype)
+        distance = highest - ops.cast(picked, highest.dtype)
         if label_smoothing:  # logits of minus infinity have no mean
-            behind = (1 - label_smoothing) * behind + label_smoothing * (highest - total / vocabulary.size)
+            distance = (1 - label_smoothing) * distance + label_smoothing * (highest - total / vocabulary.size)
 
-        def gradient(*arguments, upstream=None):
-            if upstream is None:  # PyTorch names it and hands over the inputs too
+        def gradient(*arguments: Tensor, upstream: Tensor | None = None) -> Tensor:
+            if upstream is None:  # on PyTorch it is a keyword, and `arguments` are the inputs
                 (upstream,) = arguments
             return vocabulary.gradient(logits, labels, highest, share, upstream, label_smoothing)
 
-        return behind + ops.log(share), gradient
+        return distance + ops.log(share), gradient
 
     losses = crossentropy(value_of(logits))
     return losses * ops.where(known, ops.ones_like(losses), float("nan"))
 
 
 class Vocabulary:
-    """The two passes over the logits: whole blocks one after the other, then what is left of the vocabulary.
+    """The passes over the logits of a vocabulary: a loop over whole blocks, then the rest.
 
     Args:
-        size: Number V of ids.
-        block: Number of ids in a block, or None for all at once.
+        size: Number of ids V.
+        block: Number of ids in a block, or None for a single block.
     """
 
-    def __init__(self, size, block=None):
+    def __init__(self, size: int, block: int | None = None) -> None:
         self.size = size
         self.block = min(block or size, size)
         self.num_blocks = 0 if self.block == size else size // self.block
-        self.rest = self.num_blocks * self.block  # where the last part begins
+        self.rest = self.num_blocks * self.block  # first id after the whole blocks
 
-    def sums(self, logits):
-        """Returns of each token's logits the greatest, `sum_v exp(z_v - greatest)`, and the sum, `[B, T]` each."""
+    def sums(self, logits: Tensor) -> Sums:
+        """Returns the `Sums` of logits `[B, T, V]`."""
 
-        def update(start, size, carry):
+        def update(start: Tensor | int, size: int, carry: Sums) -> Sums:
             highest, share, total = carry
             part = self.part(logits, start, size)
             new_highest = ops.maximum(highest, ops.max(part, axis=-1, initial=LOWEST))
@@ -81,12 +92,14 @@ class Vocabulary:
             carry = update(self.rest, self.size - self.rest, carry)
         return carry
 
-    def gradient(self, logits, labels, highest, share, upstream, label_smoothing):
+    def gradient(
+        self, logits: Tensor, labels: Tensor, highest: Tensor, share: Tensor, upstream: Tensor, label_smoothing: float
+    ) -> Tensor:
         """Returns the gradient `[B, T, V]` in the dtype of the logits; `upstream` is `[B, T]`."""
         upstream = ops.cast(upstream, share.dtype)
         highest, share, upstream, labels = (each[..., None] for each in (highest, share, upstream, labels))
 
-        def slope(start, size):
+        def slope(start: Tensor | int, size: int) -> Tensor:
             part = ops.exp(self.part(logits, start, size) - highest) / share - label_smoothing / self.size
             wanted = ops.equal(start + ops.arange(size, dtype="int32"), labels)
             part = ops.where(wanted, part - (1 - label_smoothing), part)
@@ -103,11 +116,11 @@ class Vocabulary:
             parts.append(slope(self.rest, self.size - self.rest))
         return ops.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
 
-    def part(self, logits, start, size):
-        """Returns the logits of some ids in float32, or float64 for float64 logits."""
+    def part(self, logits: Tensor, start: Tensor | int, size: int) -> Tensor:
+        """Returns the logits of `size` ids from `start` on in float32, or float64 for float64 logits."""
         if size < self.size:
             batch, length = ops.shape(logits)[:2]
             start = ops.convert_to_tensor(start, "int32")
-            zero = ops.zeros_like(start)  # of one dtype with it, as JAX wants
+            zero = ops.zeros_like(start)  # JAX wants indices of one dtype
             logits = ops.slice(logits, (zero, zero, start), (batch, length, size))
         return ops.cast(logits, at_least_float32(logits.dtype))

@@ -1,22 +1,25 @@
-"""Learning rate schedules with a warm-up. The first update has the number n = 1, Keras' step 0."""
+"""Learning rate schedules with a warm-up. The first update has the number n = 1, which is step 0 of Keras."""
+
+from __future__ import annotations
 
 import keras
 from keras import ops
 
 from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.slot import register
+from keras_attn.base.types import ArrayLike, Config, Tensor
 
 
 @register
 class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises in a line to a peak, then falls with the root of the number of updates.
+    """Rises linearly to a peak, then decays with the inverse square root of the number of updates.
 
-    `rate(n) = peak * min(n / w, sqrt(w / n))`, w being `warmup_steps`. It need not know the last
-    update: a training can be prolonged at will. The schedule of Vaswani et al. has the peak
-    `(size * w) ** -0.5`.
+    `rate(n) = peak * min(n / w, sqrt(w / n))`, where w is `warmup_steps`. It does not depend on the
+    total number of updates, so a training can continue for any time. The schedule of Vaswani et al.
+    has the peak `(size * w) ** -0.5`.
 
     Args:
-        peak: The highest rate, that of update number w.
+        peak: The highest rate, reached at update w.
         warmup_steps: w, at least 1.
 
     Call arguments:
@@ -38,33 +41,32 @@ class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
         Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762, section 5.3.
     """
 
-    def __init__(self, peak, warmup_steps):
+    def __init__(self, peak: float, warmup_steps: int) -> None:
         super().__init__()
         check_number("peak", peak, above=0)
         check_positive("warmup_steps", warmup_steps)
         self.peak = peak
         self.warmup_steps = warmup_steps
 
-    def __call__(self, step):
+    def __call__(self, step: ArrayLike) -> Tensor:
         n = number_of(step)
         return self.peak * ops.minimum(n / self.warmup_steps, ops.sqrt(self.warmup_steps / n))
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"peak": self.peak, "warmup_steps": self.warmup_steps}
 
 
 @register
 class LinearWarmup(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises in a line to where another schedule begins, then follows it.
+    """Rises linearly to the first rate of another schedule, then follows that schedule.
 
-    `rate(n) = n / w * after(0)` for n up to w, `after(n - w)` from then on, w being
-    `warmup_steps`.
+    `rate(n) = n / w * after(0)` for n up to w, then `after(n - w)`, where w is `warmup_steps`.
 
     Args:
-        after: A rate that is then held, or any `LearningRateSchedule`.
+        after: A constant rate, or any `LearningRateSchedule`.
         warmup_steps: w, at least 1.
 
-    Call arguments and Returns as `InverseSquareRoot`.
+    Call arguments and Returns as for `InverseSquareRoot`.
 
     Raises:
         ValueError: For arguments out of range.
@@ -77,7 +79,7 @@ class LinearWarmup(keras.optimizers.schedules.LearningRateSchedule):
     [0.001, 0.002, 0.001, 0.0]
     """
 
-    def __init__(self, after, warmup_steps):
+    def __init__(self, after: float | keras.optimizers.schedules.LearningRateSchedule, warmup_steps: int) -> None:
         super().__init__()
         if not isinstance(after, keras.optimizers.schedules.LearningRateSchedule):
             check_number("after", after, above=0)
@@ -85,34 +87,34 @@ class LinearWarmup(keras.optimizers.schedules.LearningRateSchedule):
         self.after = after
         self.warmup_steps = warmup_steps
 
-    def __call__(self, step):
+    def __call__(self, step: ArrayLike) -> Tensor:
         n = number_of(step)
         after = self.after
         if isinstance(after, keras.optimizers.schedules.LearningRateSchedule):
             after = ops.cast(after(ops.maximum(n - self.warmup_steps, 0)), "float32")
         return after * ops.minimum(n / self.warmup_steps, 1)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"after": keras.saving.serialize_keras_object(self.after), "warmup_steps": self.warmup_steps}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> LinearWarmup:
         return cls(**keras.saving.deserialize_keras_object(config))
 
 
 @register
 class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises in a line to a peak, then falls in a line to zero.
+    """Rises linearly to a peak, then falls linearly to zero.
 
-    `rate(n) = peak * min(n / w, (N + 1 - n) / (N + 1 - w))`, w being `warmup_steps` and N
-    `total_steps`: all N updates have a rate above zero, and those after them have none.
+    `rate(n) = peak * min(n / w, (N + 1 - n) / (N + 1 - w))`, where w is `warmup_steps` and N is
+    `total_steps`: the rate is positive in all N updates, and zero after them.
 
     Args:
-        peak: The highest rate, that of update number w.
+        peak: The highest rate, reached at update w.
         warmup_steps: w, at least 1.
         total_steps: N, at least w.
 
-    Call arguments and Returns as `InverseSquareRoot`.
+    Call arguments and Returns as for `InverseSquareRoot`.
 
     Raises:
         ValueError: For arguments out of range.
@@ -124,7 +126,7 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
     [0.002, 0.004, 0.003, 0.002, 0.001, 0.0]
     """
 
-    def __init__(self, peak, warmup_steps, total_steps):
+    def __init__(self, peak: float, warmup_steps: int, total_steps: int) -> None:
         super().__init__()
         check_number("peak", peak, above=0)
         check_positive("warmup_steps", warmup_steps)
@@ -137,15 +139,15 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
         self.warmup_steps = warmup_steps
         self.total_steps = total_steps
 
-    def __call__(self, step):
+    def __call__(self, step: ArrayLike) -> Tensor:
         n = number_of(step)
         left = (self.total_steps + 1 - n) / (self.total_steps + 1 - self.warmup_steps)
         return self.peak * ops.maximum(ops.minimum(n / self.warmup_steps, left), 0)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"peak": self.peak, "warmup_steps": self.warmup_steps, "total_steps": self.total_steps}
 
 
-def number_of(step):
-    """Returns the number of the update that comes after so many others, in float32."""
+def number_of(step: ArrayLike) -> Tensor:
+    """Returns the number n of the update after `step` updates, in float32."""
     return ops.cast(step, "float32") + 1

@@ -1,6 +1,9 @@
 """Scores of generated texts."""
 
+from __future__ import annotations
+
 import itertools
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from keras_attn.base.optional import optional_module
@@ -11,35 +14,40 @@ class BleuScore(NamedTuple):
     """What `bleu` returns.
 
     Attributes:
-        score: From 0 to 100.
-        signature: How it was computed; without it, scores cannot be compared.
+        score: The score, from 0 to 100.
+        signature: sacrebleu's description of the computation; only scores with equal signatures are comparable.
     """
 
     score: float
     signature: str
 
 
-def bleu(hypotheses, references, tokenize=None, lowercase=False):
-    """Corpus BLEU of texts, by the package sacrebleu.
+def bleu(
+    hypotheses: Iterable[str],
+    references: Iterable[str | list[str] | tuple[str, ...]],
+    tokenize: str | None = None,
+    lowercase: bool = False,
+) -> BleuScore:
+    """Computes the corpus BLEU of texts with the package sacrebleu.
 
-    `100 * min(1, exp(1 - r/c)) * exp(1/4 sum_n log p_n)`, n = 1 ... 4, p_n being the share of the
-    hypotheses' n-grams that are in the references too, c and r the lengths of both. Texts must
-    be whole, as people read them: sacrebleu tokenises them itself.
+    `100 * min(1, exp(1 - r/c)) * exp(1/4 sum_n log p_n)`, n = 1 ... 4, where p_n is the fraction of
+    the hypotheses' n-grams that are in the references too, and c and r are the lengths of both. Texts
+    must not be tokenised: sacrebleu does this itself.
 
     Args:
         hypotheses: List of texts.
-        references: For each hypothesis a text, or a list of texts any of which would do.
+        references: For each hypothesis one correct text, or a list of them.
         tokenize: Name of sacrebleu's tokeniser, for instance `"zh"`, `"ja-mecab"` or `"char"`;
             None for its default, `"13a"`.
-        lowercase: Whether case does not matter.
+        lowercase: Whether to ignore case.
 
     Returns:
         `BleuScore`.
 
     Raises:
         ImportError: Without sacrebleu.
-        ValueError: For a text in place of a list, no hypotheses, another number of references, or
-            a hypothesis without any; for anything but strings, bytes among them.
+        ValueError: For a text in place of a list, no hypotheses, a different number of references, a
+            hypothesis without a reference, or texts that are not `str`.
 
     Example:
     >>> from keras_attn.training import bleu
@@ -56,20 +64,17 @@ def bleu(hypotheses, references, tokenize=None, lowercase=False):
     hypotheses, references = list(hypotheses), list(references)
     if not hypotheses or len(hypotheses) != len(references):
         raise ValueError(
-            f"`references` must be as many as `hypotheses`, at least one. "
+            f"`references` must have one entry for each of `hypotheses`, at least one. "
             f"Received: {len(references)} and {len(hypotheses)}."
         )
-    references = [list(known) if isinstance(known, (list, tuple)) else [known] for known in references]
-    for text in (*hypotheses, *itertools.chain.from_iterable(references)):
+    known = [list(texts) if isinstance(texts, (list, tuple)) else [texts] for texts in references]
+    for text in (*hypotheses, *itertools.chain.from_iterable(known)):
         if not isinstance(text, str):
             raise ValueError(f"`hypotheses` and `references` must be strings. Received: {short_repr(text)}.")
-    if not all(references):
-        raise ValueError(
-            f"`references` must hold a text for each hypothesis. Received: none for {references.index([])}."
-        )
+    if not all(known):
+        raise ValueError(f"`references` must hold a text for each hypothesis. Received: none for {known.index([])}.")
     metrics = optional_module("sacrebleu.metrics", "training")
-    width = max(map(len, references))
-    streams = list(zip(*(known + [None] * (width - len(known)) for known in references)))
+    streams = list(itertools.zip_longest(*known))  # None where a hypothesis has fewer references
     metric = metrics.BLEU(tokenize=tokenize, lowercase=lowercase)
     score = metric.corpus_score(hypotheses, streams).score
     return BleuScore(score, str(metric.get_signature()))

@@ -1,47 +1,57 @@
-"""The rule of `sample_weight`, one for the loss and all metrics of this package.
+"""The rules of `sample_weight`, for the loss and all metrics of this package.
 
-- `[B]` or `[B, 1]` weighs texts: each token of a text has the weight of its text. `[B, T]` weighs tokens.
-- Padding, and what a Keras mask on the predictions hides, weighs 0, whatever the weight says there.
-- The weight of a text is the mean of the weights of its real tokens, its end included. A text whose tokens all
-  weigh 0 does not count. A weight says how much a text counts, not which of its tokens are compared.
-- Any dtype: booleans are 0 and 1, the others are cast to the dtype of the losses or of the metric.
-- Weights must be finite, and those of metrics not negative: in eager calls a `ValueError` says so, in a graph the
-  loss or the metric becomes NaN (the loss of an infinite weight infinite).
+- `[B]` or `[B, 1]` are weights of texts: each token of a text has this weight. `[B, T]` are weights of tokens.
+- Padding, and tokens that a Keras mask on the predictions hides, have the weight 0.
+- The weight of a text is the mean of the weights of its real tokens, including its end id. A text with only zero
+  weights does not count. In metrics of texts, all tokens of a text are compared, also those of weight 0.
+- Weights may have any dtype: booleans are 0 and 1, and all are cast to the dtype of the losses or of the metric.
+- Weights must be finite, and those of metrics not negative: otherwise eager calls raise a `ValueError`, and in a
+  graph the loss or the metric is NaN (infinite for the loss with an infinite weight).
 """
+
+from __future__ import annotations
 
 import numpy as np
 from keras import ops
 
 from keras_attn.backend import is_concrete
 from keras_attn.base.checks import check_broadcast
+from keras_attn.base.special_ids import SpecialIds
 from keras_attn.base.tensors import static_shape, to_tensor
+from keras_attn.base.types import ArrayLike, DType, Tensor
 
 
-def real_tokens(labels, predictions, special_ids):
-    """Returns which tokens count, boolean `[B, T]`: those that are not padding, and that no Keras mask hides.
+def real_tokens(labels: ArrayLike, predictions: ArrayLike | None, special_ids: SpecialIds) -> Tensor:
+    """Returns which tokens are neither padding nor hidden by a Keras mask, boolean `[B, T]`.
 
     Args:
         labels: Ids `[B, T]`.
-        predictions: What may carry a Keras mask `[B, T]`, or None.
-        special_ids: Those of the labels.
+        predictions: A tensor that may have a Keras mask `[B, T]`, or None.
+        special_ids: The `SpecialIds` of the labels.
     """
     real = special_ids.is_real(ops.cast(labels, "int32"))
     mask = getattr(predictions, "_keras_mask", None)
     return real if mask is None else ops.logical_and(real, ops.cast(mask, "bool"))
 
 
-def token_weights(labels, predictions, sample_weight, dtype, special_ids):
+def token_weights(
+    labels: ArrayLike,
+    predictions: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    dtype: DType,
+    special_ids: SpecialIds,
+) -> Tensor:
     """Returns the weight of each token, `[B, T]`.
 
     Args:
         labels: Ids `[B, T]`.
-        predictions: What may carry a Keras mask `[B, T]`, or None.
+        predictions: A tensor that may have a Keras mask `[B, T]`, or None.
         sample_weight: `[B]`, `[B, 1]`, `[B, T]`, or None for 1.
-        dtype: Of the result.
-        special_ids: Those of the labels.
+        dtype: Dtype of the result.
+        special_ids: The `SpecialIds` of the labels.
 
     Raises:
-        ValueError: For another shape, and in eager calls for weights of real tokens that are not finite.
+        ValueError: For other shapes, and in eager calls for weights of real tokens that are not finite.
     """
     real = real_tokens(labels, predictions, special_ids)
     if sample_weight is None:
@@ -58,11 +68,17 @@ def token_weights(labels, predictions, sample_weight, dtype, special_ids):
     return weights
 
 
-def metric_weights(labels, predictions, sample_weight, dtype, special_ids):
-    """Returns `token_weights` of a metric, none of them negative; arguments as there.
+def metric_weights(
+    labels: ArrayLike,
+    predictions: ArrayLike | None,
+    sample_weight: ArrayLike | None,
+    dtype: DType,
+    special_ids: SpecialIds,
+) -> Tensor:
+    """Returns the weights for a metric, which must not be negative; arguments as for `token_weights`.
 
     Raises:
-        ValueError: As `token_weights`, and in eager calls for negative weights of real tokens.
+        ValueError: As for `token_weights`, and in eager calls for negative weights of real tokens.
     """
     weights = token_weights(labels, predictions, sample_weight, dtype, special_ids)
     if sample_weight is None:
@@ -73,14 +89,14 @@ def metric_weights(labels, predictions, sample_weight, dtype, special_ids):
     return ops.where(negative, ops.cast(float("nan"), dtype), weights)
 
 
-def known_rank(tensor):
-    """Returns the number of axes; None in a TensorFlow graph that serves weights of `[B]` and of `[B, 1]`."""
+def known_rank(tensor: Tensor) -> int | None:
+    """Returns the number of axes; None in a TensorFlow graph traced for weights of both `[B]` and `[B, 1]`."""
     try:
         return len(tensor.shape)
     except ValueError:
         return None
 
 
-def num_of(found):
-    """Returns how many tokens are found, with their number, as errors say it."""
+def num_of(found: Tensor) -> str:
+    """Returns the number of True values, for error messages."""
     return f"{int(np.sum(ops.convert_to_numpy(found)))} of {ops.size(found)} weights"

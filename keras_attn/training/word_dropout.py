@@ -1,28 +1,36 @@
-"""Word dropout: in training, some of the target words that a decoder reads are unknown to it."""
+"""Word dropout: replaces target words that a decoder reads by the unknown word, in training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
 
 from keras_attn.base.checks import check_rate
 from keras_attn.base.slot import register
-from keras_attn.base.special_ids import special_ids_or_default
+from keras_attn.base.special_ids import SpecialIds, special_ids_or_default
+from keras_attn.base.types import Config, LayerArguments, Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @register
 class WordDropout(keras.layers.Layer):
-    """Replaces ids by that of the unknown word, at random, in training only.
+    """Replaces random ids by the id of the unknown word, in training only.
 
-    A recurrent decoder that cannot trust the words before has to look at the memory, and errors of
-    its own surprise it less. Padding, start and end ids stay.
+    A recurrent decoder then depends more on the memory than on the words before, and is more robust to
+    its own errors. Padding, start and end ids stay.
 
     Args:
-        rate: The probability in [0, 1) of each word to be replaced.
-        seed: Integer, or None to draw anew in each model.
+        rate: The probability in [0, 1) that a word is replaced.
+        seed: An integer, or None for a random seed.
         special_ids: The `SpecialIds` of the ids; 0 padding, 1 start, 2 end, 3 unknown by default.
 
     Call arguments:
         inputs: Ids of any shape.
-        training: Whether to replace any.
+        training: Whether to replace words.
 
     Returns:
         Ids of the same shape and dtype; their Keras mask is passed on.
@@ -44,7 +52,13 @@ class WordDropout(keras.layers.Layer):
         section 3.1.
     """
 
-    def __init__(self, rate, seed=None, special_ids=None, **kwargs):
+    def __init__(
+        self,
+        rate: float,
+        seed: int | None = None,
+        special_ids: SpecialIds | None = None,
+        **kwargs: Unpack[LayerArguments],
+    ) -> None:
         super().__init__(**kwargs)
         check_rate("rate", rate)
         self.rate = rate
@@ -56,7 +70,7 @@ class WordDropout(keras.layers.Layer):
         self.supports_masking = True
         self.built = True
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         if not training or not self.rate:
             return inputs
         drawn = keras.random.uniform(ops.shape(inputs), dtype="float32", seed=self.seed_generator) < self.rate
@@ -65,9 +79,9 @@ class WordDropout(keras.layers.Layer):
         word = ops.logical_and(word, ids.is_real(inputs))
         return ops.where(ops.logical_and(drawn, word), ops.cast(ids.unknown, inputs.dtype), inputs)
 
-    def compute_output_spec(self, inputs, training=None):
+    def compute_output_spec(self, inputs: keras.KerasTensor, training: bool | None = None) -> keras.KerasTensor:
         return keras.KerasTensor(inputs.shape, inputs.dtype)
 
-    def get_config(self):
+    def get_config(self) -> Config:
         special_ids = keras.saving.serialize_keras_object(self.special_ids)
         return {**super().get_config(), "rate": self.rate, "seed": self.seed, "special_ids": special_ids}

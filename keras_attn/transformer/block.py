@@ -43,7 +43,7 @@ class Block(Doors):
         num_heads: int,
         hidden_size: int,
         dropout: float = 0.1,
-        mask: masks.Mask | None = None,
+        mask: masks.Pattern | None = None,
         position: HeadPosition | None = None,
         residual: Residual | None = None,
         feed_forward: keras.layers.Layer | None = None,
@@ -87,7 +87,7 @@ class Block(Doors):
         ]
 
     @property
-    def mask(self) -> masks.Mask | None:
+    def mask(self) -> masks.Pattern | None:
         """The attention's static pattern."""
         return getattr(self.attention, "mask", None)
 

@@ -85,7 +85,7 @@ class DecoderBlock(MemoryDoors, Block):
         num_heads: int,
         hidden_size: int,
         dropout: float = 0.1,
-        mask: masks.Mask | None = masks.Causal(),  # noqa: B008 - slots never change
+        mask: masks.Pattern | None = masks.Causal(),  # noqa: B008 - slots never change
         position: HeadPosition | None = None,
         residual: Residual = PostNorm(),  # noqa: B008
         feed_forward: keras.layers.Layer | None = None,

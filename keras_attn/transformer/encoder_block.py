@@ -76,7 +76,7 @@ class EncoderBlock(SequenceDoors, Block):
         num_heads: int,
         hidden_size: int,
         dropout: float = 0.1,
-        mask: masks.Mask | None = None,
+        mask: masks.Pattern | None = None,
         position: HeadPosition | None = None,
         residual: Residual = PostNorm(),  # noqa: B008 - slots never change
         feed_forward: keras.layers.Layer | None = None,

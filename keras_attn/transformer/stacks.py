@@ -74,7 +74,7 @@ class _Stack(Doors):
             block.check_slots(arguments)
         return self.blocks[0].check_arguments(arguments)
 
-    def _build_around(self, *shapes: Any) -> None:
+    def _build_around(self, *shapes: Shape) -> None:
         self.model_size = shapes[0][-1]
         for block in self.blocks:
             self.build_child(block, *shapes)
@@ -84,7 +84,7 @@ class _Stack(Doors):
     def run(
         self,
         x: Tensor,
-        *memory: Any,
+        *memory: Tensor,
         state: State = None,
         chunk: Chunk | None = None,
         return_attention_scores: bool = False,

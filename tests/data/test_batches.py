@@ -205,7 +205,7 @@ def test_what_does_not_fit_is_left_out(pairs, capsys):
             lambda pairs: data.Batches(pairs, data.Padded(6)).shard(2, 2),
             r"`index` must be in 0 ... 1. Received: index=2",
         ),
-        (lambda pairs: data.Batches(pairs, data.Padded(4)).shard(2, 0).shard(2, 0), "batches are shared once"),
+        (lambda pairs: data.Batches(pairs, data.Padded(4)).shard(2, 0).shard(2, 0), "batches can be sharded only once"),
     ],
 )
 def test_bad_arguments_are_named(make, message, pairs):

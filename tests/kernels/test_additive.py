@@ -13,7 +13,7 @@ B, T, S, U, M = 2, 7, 11, 5, 3
 
 @pytest.fixture(autouse=True, scope="module")
 def tiny_tiles():
-    """Tiles of 3 queries and 4 keys, so that small shapes have many and ragged ends."""
+    """Tiles of 3 queries and 4 keys, so that small shapes have many tiles, the last ones incomplete."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(additive, "BLOCKS", (3, 4))
         yield
@@ -73,7 +73,7 @@ def test_low_precision(dtype, arrays):
     np.testing.assert_allclose(numpy(outputs), wanted, atol={"bfloat16": 2e-2, "float16": 3e-3}[dtype])
 
 
-def test_bad_shapes_are_named(arrays):
+def test_bad_shapes_raise(arrays):
     query, keys, v, memory = arrays
     with pytest.raises(ValueError, match="`keys` must have shape .* with U=4 as in `query`"):
         kernels.additive_attention(query[..., :4], keys, v, memory)
@@ -85,7 +85,7 @@ def test_bad_shapes_are_named(arrays):
 
 @pytest.mark.tensorflow  # gradient tape of TensorFlow
 class TestGradients:
-    """The recomputed gradients are those of the formula, in the three ways TensorFlow runs."""
+    """The recomputed gradients are those of the formula, in the three modes of TensorFlow."""
 
     @staticmethod
     def gradients(function, arrays, jit_compile=None):

@@ -14,7 +14,7 @@ from tests import oracle
 
 @pytest.fixture(autouse=True, scope="module")
 def tiny_tiles():
-    """Blocks of 3 queries and 4 keys, so that small shapes have many tiles and ragged ends."""
+    """Blocks of 3 queries and 4 keys, so that small shapes have many tiles, the last ones incomplete."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiling, "QUERY_BLOCK", 3)
         patch.setattr(tiling, "KEY_BLOCK", 4)
@@ -27,7 +27,7 @@ def numpy(tensor):
 
 @st.composite
 def problems(draw):
-    """Sizes, options, and everything drawn from a seed."""
+    """Random sizes and options, and arrays drawn from a seed."""
     b, t, s, k, v = (draw(st.integers(1, top), label=axis) for axis, top in zip("BTSKV", (2, 11, 11, 3, 3)))
     g = draw(st.integers(1, 2))
     h = g * draw(st.integers(1, 3))
@@ -43,7 +43,16 @@ def problems(draw):
         options["bias"] = np.where(rng.random(shape) < 0.1, -np.inf, rng.normal(size=shape)).astype("float32")
     parts = [
         draw(
-            st.sampled_from([None, masks.Causal(), ~masks.Causal(), masks.Window(2), masks.Causal() | masks.Prefix(2)])
+            st.sampled_from(
+                [
+                    None,
+                    masks.Causal(),
+                    ~masks.Causal(),
+                    masks.Window(2),
+                    masks.Causal() | masks.Prefix(2),
+                    masks.Window(2) | masks.Global([3]),
+                ]
+            )
         ),
         masks.Padding(rng.random((b, t)) < 0.8, rng.random((b, s)) < 0.8) if draw(st.booleans()) else None,
         masks.Segments(rng.integers(0, 3, (b, t)), rng.integers(0, 3, (b, s))) if draw(st.booleans()) else None,
@@ -82,7 +91,7 @@ def test_low_precision_is_as_good_as_dense(problem, dtype):
 
 @pytest.mark.tensorflow  # gradient tape of TensorFlow
 class TestGradients:
-    """Gradients by every input, in the three ways TensorFlow runs."""
+    """Gradients with respect to every input, in the three modes of TensorFlow."""
 
     @staticmethod
     def gradients(kernel, arrays, mask, jit_compile=None, **options):
@@ -128,7 +137,7 @@ class TestGradients:
     @pytest.mark.parametrize("mode", [None, False, True], ids=["eager", "graph", "xla"])
     @pytest.mark.parametrize("positions", [False, True], ids=["index", "positions"])
     def test_of_a_table_of_distances(self, mode, positions, rng):
-        """The bias is made per tile; its table's gradient is the dense kernel's."""
+        """The bias is computed per tile; the gradient of its table equals that of the dense kernel."""
         arrays = [rng.normal(size=(2, h, n, 5)).astype("float32") for h, n in ((4, 7), (2, 10), (2, 10))]
         table, buckets = rng.normal(size=(5, 4)).astype("float32"), np.array([4, 3, 2, 1, 0, 1, 2, 0, 4])
         given = [rng.integers(0, 9, (2, n)) for n in (7, 10)] if positions else [None, None]
@@ -201,7 +210,7 @@ class TestGradients:
 
 
 @pytest.mark.trains
-def test_a_step_of_training_is_that_of_the_dense_kernel(rng):
+def test_a_training_step_equals_that_of_the_dense_kernel(rng):
     """On every backend: the same weights after a step of `fit`."""
     x, mask = rng.normal(size=(2, 11, 8)).astype("float32"), rng.random((2, 11)) < 0.8
     weights = {}
@@ -230,7 +239,7 @@ def test_dropout_keeps_the_mean(rng):
 
 
 def test_hidden_tiles_are_not_computed(rng, monkeypatch):
-    """A window over a long sequence looks at a band of tiles: NaN outside of it never comes in."""
+    """A window over a long sequence reads only a band of tiles: NaN outside of it has no effect."""
     key = rng.normal(size=(1, 1, 40, 3)).astype("float32")
     spoiled = np.where(np.arange(40)[:, None] < 20, np.nan, key).astype("float32")
     mask = masks.Causal() & masks.Window(3)

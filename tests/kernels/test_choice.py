@@ -21,7 +21,7 @@ TABLES = ("BLOCKWISE_FROM", "FUSED_FROM")
 
 @pytest.fixture
 def table(monkeypatch):
-    """A table made up: blockwise from 8 x 8 scores where far keys are hidden, else from 16 x 16."""
+    """A made-up table: blockwise from 8 x 8 scores if far keys are hidden, else from 16 x 16."""
     modes = ("tensorflow", "tensorflow-xla", "jax-xla", "torch")
     monkeypatch.setattr(choice, "BLOCKWISE_FROM", {"cpu": {mode: {"far hidden": 64, "all": 256} for mode in modes}})
     monkeypatch.setattr(choice, "FUSED_FROM", {"cpu": {mode: {"far hidden": NEVER, "all": NEVER} for mode in modes}})
@@ -33,7 +33,7 @@ def chosen(length, mask=None, kernel="auto", fused_supported=True, fused_linear=
     return choice.choose_kernel(kernel, heads, heads, mask, False, fused_supported, fused_linear)
 
 
-def test_auto_goes_by_the_table_and_by_what_the_mask_hides(table):
+def test_auto_depends_on_the_table_and_the_mask(table):
     padding = masks.Padding(None, np.ones((1, 8), bool))
     assert [chosen(n) for n in (7, 8, 15, 16)] == ["dense", "dense", "dense", "blockwise"]
     assert [chosen(n, masks.Causal() & padding) for n in (7, 8)] == ["dense", "blockwise"]
@@ -46,7 +46,7 @@ def test_every_backend_and_mode_was_measured_on_the_cpu():
         assert all(set(row) == {"far hidden", "all"} for row in rows.values())
 
 
-def test_auto_takes_the_fused_kernel_where_it_was_faster_and_does_what_is_asked(table, monkeypatch):
+def test_auto_takes_the_fused_kernel_if_it_was_faster_and_supports_the_options(table, monkeypatch):
     fused = {mode: {"far hidden": 16, "all": 16} for mode in choice.BLOCKWISE_FROM["cpu"]}
     monkeypatch.setattr(choice, "FUSED_FROM", {"cpu": fused})
     assert [chosen(n) for n in (3, 4, 16)] == ["dense", "fused", "fused"]
@@ -59,8 +59,8 @@ def test_pinned_fused_falls_back_to_what_auto_takes(table):
 
 
 @pytest.mark.parametrize("kind", ["gpu", "tpu", "npu"])
-def test_the_figures_of_a_cpu_do_not_decide_for_other_devices(table, monkeypatch, kind):
-    """Fused where there is one, unless it would build the scores of a long sequence; blockwise from 2,048 on."""
+def test_measurements_on_a_cpu_do_not_apply_to_other_devices(table, monkeypatch, kind):
+    """Fused if there is one, unless it would build the scores of a long sequence; blockwise from 2,048 on."""
     monkeypatch.setattr(choice, "device_kind", lambda tensor: kind)
     lengths = (1, 16, 2047, 2048)
     for mask in (None, masks.Causal()):
@@ -84,13 +84,13 @@ def test_each_kind_of_device_has_a_table_of_its_own(table, monkeypatch):
     assert wanted == {"cpu": ["dense"] * 3 + ["blockwise"], "gpu": ["dense"] + ["blockwise"] * 3}
 
 
-def test_the_kind_of_device_is_the_tensors_or_the_default():
+def test_the_kind_of_device_is_that_of_the_tensor_or_the_default():
     assert backend.device_kind() == backend.device_kind(ops.ones((2,))) == "cpu"
     assert backend.device_kind(keras.KerasTensor((2,))) == "cpu"
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="devices of TensorFlow")
-def test_device_scopes_of_tensorflow_say_the_kind(monkeypatch):
+def test_the_kind_of_device_in_tensorflows_device_scopes(monkeypatch):
     import tensorflow as tf
 
     found = {}
@@ -164,6 +164,8 @@ def test_the_benchmark_writes_the_tables_that_it_read(tmp_path, monkeypatch):
         (ka.Window(60), False),
         (~ka.Causal(), False),
         (ka.masks.Dilated(2), False),
+        (ka.Window(3) | ka.masks.Global([50]), True),
+        (ka.Window(3) | ka.masks.Global([0]), False),
         (None, False),
     ],
 )
@@ -186,8 +188,8 @@ MASKS = {
     ids=lambda options: "-".join(options) or "plain",
 )
 @pytest.mark.parametrize("groups", [1, 2])
-def test_fused_gives_what_dense_gives(mask, options, groups, rng):
-    """Also where it has to fall back, and on backends that have none."""
+def test_fused_equals_dense(mask, options, groups, rng):
+    """Also if it has to fall back, and on backends without a fused kernel."""
     query = rng.normal(size=(2, 4, 7, 6)).astype("float32")
     key, value = (rng.normal(size=(2, 4 // groups, 9, 6)).astype("float32") for _ in range(2))
     options = {**options}
@@ -222,7 +224,7 @@ def test_empty_axes(kernel, sizes):
         np.testing.assert_array_equal(outputs, 0)
 
 
-def test_fused_square_causal_gives_what_dense_gives(rng):
+def test_fused_square_causal_equals_dense(rng):
     heads = rng.normal(size=(2, 3, 9, 8)).astype("float32")
     one, two = (
         kernels.attention(heads, heads, heads, mask=masks.Causal(), kernel=kernel) for kernel in ("fused", "dense")
@@ -232,7 +234,7 @@ def test_fused_square_causal_gives_what_dense_gives(rng):
 
 @pytest.mark.trains
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="has no fused kernel")
-def test_fused_trains_as_dense_does_also_where_a_query_sees_nothing(rng):
+def test_fused_trains_as_dense_does_even_if_a_query_sees_no_key(rng):
     x, mask = rng.normal(size=(2, 7, 8)).astype("float32"), np.arange(7) < np.array([[4], [0]])
     weights = {}
     for kernel in ("dense", "fused"):
@@ -249,9 +251,9 @@ def test_fused_trains_as_dense_does_also_where_a_query_sees_nothing(rng):
 
 
 @pytest.mark.parametrize("kernel", ["blockwise", "fused"])
-def test_scores_are_refused_by_name(kernel, rng):
+def test_kernels_without_scores_raise(kernel, rng):
     heads = rng.normal(size=(1, 1, 4, 3)).astype("float32")
-    with pytest.raises(ValueError, match=rf'must be "dense" or "auto" where the scores are asked for.*{kernel}'):
+    with pytest.raises(ValueError, match=rf'must be "dense" or "auto" if the scores are returned.*{kernel}'):
         kernels.attention(heads, heads, heads, kernel=kernel, return_scores=True)
 
 

@@ -1,4 +1,4 @@
-"""The door: every option against the oracle, on random shapes; and what bad input gets."""
+"""`kernels.attention`: every option against the oracle, on random shapes; and the errors for bad input."""
 
 import keras
 import numpy as np
@@ -88,7 +88,7 @@ def test_causal_is_aligned_at_the_bottom_right(rng):
 
 @pytest.mark.parametrize("offset", [1, [1, 3]])
 def test_query_offset_and_key_length(rng, offset):
-    """Steps into a fixed-size cache: row by row the same as the keys in use alone."""
+    """Steps into a fixed-size cache: each row equals attention to only its keys in use."""
     query, key, value = (heads(rng, 2, 3, length, 5) for length in (2, 7, 7))
     lengths, offsets = [3, 5], np.broadcast_to(offset, 2)
     named = {"query_offset": offset, "key_length": lengths, "mask": masks.Causal()}
@@ -99,7 +99,7 @@ def test_query_offset_and_key_length(rng, offset):
         np.testing.assert_allclose(outputs[row : row + 1], wanted, atol=2e-6)
 
 
-def test_without_an_offset_the_last_query_stands_at_the_last_key_in_use(rng):
+def test_without_an_offset_the_last_query_has_the_index_of_the_last_key_in_use(rng):
     query, key, value = (heads(rng, 2, 3, length, 5) for length in (1, 7, 7))
     outputs = numpy(kernels.attention(query, key, value, mask=masks.Causal(), key_length=[3, 6]))
     for row, length in enumerate([3, 6]):
@@ -151,13 +151,13 @@ def test_dropout_keeps_the_mean_and_the_zeros(rng):
         ({"key": (2, 3, 7, 3), "value": (2, 3, 7, 3)}, "a multiple of those of `key`"),
     ],
 )
-def test_shapes_that_do_not_fit_are_named(changes, message):
+def test_shapes_that_do_not_match_raise(changes, message):
     shapes = {"query": (2, 4, 5, 3), "key": (2, 2, 7, 3), "value": (2, 2, 7, 3), **changes}
     with pytest.raises(ValueError, match=message):
         kernels.attention(*(np.zeros(shape, "float32") for shape in shapes.values()))
 
 
-def test_bad_masks_biases_and_kernels_are_named(rng):
+def test_bad_masks_biases_and_kernels_raise(rng):
     query, key, value = heads(rng, 2, 4, 5, 3), heads(rng, 2, 4, 7, 3), heads(rng, 2, 4, 7, 3)
     with pytest.raises(ValueError, match=r"`mask` must broadcast to \[B, H, T, S\] = \(2, 4, 5, 7\)"):
         kernels.attention(query, key, value, mask=np.ones((5, 6), bool))

@@ -1,4 +1,4 @@
-"""Explicit indices of queries and keys: holes, rotated keys, rows at different places; every kernel and mask."""
+"""Explicit indices of queries and keys: gaps, rotated keys, rows at different positions; every kernel and mask."""
 
 import keras
 import numpy as np
@@ -24,13 +24,14 @@ PATTERNS = [
     masks.Blocks(3),
     masks.Causal() | masks.Prefix(2),
     masks.Dilated(2),
+    masks.Window(2) | masks.Global([0, 5]),
     ~masks.Prefix(3),
 ]
 
 
 @pytest.fixture(autouse=True, scope="module")
 def tiny_tiles():
-    """Blocks of 3 queries and 4 keys, so that small shapes have many tiles and ragged ends."""
+    """Blocks of 3 queries and 4 keys, so that small shapes have many tiles, the last ones incomplete."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tiling, "QUERY_BLOCK", 3)
         patch.setattr(tiling, "KEY_BLOCK", 4)
@@ -59,7 +60,7 @@ def laid(index, axis):
 
 
 def cells(mask, query_index, key_index, length, source_length):
-    """What is seen, and the distances, both `[B or 1, 1, T, S]`, from indices in NumPy; None is aligned."""
+    """Returns what is visible, and the distances, both `[B or 1, 1, T, S]`, in NumPy; None means aligned indices."""
     aligned = np.arange(length)[None] + source_length - length, np.arange(source_length)[None]
     query = laid(aligned[0] if query_index is None else query_index, 2)
     key = laid(aligned[1] if key_index is None else key_index, 3)
@@ -85,7 +86,7 @@ def make_bias(bias, table):
 
 @st.composite
 def problems(draw):
-    """Heads, indices of every legal shape, masks of every kind, and biases."""
+    """Heads, indices of every valid shape, masks of every kind, and biases."""
     b, t, s = (draw(st.integers(1, top), label=axis) for axis, top in zip("BTS", (2, 9, 11)))
     rng = np.random.default_rng(draw(st.integers(0, 2**16)))
 
@@ -143,7 +144,7 @@ def test_equals_the_oracle(problem, kernel):
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("mask", [None, masks.Causal(), ~masks.Causal(), masks.Window(2)], ids=repr)
-def test_the_aligned_indices_given_say_what_none_says(mask, kernel, rng):
+def test_aligned_indices_equal_the_default(mask, kernel, rng):
     arrays = three(rng)
     given = {"query_index": np.arange(S - T, S)[None], "key_index": np.arange(S)[None]}
     wanted = numpy(kernels.attention(*arrays, mask=mask, kernel=kernel))
@@ -155,7 +156,7 @@ def test_the_aligned_indices_given_say_what_none_says(mask, kernel, rng):
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_ring_of_keys_reads_as_the_sequence_in_order(kernel, rng):
-    """A window of 5 over 20 positions, the last 7 of them in a ring; one row is further than the other."""
+    """A window of 5 over 20 positions, the last 7 of them in a ring; one row is ahead of the other."""
     newest, mask = np.array([19, 3]), masks.Causal() & masks.Window(5)
     query, key, value = three(rng, length=20, source_length=20)
     whole = numpy(kernels.attention(query, key, value, mask=mask, kernel="dense"))
@@ -170,7 +171,7 @@ def test_a_ring_of_keys_reads_as_the_sequence_in_order(kernel, rng):
     np.testing.assert_allclose(outputs[:, :, 0], [whole[row, :, place] for row, place in enumerate(newest)], atol=2e-6)
 
 
-def test_without_query_index_all_queries_are_there_though_some_stand_before_the_first_key(rng):
+def test_without_query_index_all_queries_are_present_even_before_the_first_key(rng):
     arrays = three(rng, length=5, source_length=3)
     key_index = np.array([[0, -1, 2]])
     for kernel in KERNELS:
@@ -189,7 +190,7 @@ def test_empty_axes(kernel, sizes, rng):
 
 
 def gradients(function, arrays):
-    """Gradients of a function's sum, weighted, by its arguments."""
+    """Gradients of a function's weighted sum with respect to its arguments."""
 
     def loss(*tensors):
         outputs = function(*tensors)
@@ -216,7 +217,7 @@ def gradients(function, arrays):
 
 
 def expected_gradients(query, key, value, visible, added, distances, rows):
-    """By query, key, value and table, in float64, from the scores of the oracle."""
+    """With respect to query, key, value and table, in float64, from the scores of the oracle."""
     outputs, scores = oracle.attention(query, key, value, visible, added)
     upstream = np.arange(outputs.size).reshape(outputs.shape) % 7 - 3.0
     by_scores = np.einsum("bhtk,bhsk->bhts", upstream, value)
@@ -290,26 +291,43 @@ def test_in_graphs_with_free_lengths(kernel, jit_compile, rng):
 
 
 def tiles_seen(mask, query_index=None, key_index=None):
-    """Which tiles are computed of 20 queries and 20 keys, as the door cuts them."""
+    """Which tiles of 20 queries and 20 keys are computed, cut as in `kernels.attention`."""
     query = key = np.zeros((B, 1, 20, K), "float32")
     grid = dispatch.whole_grid(query, key, None, None, *dispatch.check_indices(query, key, query_index, key_index))
     cut = tiling.Tiling.of(mask, grid, query, key)
     return [
-        ops.convert_to_numpy(ops.broadcast_to(cut.spans(row)[0], (cut.num_columns,))) for row in range(cut.num_rows)
+        ops.convert_to_numpy(ops.broadcast_to(cut.coverage(row)[0], (cut.num_columns,))) for row in range(cut.num_rows)
     ]
 
 
 @pytest.mark.parametrize("mask", [None, masks.Causal(), masks.Causal() & masks.Window(3), masks.Blocks(5)], ids=repr)
-def test_a_sequence_that_reads_itself_skips_the_tiles_of_none(mask):
+def test_a_sequence_with_indices_skips_the_same_tiles_as_without(mask):
     index = np.arange(20)[None]
     wanted = tiles_seen(mask)
     np.testing.assert_array_equal(tiles_seen(mask, index, index), wanted)
     assert mask is None or not np.all(wanted)
 
 
-def test_tiles_of_rotated_keys_and_of_nothing_are_skipped():
+def test_tiles_without_global_positions_are_skipped():
+    """Blocks of 3 queries against blocks of 4 keys; query 8 and key 8 are global."""
+    seen = np.array(tiles_seen(masks.Causal() & (masks.Window(2) | masks.Global([8]))))
+    np.testing.assert_array_equal(
+        seen,
+        [
+            [True, False, False, False, False],
+            [True, True, False, False, False],
+            [True, True, True, False, False],  # query 8 sees keys 0 ... 8
+            [False, False, True, False, False],
+            [False, False, True, True, False],  # key 8, and the window 11 ... 14
+            [False, False, True, True, True],
+            [False, False, True, False, True],
+        ],
+    )
+
+
+def test_hidden_tiles_of_rotated_and_of_absent_keys_are_skipped():
     """Blocks of 3 queries against blocks of 4 keys."""
-    query_index = np.where(np.arange(20) < 15, np.arange(20) + 100, -1)[None]  # the last block and more are nothing
+    query_index = np.where(np.arange(20) < 15, np.arange(20) + 100, -1)[None]  # the last two blocks are absent
     key_index = np.roll(np.arange(95, 115), 8)[None].copy()  # places 0 ... 7 hold 107 ... 114
     key_index[0, 16:] = -1  # indices 103 ... 106
     seen = np.array(tiles_seen(masks.Causal(), query_index, key_index))
@@ -327,8 +345,8 @@ def test_tiles_of_rotated_keys_and_of_nothing_are_skipped():
     )
 
 
-def test_what_is_not_there_is_not_read(rng):
-    """NaN in a block of keys of which none is present never comes in."""
+def test_absent_keys_are_not_read(rng):
+    """NaN in a block of keys has no effect if none of them is present."""
     query, key, _ = three(rng, source_length=12)
     spoiled = np.where(np.arange(12)[:, None] < 8, key, np.nan).astype("float32")
     key_index = np.where(np.arange(12) < 8, np.arange(12), -1)[None]
@@ -337,7 +355,7 @@ def test_what_is_not_there_is_not_read(rng):
 
 
 def test_which_kernel_runs(rng, monkeypatch):
-    """Far keys count as hidden where a mask hides them from aligned queries, and where a sequence reads itself."""
+    """Far keys count as hidden if a mask hides them from aligned queries, or if a sequence attends to itself."""
     names, choose = [], dispatch.choose_kernel
     for mode in choice.BLOCKWISE_FROM["cpu"]:
         monkeypatch.setitem(choice.BLOCKWISE_FROM["cpu"], mode, {"far hidden": 64, "all": 256})
@@ -369,7 +387,7 @@ def test_which_kernel_runs(rng, monkeypatch):
         ({"key_index": (2, 11), "key_length": (2,)}, "`key_length` must be None where `key_index` is given"),
     ],
 )
-def test_misfits_are_named(options, message, rng):
+def test_shapes_that_do_not_match_raise(options, message, rng):
     given = {name: np.zeros(shape, "int32") for name, shape in options.items()}
     with pytest.raises(ValueError, match=message):
         kernels.attention(*three(rng), **given)

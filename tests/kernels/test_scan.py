@@ -1,4 +1,4 @@
-"""The loop over time: outputs, structures, and gradients of what it takes from its closure."""
+"""The loop over time: outputs, structures, and gradients with respect to tensors of its closure."""
 
 import numpy as np
 import pytest

@@ -80,7 +80,7 @@ def test_the_number_is_positive(tmp_path):
 @pytest.mark.trains
 def test_another_training_in_the_same_folder_is_refused(tmp_path, xy):
     new_model().fit(*xy, epochs=2, callbacks=[Checkpoints(tmp_path)], verbose=0)
-    with pytest.raises(ValueError, match=r"holds a training of 2 epochs: go on with it.*Received: epoch 0"):
+    with pytest.raises(ValueError, match=r"holds a training of 2 epochs: resume it.*Received: epoch 0"):
         new_model().fit(*xy, epochs=1, callbacks=[Checkpoints(tmp_path)], verbose=0)
     assert [path.name[:5] for path in Checkpoints(tmp_path).files] == ["00001", "00002"]
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 from keras_attn.base.special_ids import SpecialIds
-from keras_attn.training.edit_distance import cut, edit_distances
+from keras_attn.training.edit_distance import cut_at_end, edit_distances
 
 B, T, L = 23, 5, 3
 
@@ -64,7 +64,7 @@ def test_empty_sequences(length):
 def test_cut_at_the_end_or_padding():
     ids = ops.convert_to_tensor(np.array([[5, 6, 2, 7], [2, 5, 5, 5], [5, 0, 5, 5], [5, 6, 7, 8]], "int32"))
     wanted = [[5, 6, 0, 0], [0, 0, 0, 0], [5, 0, 0, 0], [5, 6, 7, 8]]
-    np.testing.assert_array_equal(cut(ids, SpecialIds()), wanted)
+    np.testing.assert_array_equal(cut_at_end(ids, SpecialIds()), wanted)
 
 
 def test_costs_weigh_the_edits_of_each_text():

@@ -41,7 +41,7 @@ def test_options():
 
 def test_bad_arguments_are_named():
     with pytest.raises(
-        ValueError, match="`references` must be as many as `hypotheses`, at least one. Received: 2 and 1"
+        ValueError, match="`references` must have one entry for each of `hypotheses`, at least one. Received: 2 and 1"
     ):
         bleu(["a"], ["a", "b"])
     with pytest.raises(ValueError, match="Received: 0 and 0"):

@@ -1,4 +1,4 @@
-"""Texts in, texts out: each text's own best, whatever it is batched with, in the order of the texts."""
+"""Generation from texts to texts: each text is generated independently of its batch, in the order of the texts."""
 
 import keras
 import numpy as np
