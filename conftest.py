@@ -1,4 +1,4 @@
-"""What pytest collects: test files, and the package's doctests where the packages that they need are installed."""
+"""What pytest collects and skips: test files by their markers, doctests by the packages that they need."""
 
 import importlib.util
 import pathlib
@@ -24,8 +24,15 @@ def pytest_ignore_collect(collection_path):
 
 
 def pytest_collection_modifyitems(items):
-    """Skips the doctests whose optional packages are missing."""
+    """Skips tests marked `tensorflow` on other backends, and doctests whose optional packages are missing."""
+    import keras  # after tests/conftest.py has set the environment
+
+    backend = keras.config.backend()
     for item in items:
+        if isinstance(item, pytest.DoctestItem):  # the examples print tensors as TensorFlow does
+            item.add_marker(pytest.mark.tensorflow)
+        if backend != "tensorflow" and item.get_closest_marker("tensorflow"):
+            item.add_marker(pytest.mark.skip(reason=f"needs the TensorFlow backend, this is {backend}"))
         file = item.path.relative_to(ROOT).as_posix()
         missing = [name for name in DOCTESTS_NEED.get(file, ()) if importlib.util.find_spec(name) is None]
         if missing:

@@ -12,10 +12,6 @@ import keras
 import numpy as np
 import pytest
 
-# Rooms that only TensorFlow has.
-NEED_TENSORFLOW = ["text", "serving", "data", "plot", "test_savedmodels.py"]
-collect_ignore = [] if keras.config.backend() == "tensorflow" else NEED_TENSORFLOW
-
 if keras.config.backend() == "tensorflow":
     import tensorflow as tf
 

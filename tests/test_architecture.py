@@ -46,9 +46,17 @@ def module_name(path):
     return name.removesuffix(".__init__")
 
 
+def run_time_nodes(tree):
+    """The nodes of a tree, without what only a type checker reads."""
+    for node in ast.iter_child_nodes(tree):
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            yield node
+            yield from run_time_nodes(node)
+
+
 def imported(path):
     """The modules of `path`'s imports: those of the package, and the top names of all others."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in run_time_nodes(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

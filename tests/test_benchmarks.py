@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.tensorflow
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 

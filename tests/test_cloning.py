@@ -84,7 +84,7 @@ def test_a_stack_clones_what_cannot_be_saved(name, listed, rng):
     assert keras.Model(inputs, ka.Decoder(2, block)(inputs, inputs)).outputs[0].shape == (None, None, D)
 
 
-@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="saved once is enough")
+@pytest.mark.tensorflow  # saved once is enough
 def test_what_cannot_be_loaded_is_kerass_own_error(tmp_path):
     inputs = keras.Input((None, D))
     stack = ka.Encoder(2, ka.EncoderBlock(H, 11, feed_forward=ka.FeedForward(11, activation=square)))

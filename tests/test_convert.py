@@ -55,12 +55,8 @@ def test_encoder_decoder_attention_equals_keras(arrays):
     np.testing.assert_allclose(ours(x, memory, memory_mask=memory_mask), wanted, atol=1e-5)
 
 
-ON_TENSORFLOW = pytest.mark.skipif(
-    keras.config.backend() != "tensorflow",
-    reason="parity in float64 is held under TensorFlow; not looked into elsewhere",
-)
 PRECISIONS = pytest.mark.parametrize(
-    ("dtype", "atol"), [("float32", 1e-5), pytest.param("float64", 1e-7, marks=ON_TENSORFLOW)]
+    ("dtype", "atol"), [("float32", 1e-5), pytest.param("float64", 1e-7, marks=pytest.mark.tensorflow)]
 )
 
 

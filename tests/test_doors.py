@@ -85,7 +85,7 @@ def test_lists_with_rows_of_different_lengths_are_named(name, built):
             layer(*tensors, **{argument: "all"})
 
 
-@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="ragged tensors of TensorFlow")
+@pytest.mark.tensorflow  # ragged tensors of TensorFlow
 @each
 def test_ragged_tensors_are_named(name, built):
     import tensorflow as tf
@@ -170,7 +170,7 @@ def test_empty_sequences_have_a_result(name, length, memory_length, masked, buil
         assert tuple(layer(*symbolic, return_attention_scores=True)[1].shape) == tuple(scores.shape)
 
 
-@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="graphs of TensorFlow")
+@pytest.mark.tensorflow  # graphs of TensorFlow
 @each
 def test_empty_sequences_have_a_result_in_graphs(name, built):
     import tensorflow as tf

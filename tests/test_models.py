@@ -87,7 +87,7 @@ def test_fit_learns_and_everything_reloads(make, ids, tmp_path):
     np.testing.assert_array_equal(*map(ops.convert_to_numpy, (loaded(ids), model(ids))))
 
 
-@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="SavedModel is TensorFlow's")
+@pytest.mark.tensorflow  # SavedModel is TensorFlow's
 @each_recipe
 def test_saved_model_with_free_sizes(make, ids, tmp_path):
     import tensorflow as tf

@@ -12,6 +12,8 @@ import pytest
 
 import keras_attn
 
+pytestmark = pytest.mark.tensorflow
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 
@@ -36,7 +38,7 @@ def wheel(tmp_path_factory):
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     sources = {path.relative_to(ROOT).as_posix() for path in (ROOT / "keras_attn").rglob("*.py")}
-    assert {name for name in names if ".dist-info/" not in name} == sources
+    assert {name for name in names if ".dist-info/" not in name} == sources | {"keras_attn/py.typed"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
@@ -77,7 +79,7 @@ def test_the_readme_names_every_public_layer_and_its_files():
 
 
 @pytest.mark.slow
-def test_the_readmes_python_runs(tmp_path, monkeypatch, capsys):
+def test_the_python_runs_of_the_readme(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)  # it exports a model
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     names = {}
@@ -87,6 +89,35 @@ def test_the_readmes_python_runs(tmp_path, monkeypatch, capsys):
     assert [tuple(tensor.shape) for tensor in names["decoder"].outputs] == [(None, None, 112), (None, None, None)]
     assert tuple(names["tokens"].shape) == tuple(names["found"].tokens.shape) == (2, 1, 20)
     assert "models/translator/1: can be served" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_python_runs_of_contributing():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    for block in blocks:
+        exec(compile(block, "CONTRIBUTING.md", "exec"), {"__name__": "contributing"})
+    assert len(blocks) == 4, "a score, a mask, a cache, a recipe"
+
+
+def test_the_files_that_contributing_names_are_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:\.ci|\.github|keras_attn|tests|benchmarks)/[\w./]*\w/?)`", text):
+        assert (ROOT / path).exists(), path
+
+
+def test_workflows_run_scripts_that_are_there_and_publish_tags_only():
+    yaml = pytest.importorskip("yaml")
+    jobs = {}
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        jobs |= yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"]
+    commands = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    scripts = {command.split()[0] for command in commands if command.startswith(".ci/")}
+    assert scripts == {path.relative_to(ROOT).as_posix() for path in (ROOT / ".ci").iterdir()}
+    assert all(os.access(ROOT / script, os.X_OK) for script in scripts)
+    assert [name for name, job in jobs.items() if "id-token" in job.get("permissions", {})] == ["publish"]
+    assert jobs["publish"]["if"] == "startsWith(github.ref, 'refs/tags/v')"
+    assert jobs["tests"]["strategy"]["matrix"]["backend"] == ["tensorflow", "jax", "torch"]
 
 
 def test_ci_runs_the_readmes_two_commands():

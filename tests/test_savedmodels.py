@@ -13,6 +13,8 @@ import tensorflow as tf
 from keras_attn import decoding, serving, training
 from tests.serving.loader import check_in_loader
 
+pytestmark = pytest.mark.tensorflow
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "examples"))
 MODELS = {"dates": 5_000_000, "pronounce": 15_000_000}  # bytes at most

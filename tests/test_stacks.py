@@ -66,7 +66,7 @@ def test_partly_quantised_stacks_reload(filters, x, tmp_path):
     np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras")(x), model(x))
 
 
-@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="gradient tape of TensorFlow")
+@pytest.mark.tensorflow  # gradient tape of TensorFlow
 @pytest.mark.parametrize("kernel", ["dense", "blockwise"])
 @pytest.mark.parametrize(
     "position", [ka.Rotary, ka.Alibi, lambda: ka.RelativeBias(8, 20)], ids=["rotary", "alibi", "t5"]

@@ -7,7 +7,6 @@ import pathlib
 import subprocess
 import sys
 
-import keras
 import pytest
 
 from tests.conformance.cases import CASES
@@ -16,7 +15,7 @@ missing = [name for name in ("jax", "libtpu") if importlib.util.find_spec(name) 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(missing), reason=f"compiling for a TPU needs jax and libtpu; missing: {missing}"),
-    pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="runs JAX in a process of its own, once"),
+    pytest.mark.tensorflow,  # it runs JAX in a process of its own; once is enough
 ]
 
 

@@ -1,4 +1,6 @@
-"""Would TF Serving run this model, and would its answers be the model's?"""
+"""Checks whether TF Serving would run an exported model, with the same answers as at its export."""
+
+from __future__ import annotations
 
 import dataclasses
 import json
@@ -13,7 +15,7 @@ from keras_attn.serving.rules import Finding, findings
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What `check` found.
+    """The result of `check`.
 
     Attributes:
         folder: The SavedModel.
@@ -21,14 +23,14 @@ class Report:
     """
 
     folder: pathlib.Path
-    findings: tuple
+    findings: tuple[Finding, ...]
 
     @property
-    def ok(self):
+    def ok(self) -> bool:
         """Whether nothing is wrong; notes do not count."""
         return not any(finding.problems for finding in self.findings)
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [f"{self.folder}: {'can be served' if self.ok else 'CANNOT be served as it is'}"]
         for rule, problems, notes in self.findings:
             state = "FAIL" if problems else "note" if notes else "ok  "
@@ -36,23 +38,23 @@ class Report:
         return "\n".join(lines)
 
 
-def check(path, timeout=600):
+def check(path: str | os.PathLike[str], timeout: float = 600) -> Report:
     """Checks a SavedModel against TF Serving's default flags, and its answers against those at the export.
 
-    First by reading it: signatures that can be batched and written as JSON, no op that needs XLA
-    or that the server does not link, all files there. Then by running it: a process of its own
-    loads it with XLA switched off, through the loader that servers use, answers the warm-up
-    requests and compares: texts and ids exactly, numbers to 1e-4. Then it does what a server's
-    batching does: it fills short rows with their first element, merges requests, and splits the
-    answers, which must be those of each alone. Where that cannot be, because a model that is
-    simply called has an input of free sizes, the report holds a note, and `report.ok` stays true.
+    First it reads the model: all signatures can be batched and written as JSON, no op needs XLA or is
+    unknown to the server, no file is missing. Then it runs the model in a process of its own, with XLA
+    switched off and through the loader that servers use, answers the warm-up requests and compares:
+    texts and ids exactly, numbers to 1e-4. Then it batches as a server does: it pads short rows with
+    their first element, merges requests and splits the answers, which must equal those of each request
+    alone. A model without steps cannot tell such padding in an input of free sizes: the report then
+    holds a note, and `report.ok` stays true.
 
     Args:
         path: A SavedModel, or a folder of numbered versions, of which the newest is checked.
         timeout: Seconds that loading and answering may take.
 
     Returns:
-        A `Report`: true or false as `report.ok`, readable as `str(report)`.
+        A `Report`: `report.ok` is true or false, `str(report)` is for reading.
 
     Raises:
         ValueError: If there is no SavedModel at `path`.
@@ -68,10 +70,10 @@ def check(path, timeout=600):
     return Report(folder, (*findings(folder), *replayed(folder, timeout)))
 
 
-def replayed(folder, timeout):
-    """Returns the `Finding`s of the process that loads and runs the model."""
+def replayed(folder: pathlib.Path, timeout: float) -> list[Finding]:
+    """Returns the `Finding`s of a process that loads and runs the model."""
     command = [sys.executable, "-m", "keras_attn.serving.replay", str(folder)]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}  # a training may hold the GPU
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}  # a training may be using the GPU
     rule = "loads with XLA off and answers its warm-up requests"
     try:
         run = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=environment)

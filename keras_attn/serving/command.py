@@ -1,15 +1,20 @@
 """The console command `keras-attn`: check, inspect, ask and time a SavedModel."""
 
+from __future__ import annotations
+
 import argparse
+import functools
 import json
 import pathlib
 import reprlib
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from keras_attn.base.types import ArrayLike
 from keras_attn.serving.checking import check
 from keras_attn.serving.folders import version_folder
 from keras_attn.serving.replay import load_text_ops, switch_xla_off
@@ -17,7 +22,7 @@ from keras_attn.serving.tensor_specs import TensorSpec, encode_inputs
 from keras_attn.serving.warmup import read_warmup
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status: 0, or 1 if the model cannot be served, or 2 for bad arguments."""
     arguments = parse_arguments(argv)
     try:
@@ -27,11 +32,12 @@ def main(argv=None):
         return 2
 
 
-def parse_arguments(argv=None):
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Returns the arguments of the command line, the function of the command as `run`."""
     parser = argparse.ArgumentParser(prog="keras-attn", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(function, text):
+    def add(function: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(function.__name__.removeprefix("run_"), help=text, description=text)
         command.add_argument("path", type=pathlib.Path, help="a SavedModel, or a folder of numbered versions")
         command.set_defaults(run=function)
@@ -50,13 +56,15 @@ def parse_arguments(argv=None):
     return parser.parse_args(argv)
 
 
-def run_check(arguments):
+def run_check(arguments: argparse.Namespace) -> int:
+    """Checks the model and prints the report."""
     report = check(arguments.path, arguments.timeout)
     print(report)
     return 0 if report.ok else 1
 
 
-def run_inspect(arguments):
+def run_inspect(arguments: argparse.Namespace) -> int:
+    """Prints signatures, files and sizes."""
     folder = version_folder(arguments.path)
     model = load(folder)
     files = [path for path in folder.rglob("*") if path.is_file()]
@@ -72,7 +80,8 @@ def run_inspect(arguments):
     return 0
 
 
-def run_predict(arguments):
+def run_predict(arguments: argparse.Namespace) -> int:
+    """Prints the outputs of each row as JSON."""
     model = load(version_folder(arguments.path))
     signature = model.signatures.get(arguments.signature)
     if signature is None:
@@ -83,7 +92,8 @@ def run_predict(arguments):
     return 0
 
 
-def run_bench(arguments):
+def run_bench(arguments: argparse.Namespace) -> int:
+    """Prints rows a second and latencies for each batch size."""
     folder = version_folder(arguments.path)
     signature = load(folder).signatures["serving_default"]
     requests = [request.inputs for request, _ in read_warmup(folder) if request.signature == "serving_default"]
@@ -98,22 +108,22 @@ def run_bench(arguments):
         rows = [requests[i % len(requests)] for i in range(size)]
         batch = {name: tf.constant(stacked_rows([row[name] for row in rows])) for name in rows[0]}
         signature(**batch)
-        seconds = durations(lambda batch=batch: signature(**batch), arguments.seconds)
+        seconds = durations(functools.partial(signature, **batch), arguments.seconds)
         middle, late = np.percentile(seconds, [50, 99])
         print(f"{size:5} {size / np.mean(seconds):10,.1f} {1e3 * middle:10,.1f} {1e3 * late:10,.1f}")
     return 0
 
 
-def positive(text):
+def positive(text: str) -> int:
     """Returns a number of rows from the command line."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be an integer of at least 1, not {text!r}")
     return int(text)
 
 
-def durations(run, budget):
-    """Returns the seconds of each run, as many as fit into the budget, at least three."""
-    seconds = []
+def durations(run: Callable[[], object], budget: float) -> list[float]:
+    """Returns the seconds of each run: as many runs as the budget in seconds allows, at least three."""
+    seconds: list[float] = []
     while len(seconds) < 3 or sum(seconds) < budget:
         begin = time.perf_counter()
         run()
@@ -121,8 +131,8 @@ def durations(run, budget):
     return seconds
 
 
-def stacked_rows(rows):
-    """Joins batches of one row, `[1, ...]`; zeros behind those that are shorter."""
+def stacked_rows(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Joins batches of one row, `[1, ...]`; shorter ones are padded with zeros."""
     longest = np.max([row.shape for row in rows], axis=0)
     padded = [
         np.pad(row, [(0, 0), *((0, most - size) for most, size in zip(longest[1:], row.shape[1:]))]) for row in rows
@@ -130,19 +140,19 @@ def stacked_rows(rows):
     return np.concatenate(padded)
 
 
-def load(folder):
-    """Returns the SavedModel, in a process without XLA, as a server has it."""
+def load(folder: pathlib.Path) -> tf.Module:
+    """Returns the SavedModel, after switching XLA off as a server does."""
     switch_xla_off()
     load_text_ops()
     return tf.saved_model.load(str(folder))
 
 
-def inputs_of(signature):
-    """Returns a signature's inputs by name."""
+def inputs_of(signature: tf.types.experimental.ConcreteFunction) -> dict[str, tf.TensorSpec]:
+    """Returns the specifications of a signature's inputs by name."""
     return signature.structured_input_signature[1]
 
 
-def batch_of(texts, signature):
+def batch_of(texts: Sequence[str], signature: tf.types.experimental.ConcreteFunction) -> dict[str, tf.Tensor]:
     """Returns the tensors of rows from the command line by input, checked as a client checks them."""
     specs = inputs_of(signature)
     rows = [row_of(text, specs) for text in texts]
@@ -151,8 +161,8 @@ def batch_of(texts, signature):
     return {name: tf.constant(array, specs[name].dtype) for name, array in arrays.items()}
 
 
-def row_of(text, specs):
-    """Returns one row of the inputs: the text itself for a signature of one text, else what its JSON says."""
+def row_of(text: str, specs: Mapping[str, tf.TensorSpec]) -> dict[str, ArrayLike]:
+    """Returns one row of the inputs: the text itself for a signature of one text, else its JSON."""
     [first, *others] = specs.values()
     if not others and first.dtype == tf.string and first.shape.rank == 1:
         return {first.name: text}
@@ -168,8 +178,8 @@ def row_of(text, specs):
     return row
 
 
-def plain(value):
-    """Returns an array as JSON can have it."""
+def plain(value: ArrayLike) -> ArrayLike:
+    """Returns an array as nested lists of numbers and `str`, which JSON holds."""
     listed = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
     if isinstance(listed, bytes):
         return listed.decode("utf-8", "replace")

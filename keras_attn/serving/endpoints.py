@@ -1,15 +1,24 @@
-"""What a served model answers: named functions from named tensors to named tensors, one per signature.
+"""The endpoints of a served model: named functions from named tensors to named tensors, one per signature.
 
-A text model takes and gives strings; a model of ids, which has no tokenizers, takes and gives
-ids `[B, S]`, under the same names. TF Serving may fill the shorter requests of a batch with their
-first element, not with zeros: `without_filler` has the rule by which ids are read.
+A model with tokenizers takes and returns strings. A model without takes and returns ids `[B, S]`, under the
+same names. TF Serving may pad the shorter requests of a batch with their first element instead of zeros:
+`without_filler` removes it.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 import keras
 import tensorflow as tf
+
+from keras_attn.base.special_ids import SpecialIds
+from keras_attn.base.types import Tensor
+from keras_attn.text.tokenizer import Tokenizer
+
+Tensors: TypeAlias = dict[str, Tensor]
+"""Tensors by the names of a signature's inputs or outputs."""
 
 
 class Endpoint(NamedTuple):
@@ -17,58 +26,66 @@ class Endpoint(NamedTuple):
 
     Attributes:
         name: The signature's name.
-        function: Takes a tensor per input, by name, and returns a dictionary of tensors.
+        function: Takes a tensor per input, in order, and returns the outputs by name.
         inputs: The inputs' `tf.TensorSpec`s, in the order of the function's arguments.
     """
 
     name: str
-    function: Callable
-    inputs: tuple
+    function: Callable[..., Tensors]
+    inputs: tuple[tf.TensorSpec, ...]
 
 
 class Endpoints:
-    """What a model answers.
+    """The endpoints of a model."""
 
-    Attributes:
-        draws: Whether the same request may get another answer.
-    """
+    @property
+    def draws(self) -> bool:
+        """Whether answers are sampled, so that the same request may get another one."""
+        return False
 
-    draws = False
+    @property
+    def tracked(self) -> list[object]:
+        """The objects whose variables and tables are saved."""
+        raise NotImplementedError(f"`{self.__class__.__name__}` must define `tracked`.")
 
-    def all(self):
+    def all(self) -> list[Endpoint]:
         """Returns the endpoints, `serving_default` first."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `all()`.")
 
-    def named(self, name):
-        """Returns one endpoint."""
+    def named(self, name: str) -> Endpoint:
+        """Returns the endpoint of a name."""
         return next(endpoint for endpoint in self.all() if endpoint.name == name)
 
 
 class ModelEndpoints(Endpoints):
-    """What a model that is simply called answers: `serving_default`, its outputs by name.
+    """The endpoint of a model without steps: `serving_default` calls it and returns its outputs by name.
 
     Args:
         model: A functional model; each input's first axis is the batch.
-        source_text: The tokenizer that makes its only input of strings, or None.
+        source_text: The tokenizer that makes the model's only input from strings, or None.
     """
 
-    def __init__(self, model, source_text=None):
+    def __init__(self, model: keras.Model, source_text: Tokenizer | None = None) -> None:
         self.model, self.source_text = model, source_text
 
     @property
-    def tracked(self):
+    def tracked(self) -> list[object]:
         """The model, and the tokenizer if there is one."""
         return [part for part in (self.model, self.source_text) if part is not None]
 
-    def all(self):
+    def all(self) -> list[Endpoint]:
         """Returns the endpoints."""
         if self.source_text is not None:
             return [Endpoint("serving_default", self.read_and_call, (text("source"),))]
-        inputs = (tf.TensorSpec(tensor.shape, tensor.dtype, name) for name, tensor in named_inputs(self.model).items())
+        inputs = (
+            tf.TensorSpec(tensor.shape, tensor.dtype, name) for name, tensor in symbolic_inputs(self.model).items()
+        )
         return [Endpoint("serving_default", self.call, tuple(inputs))]
 
-    def read_and_call(self, source):
-        """Strings `[B]` -> the model's outputs; an input of a fixed length is padded or cut to it."""
+    def read_and_call(self, source: Tensor) -> Tensors:
+        """Returns the model's outputs for strings `[B]`; ids are padded or cut to an input of a fixed length."""
+        if self.source_text is None:
+            raise ValueError("`read_and_call` needs a tokenizer. Received: source_text=None.")
         ids = self.source_text.tokenize(source)
         length = self.model.inputs[0].shape[1]
         if length is not None:
@@ -77,29 +94,34 @@ class ModelEndpoints(Endpoints):
             ids = tf.ensure_shape(ids, (None, length))
         return self.call(ids)
 
-    def call(self, *inputs):
-        """Tensors in the order of the model's inputs -> its outputs by name, wide enough for JSON."""
+    def call(self, *inputs: Tensor) -> Tensors:
+        """Returns the model's outputs by name, in dtypes that JSON holds.
+
+        Args:
+            *inputs: Tensors in the order of the model's inputs.
+        """
         wanted = structure(self.model)
         if isinstance(wanted, dict):
-            inputs = dict(zip(wanted, inputs, strict=True))
-        outputs = self.model(inputs if isinstance(wanted, (dict, list, tuple)) else inputs[0], training=False)
-        return {name: wide(tensor) for name, tensor in named_outputs(self.model, outputs).items()}
+            outputs = self.model(dict(zip(wanted, inputs, strict=True)), training=False)
+        else:
+            outputs = self.model(inputs if isinstance(wanted, (list, tuple)) else inputs[0], training=False)
+        return {name: without_half(tensor) for name, tensor in named_outputs(self.model, outputs).items()}
 
 
-def text(name):
+def text(name: str) -> tf.TensorSpec:
     """Returns the specification of strings `[B]`."""
     return tf.TensorSpec((None,), "string", name)
 
 
-def ids(name):
+def ids(name: str) -> tf.TensorSpec:
     """Returns the specification of ids `[B, S]`."""
     return tf.TensorSpec((None, None), "int32", name)
 
 
-def without_filler(tokens, special_ids, ends=True):
-    """Returns ids `[B, S]` with padding for whatever a server may have filled in behind them.
+def without_filler(tokens: Tensor, special_ids: SpecialIds, ends: bool = True) -> Tensor:
+    """Returns ids `[B, S]` with padding in place of what a server may have padded them with.
 
-    A row with an end id is read up to the first one, unless it is a prompt, inside which texts
+    A row with an end id is read up to the first one, unless it is a prompt: inside a prompt texts
     may end. Every other row is read up to its last id that is neither padding, nor the start id,
     nor the row's own first id: `[7, 8]`, `[7, 8, 0]` and `[7, 8, 7, 7]` are one row.
 
@@ -119,23 +141,23 @@ def without_filler(tokens, special_ids, ends=True):
     return tf.where(hidden, special_ids.padding, tokens)
 
 
-def known(tokens, size, special_ids):
-    """Returns ids with the unknown id, or padding, for those outside of a vocabulary: they must not fail other rows."""
+def known(tokens: Tensor, size: int | None, special_ids: SpecialIds) -> Tensor:
+    """Returns ids with the unknown id, or padding, for those outside a vocabulary: they must not fail other rows."""
     unknown = special_ids.filler if special_ids.unknown is None else special_ids.unknown
     return tokens if size is None else tf.where((tokens < 0) | (tokens >= size), unknown, tokens)
 
 
-def wide(tensor):
-    """Returns half precision as float32: neither JSON nor NumPy know bfloat16."""
+def without_half(tensor: Tensor) -> Tensor:
+    """Returns float16 and bfloat16 as float32: JSON and NumPy do not have bfloat16."""
     return tf.cast(tensor, "float32") if tensor.dtype in (tf.float16, tf.bfloat16) else tensor
 
 
-def structure(model):
+def structure(model: keras.Model) -> Tensor | Sequence[Tensor] | dict[str, Tensor]:
     """Returns a functional model's symbolic inputs: one, a list or a dictionary of them."""
     return model.inputs[0] if isinstance(model, keras.Sequential) else model.input
 
 
-def named_inputs(model):
+def symbolic_inputs(model: keras.Model) -> Tensors:
     """Returns the symbolic inputs of a functional model by name, in their order.
 
     Raises:
@@ -153,14 +175,14 @@ def named_inputs(model):
     return named
 
 
-def named_outputs(model, outputs):
-    """Returns the outputs of a functional model by name; those of one layer are numbered.
+def named_outputs(model: keras.Model, outputs: Tensor | Sequence[Tensor] | Mapping[str, Tensor]) -> Tensors:
+    """Returns the outputs of a functional model by name; several outputs of one layer are numbered.
 
     Raises:
         ValueError: For nested outputs.
     """
     if isinstance(outputs, dict):
-        named = outputs
+        named = dict(outputs)
     else:
         names = [model.layers[-1].name] if isinstance(model, keras.Sequential) else list(model.output_names)
         times = [names[:i].count(name) for i, name in enumerate(names)]

@@ -1,15 +1,17 @@
-"""What a request to a model server can fail with: one class per thing that a caller can do about it."""
+"""The errors of a request to a model server: one class for each way in which a caller can react."""
+
+from __future__ import annotations
 
 
 class ServingError(Exception):
-    """A model server did not do what it was asked.
+    """A request to a model server failed.
 
     Args:
-        message: What was asked of which server, and what it said.
-        status: Name of the status in gRPC's vocabulary, whichever protocol was spoken.
+        message: What was requested from which server, and its answer.
+        status: Name of the gRPC status, also over REST.
     """
 
-    def __init__(self, message, status="UNKNOWN"):
+    def __init__(self, message: str, status: str = "UNKNOWN") -> None:
         super().__init__(message)
         self.status = status
 
@@ -17,7 +19,7 @@ class ServingError(Exception):
 class InvalidRequest(ServingError, ValueError):  # noqa: N818
     """The request does not fit the model: change the request."""
 
-    def __init__(self, message, status="INVALID_ARGUMENT"):
+    def __init__(self, message: str, status: str = "INVALID_ARGUMENT") -> None:
         super().__init__(message, status)
 
 
@@ -26,7 +28,7 @@ class ModelNotFound(ServingError, LookupError):  # noqa: N818
 
 
 class ServerUnavailable(ServingError, ConnectionError):  # noqa: N818
-    """No server at the address, or one that is overloaded or starting, also after retries."""
+    """No server at the address, or it is overloaded or still starting, also after all retries."""
 
 
 class DeadlineExceeded(ServingError, TimeoutError):  # noqa: N818
@@ -35,7 +37,7 @@ class DeadlineExceeded(ServingError, TimeoutError):  # noqa: N818
 
 MERGE_CONFLICT = "ABORTED"
 _CONFLICT_TEXT = "from different tasks have different shapes"  # of a server that batches without padding
-_CLASSES = {
+_CLASSES: dict[str, type[ServingError]] = {
     "INVALID_ARGUMENT": InvalidRequest,
     "FAILED_PRECONDITION": InvalidRequest,
     "OUT_OF_RANGE": InvalidRequest,
@@ -47,18 +49,18 @@ _CLASSES = {
 }
 
 
-def error_of(status, asked, said):
+def error_of(status: str, request: str, answer: object) -> ServingError:
     """Returns the error for a status.
 
     Args:
-        status: Name of the status in gRPC's vocabulary.
-        asked: What was asked of which server.
-        said: What came back.
+        status: Name of the gRPC status.
+        request: What was requested from which server.
+        answer: What came back.
 
     Example:
     >>> from keras_attn.serving.errors import error_of
     >>> error_of("NOT_FOUND", "The status of model `m` at localhost:8500", "no such model")
     ModelNotFound('The status of model `m` at localhost:8500 failed with NOT_FOUND: no such model')
     """
-    status = MERGE_CONFLICT if _CONFLICT_TEXT in str(said) else status
-    return _CLASSES.get(status, ServingError)(f"{asked} failed with {status}: {said}", status)
+    status = MERGE_CONFLICT if _CONFLICT_TEXT in str(answer) else status
+    return _CLASSES.get(status, ServingError)(f"{request} failed with {status}: {answer}", status)

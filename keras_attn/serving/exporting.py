@@ -1,17 +1,25 @@
-"""One call from a trained model to a folder that TF Serving runs as it stands."""
+"""One call that writes a trained model to a folder that TF Serving can run."""
 
+from __future__ import annotations
+
+import os
 import pathlib
 import reprlib
 import warnings
+from collections.abc import Iterable, Mapping, Sequence
 
 import keras
 import tensorflow as tf
 
 from keras_attn.base.checks import check_slot
 from keras_attn.base.special_ids import check_same_special_ids
-from keras_attn.decoding.protocol import decodes, facts_of
-from keras_attn.decoding.request import config_of
-from keras_attn.serving.endpoints import ModelEndpoints, named_inputs, named_outputs
+from keras_attn.base.tensors import is_float
+from keras_attn.base.types import ArrayLike, Tensor
+from keras_attn.decoding.processors import Processor
+from keras_attn.decoding.protocol import DecodingModel, ModelFacts, decodes, facts_of
+from keras_attn.decoding.request import GenerationConfig, config_of
+from keras_attn.decoding.strategies import Strategy
+from keras_attn.serving.endpoints import Endpoints, ModelEndpoints, named_outputs, symbolic_inputs
 from keras_attn.serving.folders import check_version, draft, publish
 from keras_attn.serving.generation import GenerationEndpoints
 from keras_attn.serving.guards import guarded
@@ -21,17 +29,17 @@ from keras_attn.text.tokenizer import Tokenizer
 
 
 def export(
-    model,
-    directory,
-    source_text=None,
-    target_text=None,
-    strategy=None,
-    max_length=256,
-    warmup=(),
-    version=None,
-    processors=(),
-    generate_xla=False,
-):
+    model: DecodingModel | keras.Model,
+    directory: str | os.PathLike[str],
+    source_text: Tokenizer | None = None,
+    target_text: Tokenizer | None = None,
+    strategy: Strategy | None = None,
+    max_length: int = 256,
+    warmup: Iterable[ArrayLike | Mapping[str, ArrayLike]] = (),
+    version: int | None = None,
+    processors: Sequence[Processor] = (),
+    generate_xla: bool = False,
+) -> pathlib.Path:
     """Writes `directory/<version>/`, a SavedModel for TF Serving's default flags.
 
     Signatures of a model with steps, B rows, N texts per row, L tokens, V positions of a source:
@@ -46,39 +54,39 @@ a source `attention_scores` |
     | `encode` | `source` | `memory` `[B, S, M]`, `mask` `[B, S]`; recipes with a source |
     | `generate_xla` | as `generate` | the same; only for servers started with XLA |
 
-    `source` and `target` are strings `[B]` where there is a tokenizer, else ids int32 `[B, S]`;
-    those outside of the model's vocabulary are read as unknown. A server may fill short rows with
-    their first element. So rows that hold an end id are read up to the first one, unless they are
-    prompts, and all others up to the last id that is neither padding, nor the start id, nor the
-    row's own first id: a source that ends in its own first id must end with the end id, and such
-    a prompt must begin with the start id, to be read whole. Rows are cut at the tokenizer's
-    `max_length`, at 512 ids where there is none, and at a recipe's learned positions.
+    `source` and `target` are strings `[B]` with a tokenizer, else ids int32 `[B, S]`; ids outside
+    the model's vocabulary are read as unknown. A server may pad short rows with their first element.
+    So rows with an end id are read up to the first one, unless they are prompts, and all others up
+    to the last id that is neither padding, nor the start id, nor the row's own first id. A source
+    whose last id equals its first is therefore read whole only if it ends with the end id, and such
+    a prompt only if it begins with the start id. Rows are cut at the tokenizer's `max_length`, at 512
+    ids without a tokenizer, and at a recipe's learned positions.
 
-    Every signature refuses inputs of other ranks or sizes, and unlike numbers of rows, by name.
-    Numbers in outputs are finite: 0 stands for what is not a number, the dtype's greatest and
-    least for the infinities, which JSON does not know. `max_length` is taken into 1 ... L; a
-    temperature of 0 takes the most probable token, and only `Sample` reads it: its draws, also
-    seeded ones, depend on the row's place in a batch. `texts` wants a tokenizer.
+    Every signature refuses inputs of other ranks or sizes, and different numbers of rows, by name.
+    Numbers in outputs are finite, because JSON has no others: 0 replaces NaN, and the dtype's
+    greatest and least number replace the infinities. `max_length` is clipped to 1 ... L. Only
+    `Sample` reads `temperature`; 0 takes the most probable token. Draws, also those with a seed,
+    depend on the row's place in the batch. `texts` needs a tokenizer.
 
-    A functional model without steps has `serving_default` alone: its own inputs (or `source`) to
-    its own outputs, by name. Where an input has a free size behind the first axis, such as ids of
-    any length, a warning says that a server must not fill its rows.
+    A functional model without steps has `serving_default` only, from its own inputs (or `source`)
+    to its own outputs, by name. If an input has a free size behind the first axis, such as ids of
+    any length, a warning says that a server must not pad its rows.
 
-    The folder is written beside its place and then renamed, so that a server that polls
-    `directory` never sees half a model, and an interrupted export leaves nothing behind.
+    The folder is written under another name and then renamed: a server that polls `directory`
+    never sees a partial model, and an interrupted export leaves no files.
 
     Args:
         model: A recipe of `keras_attn.models`, any object with `init_state` and `step` (see
             `keras_attn.decoding.generate`), or a functional `keras.Model`.
         directory: Folder of the versions; its name is usually the name of the model.
         source_text, target_text: Tokenizers of `keras_attn.text`, or None for ids. A model that
-            continues prompts uses the first for both.
+            continues prompts uses the first for both by default.
         strategy: How to generate; `Greedy()` by default.
-        max_length: Number L of tokens of a text at most.
-        warmup: Examples to answer before the server takes requests, at most 1,000 requests in
-            all: strings where there is a tokenizer, else an array per example (a dictionary of
-            arrays by input where there are several), without a batch axis. They are written
-            with their answers, which `check` compares. Wants the extra `serving`.
+        max_length: Greatest number L of tokens of a text.
+        warmup: Examples that the server answers before it accepts requests, at most 1,000 requests
+            in all: strings with a tokenizer, else an array per example (or a dictionary of arrays by
+            input, if there are several), without a batch axis. They are stored with their answers,
+            which `check` compares. Needs the extra `serving`.
         version: Positive integer; the next free one by default.
         processors: Of `keras_attn.decoding`, applied to every step.
         generate_xla: Whether to add `generate_xla`.
@@ -87,9 +95,9 @@ a source `attention_scores` |
         The path of the folder written.
 
     Raises:
-        ValueError: For a model, tokenizers or examples that do not fit, special ids of a tokenizer
-            that are not those of the model, a version that exists,
-            or a graph that TF Serving would not run; nothing is written then.
+        ValueError: For a model, tokenizers or examples that do not fit, a tokenizer whose special ids
+            are not those of the model, a version that exists, or a graph that TF Serving would not
+            run. Nothing is written then.
 
     Example:
     >>> import tempfile
@@ -123,11 +131,14 @@ a source `attention_scores` |
         return publish(folder, directory, version)
 
 
-def save(functions, tracked, folder):
-    """Writes a SavedModel of functions, with what they use of the `tracked` objects.
+def save(
+    functions: Mapping[str, tf.types.experimental.PolymorphicFunction],
+    tracked: Iterable[object],
+    folder: pathlib.Path,
+) -> None:
+    """Writes a SavedModel of functions, with the variables, tables and files that they use of the `tracked` objects.
 
-    `keras.export.ExportArchive` would write every variable twice, once as Keras' and once as
-    TensorFlow's.
+    `keras.export.ExportArchive` would write every variable twice, as Keras' and as TensorFlow's.
     """
     root = tf.Module()
     variables = [variable for each in functions.values() for variable in each.get_concrete_function().variables]
@@ -142,8 +153,8 @@ def save(functions, tracked, folder):
     tf.saved_model.save(root, str(folder), signatures=functions)
 
 
-def trackable(part):
-    """Returns what TensorFlow can look through for tables and files: a plain object's attributes stand for it."""
+def trackable(part: object) -> tf.Module | keras.layers.Layer:
+    """Returns an object in which TensorFlow finds tables and files: for a plain object, a module of its attributes."""
     if isinstance(part, (tf.Module, keras.layers.Layer)):
         return part
     holder = tf.Module()
@@ -151,8 +162,14 @@ def trackable(part):
     return holder
 
 
-def endpoints_of(model, config, source_text, target_text, generate_xla):
-    """Returns the endpoints that fit a model: those of generation if it has steps.
+def endpoints_of(
+    model: DecodingModel | keras.Model,
+    config: GenerationConfig,
+    source_text: Tokenizer | None,
+    target_text: Tokenizer | None,
+    generate_xla: bool,
+) -> Endpoints:
+    """Returns the endpoints of a model: those of generation if it has steps.
 
     Raises:
         ValueError: If the model cannot be exported, or the tokenizers do not fit it.
@@ -176,25 +193,25 @@ def endpoints_of(model, config, source_text, target_text, generate_xla):
         )
     check_inputs(model, source_text)
     if source_text is None:
-        warn_of_filling(named_inputs(model))
+        warn_of_filling(symbolic_inputs(model))
     return ModelEndpoints(model, source_text)
 
 
-def warn_of_filling(inputs):
-    """Warns of symbolic inputs by name whose short rows a server may fill: filler looks like what was meant."""
+def warn_of_filling(inputs: Mapping[str, Tensor]) -> None:
+    """Warns of symbolic inputs by name whose short rows a server may fill: the model cannot tell the filler."""
     free = [name for name, tensor in inputs.items() if None in tensor.shape[1:]]
     if free:
         warnings.warn(f"`model` has inputs {filling_note(free)}.", stacklevel=4)
 
 
-def check_backend():
+def check_backend() -> None:
     """Raises a `ValueError` unless Keras runs on TensorFlow."""
     if keras.config.backend() != "tensorflow":
-        raise ValueError(f"`export` wants Keras on TensorFlow. Received: backend={keras.config.backend()!r}.")
+        raise ValueError(f"`export` needs the TensorFlow backend. Received: backend={keras.config.backend()!r}.")
 
 
-def check_vocabularies(facts, source_text, target_text):
-    """Raises a `ValueError` for a tokenizer that is empty, or has more ids than the facts of the model allow."""
+def check_vocabularies(facts: ModelFacts, source_text: Tokenizer | None, target_text: Tokenizer | None) -> None:
+    """Raises a `ValueError` for a tokenizer that is empty or has more ids than the model."""
     sides = (
         ("source_text", source_text, facts.source_vocabulary_size),
         ("target_text", target_text, facts.vocabulary_size),
@@ -209,7 +226,7 @@ def check_vocabularies(facts, source_text, target_text):
             )
 
 
-def check_special_ids(facts, source_text, target_text):
+def check_special_ids(facts: ModelFacts, source_text: Tokenizer | None, target_text: Tokenizer | None) -> None:
     """Raises a `ValueError` unless model and tokenizers have the same special ids, padding among them."""
     texts = {"source_text": source_text, "target_text": target_text}
     ids_of_texts = {name: tokenizer.special_ids for name, tokenizer in texts.items() if tokenizer is not None}
@@ -221,9 +238,9 @@ def check_special_ids(facts, source_text, target_text):
         )
 
 
-def check_inputs(model, source_text):
-    """Raises a `ValueError` for inputs whose batch is not free, or that a tokenizer cannot fill."""
-    inputs = named_inputs(model)
+def check_inputs(model: keras.Model, source_text: Tokenizer | None) -> None:
+    """Raises a `ValueError` for inputs with a fixed first axis, or that a tokenizer cannot make."""
+    inputs = symbolic_inputs(model)
     named_outputs(model, model.outputs if isinstance(model, keras.Sequential) else model.output)
     fixed = [name for name, tensor in inputs.items() if not tensor.shape or tensor.shape[0] is not None]
     if fixed:
@@ -234,11 +251,6 @@ def check_inputs(model, source_text):
     if len(inputs) != 1 or not wanted:
         shapes = {name: (tensor.dtype, tensor.shape) for name, tensor in inputs.items()}
         raise ValueError(
-            '`source_text` wants a model with one input of ids, [B, S], `keras.Input((None,), dtype="int32")`. '
+            '`source_text` needs a model with one input of ids, [B, S], `keras.Input((None,), dtype="int32")`. '
             f"Received: inputs {shapes}."
         )
-
-
-def is_float(tensor):
-    """Tells whether a tensor holds floating-point numbers."""
-    return keras.backend.is_float_dtype(tensor.dtype)

@@ -1,4 +1,6 @@
-"""Version folders: a draft that vanishes unless it is finished, and the rename that makes it visible."""
+"""Version folders: a draft that is removed unless it is published, and the rename that publishes it."""
+
+from __future__ import annotations
 
 import contextlib
 import os
@@ -7,18 +9,20 @@ import shutil
 import signal
 import threading
 import uuid
+from collections.abc import Iterator
+from types import FrameType
 
 from keras_attn.base.checks import check_number
 
 
-def versions(directory):
-    """Returns the version numbers in a folder, rising."""
+def versions(directory: str | os.PathLike[str]) -> list[int]:
+    """Returns the version numbers in a folder, in rising order."""
     directory = pathlib.Path(directory)
     folders = directory.iterdir() if directory.is_dir() else ()
     return sorted(int(folder.name) for folder in folders if folder.name.isdecimal())
 
 
-def version_folder(path):
+def version_folder(path: str | os.PathLike[str]) -> pathlib.Path:
     """Returns the folder of a SavedModel: `path` itself, or the newest version in it.
 
     Raises:
@@ -33,7 +37,7 @@ def version_folder(path):
     return path / str(found[-1])
 
 
-def check_version(version, directory):
+def check_version(version: int | None, directory: str | os.PathLike[str]) -> None:
     """Raises a `ValueError` unless a version is None, or a positive integer that does not exist yet."""
     if version is None:
         return
@@ -43,11 +47,11 @@ def check_version(version, directory):
 
 
 @contextlib.contextmanager
-def draft(directory):
-    """Gives a new folder in `directory` for as long as the block runs; what is not published by then is removed.
+def draft(directory: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a new folder in `directory`, and removes it at the end of the block unless it was published.
 
-    Its name is no number, so that a server passes it over. A polite request to end (SIGTERM)
-    leaves as little behind as an exception does.
+    Its name is not a number, so that a server ignores it. It is removed after an exception and after
+    SIGTERM too.
     """
     made = [parent for parent in (directory, *directory.parents) if not parent.exists()]
     folder = directory / f".draft-{uuid.uuid4().hex}"
@@ -62,11 +66,11 @@ def draft(directory):
                     parent.rmdir()
 
 
-def publish(folder, directory, version):
+def publish(folder: pathlib.Path, directory: pathlib.Path, version: int | None) -> pathlib.Path:
     """Renames a finished draft to its version, the next free one if None, and returns its path.
 
     Raises:
-        ValueError: If another export was faster with the same version.
+        ValueError: If another export has published the same version in the meantime.
     """
     while True:
         place = directory / str(version or max(versions(directory), default=0) + 1)
@@ -83,14 +87,14 @@ def publish(folder, directory, version):
 
 
 @contextlib.contextmanager
-def ends_by_exception():
-    """Turns SIGTERM into `SystemExit` where nobody else has a say in it; only the main thread hears signals."""
+def ends_by_exception() -> Iterator[None]:
+    """Turns SIGTERM into `SystemExit`, in the main thread and where no other handler is set."""
     ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     if not ours:
         yield
         return
 
-    def end(number, frame):
+    def end(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, end)

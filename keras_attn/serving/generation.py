@@ -1,29 +1,35 @@
-"""What a model with steps answers: its best text, N best ones, how probable a text is, what the encoder made."""
+"""The endpoints of a model with steps: its best text, N best ones, the probability of a text, the encoder's outputs."""
+
+from __future__ import annotations
 
 import dataclasses
 
 import tensorflow as tf
 
+from keras_attn.base.types import Tensor
 from keras_attn.decoding import Generated, Greedy
 from keras_attn.decoding.loop import search
-from keras_attn.decoding.protocol import facts_of
+from keras_attn.decoding.protocol import DecodingModel, facts_of
+from keras_attn.decoding.request import GenerationConfig
 from keras_attn.models.inputs import at_least_one
 from keras_attn.models.sequence_model import Seq2SeqModel
 from keras_attn.serving.endpoints import (
     Endpoint,
     Endpoints,
+    Tensors,
     ids,
     known,
     text,
-    wide,
     without_filler,
+    without_half,
 )
+from keras_attn.text.tokenizer import Tokenizer
 
-MOST_IDS = 512  # of a row, where no tokenizer says otherwise: as many as tokenizers give by default
+MOST_IDS = 512  # of a row without a tokenizer: as many as tokenizers return by default
 
 
 class GenerationEndpoints(Endpoints):
-    """What a model with steps answers: `serving_default`, `generate`, `score`, and `encode` if it can.
+    """The endpoints of a model with steps: `serving_default`, `generate`, `score`, and a recipe's `encode`.
 
     Args:
         model: With `init_state` and `step`, see `keras_attn.decoding.generate`.
@@ -32,7 +38,14 @@ class GenerationEndpoints(Endpoints):
         compiled_twin: Whether to add `generate_xla`.
     """
 
-    def __init__(self, model, config, source_text=None, target_text=None, compiled_twin=False):
+    def __init__(
+        self,
+        model: DecodingModel,
+        config: GenerationConfig,
+        source_text: Tokenizer | None = None,
+        target_text: Tokenizer | None = None,
+        compiled_twin: bool = False,
+    ) -> None:
         self.model, self.config = model, config
         self.source_text, self.target_text = source_text, target_text
         self.compiled_twin = compiled_twin
@@ -46,17 +59,17 @@ class GenerationEndpoints(Endpoints):
         self.search_xla = tf.function(self.run_search, autograph=False, jit_compile=True)
 
     @property
-    def tracked(self):
-        """The model, and the tokenizers there are."""
+    def tracked(self) -> list[object]:
+        """The model and its tokenizers."""
         texts = (self.source_text, None if self.target_text is self.source_text else self.target_text)
         return [part for part in (self.model, *texts) if part is not None]
 
     @property
-    def draws(self):
-        """Whether the same request may get another answer."""
+    def draws(self) -> bool:
+        """Whether answers are sampled, so that the same request may get another one."""
         return self.config.strategy.draws
 
-    def all(self):
+    def all(self) -> list[Endpoint]:
         """Returns the endpoints."""
         source = ids("source") if self.source_text is None else text("source")
         target = ids("target") if self.target_text is None else text("target")
@@ -72,8 +85,8 @@ class GenerationEndpoints(Endpoints):
             endpoints.append(Endpoint("generate_xla", self.generate_xla, (ids("source"), *rows)))
         return endpoints
 
-    def best(self, source):
-        """The best text of each row and its score."""
+    def best(self, source: Tensor) -> Tensors:
+        """Returns the best text of each row and its score."""
         source = self.read(source)
         rows = tf.shape(source)[0]
         temperature = self.config.strategy.temperature
@@ -85,16 +98,16 @@ class GenerationEndpoints(Endpoints):
             "score": found.scores[:, 0],
         }
 
-    def generate(self, source, max_length, temperature):
-        """The N best texts for ids, each row with a greatest length and a temperature of its own."""
+    def generate(self, source: Tensor, max_length: Tensor, temperature: Tensor) -> Tensors:
+        """Returns the N best texts for ids, each row with a greatest length and a temperature of its own."""
         return self.all_of(self.search(self.clean(source), max_length, temperature))
 
-    def generate_xla(self, source, max_length, temperature):
-        """The same, compiled by XLA anew for every shape."""
+    def generate_xla(self, source: Tensor, max_length: Tensor, temperature: Tensor) -> Tensors:
+        """Returns the same as `generate`, compiled by XLA for every new shape."""
         return self.all_of(self.search_xla(self.clean(source), max_length, temperature))
 
-    def score(self, source, target):
-        """How probable the model holds each target, and where it looked for it."""
+    def score(self, source: Tensor, target: Tensor) -> Tensors:
+        """Returns the log probability of each target, and the attention scores of recipes with a source."""
         source, target = self.read(source), self.read_target(target)
         real = self.special_ids.is_real(target)
         lengths = tf.reduce_sum(tf.cast(real, "int32"), axis=-1)
@@ -110,60 +123,63 @@ class GenerationEndpoints(Endpoints):
         of_target = tf.gather(log_probs, target, batch_dims=2)  # [B, T]
         return outputs | {
             "log_probability": tf.reduce_sum(tf.where(real, of_target, 0.0), axis=-1),
-            "attention_scores": tf.where(expanded(real, attention), wide(attention), 0.0),
+            "attention_scores": tf.where(expanded(real, attention), without_half(attention), 0.0),
         }
 
-    def score_by_steps(self, source, target, lengths):
-        """Returns the log probabilities `[B]` of targets `[B, T]`, as far as the search goes: a search forced along."""
+    def score_by_steps(self, source: Tensor, target: Tensor, lengths: Tensor) -> Tensor:
+        """Returns the log probabilities `[B]` of targets `[B, T]`, up to `max_length`, by a search along a prefix."""
         forced = dataclasses.replace(self.config, strategy=Greedy(), processors=())
         found = search(self.model, source, target[:, : forced.max_length], None, forced, limits=lengths)
         return tf.where(lengths > 0, found.scores[:, 0], 0.0)
 
-    def encode(self, source):
-        """What the encoder made of each source, and which positions of it are real."""
+    def encode(self, source: Tensor) -> Tensors:
+        """Returns the encoder's outputs for each source, and which of its positions are real."""
+        if not isinstance(self.model, Seq2SeqModel):
+            raise ValueError(f"`encode` needs a recipe with a source. Received: {self.model.__class__.__name__}.")
         memory, mask = self.model.encode(self.read(source))[:2]
-        return {"memory": wide(memory), "mask": tf.cast(mask, "int32")}
+        return {"memory": without_half(memory), "mask": tf.cast(mask, "int32")}
 
-    def run_search(self, source, limits, temperature):
-        """Runs the exported search; a plain tuple, which a graph function can return."""
+    def run_search(self, source: Tensor, limits: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the fields of `Generated` as a plain tuple, which a graph function can return."""
         seed = self.config.strategy.draw_seed()
-        return tuple(search(self.model, source, None, seed, self.config, limits, temperature))
+        tokens, lengths, scores = search(self.model, source, None, seed, self.config, limits, temperature)
+        return tokens, lengths, scores
 
-    def read(self, source):
-        """Strings `[B]`, or ids `[B, S]`, -> ids `[B, S]` that the model can read."""
+    def read(self, source: Tensor) -> Tensor:
+        """Returns ids `[B, S]` that the model can read, of strings `[B]` or ids `[B, S]`."""
         if self.source_text is None:
             return self.clean(source)
         ids = self.source_text.prompt(source) if self.facts.reads_prompts else self.source_text.tokenize(source)
         return at_least_one(ids[:, : self.source_limit], self.special_ids.filler)
 
-    def clean(self, source):
-        """Returns source ids `[B, S]` that the model can read; inside a prompt texts may end."""
+    def clean(self, source: Tensor) -> Tensor:
+        """Returns source ids `[B, S]` that the model can read; a prompt may hold end ids."""
         source = without_filler(source, self.special_ids, ends=not self.facts.reads_prompts)
         source = known(source, self.facts.source_vocabulary_size, self.special_ids)
         return at_least_one(source[:, : self.source_limit], self.special_ids.filler)
 
-    def read_target(self, target):
-        """Strings `[B]`, or ids `[B, T]`, -> ids `[B, T]` that the model can read."""
+    def read_target(self, target: Tensor) -> Tensor:
+        """Returns ids `[B, T]` that the model can read, of strings `[B]` or ids `[B, T]`."""
         if self.target_text is not None:
             target = self.target_text.tokenize(target)
         target = known(without_filler(target, self.special_ids), self.facts.vocabulary_size, self.special_ids)
         return at_least_one(target[:, : self.target_limit], self.special_ids.filler)
 
-    def all_of(self, found):
-        """Returns all of `Generated`, and the texts if there is a tokenizer."""
+    def all_of(self, found: tuple[Tensor, Tensor, Tensor]) -> Tensors:
+        """Returns all fields of `Generated`, and the texts if there is a tokenizer."""
         outputs = Generated(*found)._asdict()
         if self.target_text is not None:
             outputs["texts"] = self.target_text.detokenize(outputs["tokens"])
         return outputs
 
 
-def shortest(tokenizer, bound):
-    """Returns how many ids are read of a row: no more than a tokenizer gives, nor than the model's positions allow."""
+def shortest(tokenizer: Tokenizer | None, bound: int | None) -> int | None:
+    """Returns how many ids of a row are read: the bound of the tokenizer or of the model's positions."""
     most = MOST_IDS if tokenizer is None else tokenizer.max_length
     return min((limit for limit in (most, bound) if limit is not None), default=None)
 
 
-def expanded(real, scores):
-    """Returns which target positions `[B, T]` are real, as broadcasts to scores `[B, ..., T, S]`."""
+def expanded(real: Tensor, scores: Tensor) -> Tensor:
+    """Returns which target positions `[B, T]` are real, broadcastable to scores `[B, ..., T, S]`."""
     rows, length = tf.unstack(tf.shape(real))
     return tf.reshape(real, (rows, *(1,) * (scores.shape.rank - 3), length, 1))

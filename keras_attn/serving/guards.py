@@ -1,17 +1,24 @@
-"""What stands around every served function: the shapes of its inputs are checked, its numbers can be written as JSON.
+"""Checks around every served function: its inputs have the stated shapes, its outputs can be written as JSON.
 
-Neither a session nor TF Serving compares what is fed with the shapes that a signature states.
-Only shapes are asserted, never values: a server's batch holds requests of equal rank, so that an
-assertion fails no neighbour, while a value out of range would.
+Neither a session nor TF Serving compares inputs with the shapes that a signature states. Only shapes are
+asserted, never values: all requests of a server's batch have equal ranks, so a shape error fails no other
+request. A value out of range would.
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
+from keras_attn.base.types import Tensor
+from keras_attn.serving.endpoints import Endpoint, Tensors
 
-def guarded(endpoint):
-    """Returns the function of an `Endpoint`, with its inputs checked and its numbers finite."""
 
-    def run(*inputs):
+def guarded(endpoint: Endpoint) -> Callable[..., Tensors]:
+    """Returns the function of an `Endpoint` that checks its inputs and makes its outputs finite."""
+
+    def run(*inputs: Tensor) -> Tensors:
         checked = [with_shape(tensor, spec) for tensor, spec in zip(inputs, endpoint.inputs, strict=True)]
         outputs = endpoint.function(*with_equal_rows(checked, endpoint.inputs))
         return {name: finite(tensor) for name, tensor in outputs.items()}
@@ -19,11 +26,11 @@ def guarded(endpoint):
     return run
 
 
-def with_shape(tensor, spec):
-    """Returns an input after an assertion that it has the specification's rank and sizes.
+def with_shape(tensor: Tensor, spec: tf.TensorSpec) -> Tensor:
+    """Returns an input after an assertion that it has the rank and the sizes of its specification.
 
-    The placeholder's own shape is hidden first: it is a promise that nobody keeps, and
-    TensorFlow would compute the assertion from it when the graph is built.
+    The placeholder's static shape is hidden first: TensorFlow would fold the assertion into a
+    constant when it builds the graph, although the server does not keep to that shape.
     """
     hidden = tf.raw_ops.PlaceholderWithDefault(input=tensor, shape=tf.TensorShape(None))
     shape, rank = tf.shape(hidden), spec.shape.rank
@@ -35,7 +42,7 @@ def with_shape(tensor, spec):
         return tf.ensure_shape(tf.identity(hidden), spec.shape)
 
 
-def with_equal_rows(tensors, specs):
+def with_equal_rows(tensors: Sequence[Tensor], specs: Sequence[tf.TensorSpec]) -> list[Tensor]:
     """Returns inputs after an assertion that all have as many rows as the first."""
     rows = [tf.shape(tensor)[0] for tensor in tensors]
     asserted = []
@@ -47,13 +54,13 @@ def with_equal_rows(tensors, specs):
         return [tf.identity(tensor) for tensor in tensors]
 
 
-def shown(shape):
-    """Returns a specification's shape as messages have it, the batch as B: `[B, None]`."""
+def shown(shape: tf.TensorShape) -> str:
+    """Returns a specification's shape for messages, with B for the batch: `[B, None]`."""
     return f"[{', '.join(['B', *map(str, shape[1:])])}]"
 
 
-def finite(tensor):
-    """Returns numbers that JSON knows: 0 for what is no number, the dtype's greatest and least for the infinities."""
+def finite(tensor: Tensor) -> Tensor:
+    """Returns numbers that JSON has: 0 for NaN, the dtype's greatest and least number for the infinities."""
     if not tensor.dtype.is_floating:
         return tensor
     bounded = tf.clip_by_value(tensor, tensor.dtype.min, tensor.dtype.max)

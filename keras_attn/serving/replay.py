@@ -1,31 +1,41 @@
-"""Loads a SavedModel as TF Serving does, XLA off, and answers its warm-up requests; prints what is wrong as JSON.
+"""Loads a SavedModel as TF Serving does, XLA off, and answers its warm-up requests; prints the problems as JSON.
 
-Run in a process of its own, `python -m keras_attn.serving.replay FOLDER`: nothing of the model's
-Python code is there to help, and switching XLA off is for good.
+It runs in a process of its own, `python -m keras_attn.serving.replay FOLDER`, without the Python code of the
+model; XLA cannot be switched on again in a process.
 
-The requests are asked as they are, and then as a server's batching asks them: several of one
-signature merged, the shorter ones filled with their first element as if a longer one was there.
+The requests are sent as they are, and then as a server batches them: several of one signature merged, the
+shorter ones padded with their first element as if the batch held a longer one.
 """
+
+from __future__ import annotations
 
 import contextlib
 import ctypes
 import json
 import pathlib
 import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf.meta_graph_pb2 import SignatureDef
 
 from keras_attn.base.optional import optional_module
 from keras_attn.serving.rules import draws, is_fillable, reads_filled_rows
+from keras_attn.serving.tensor_specs import Arrays
 from keras_attn.serving.warmup import Request, read_warmup
 
-RELATIVE, ABSOLUTE = 1e-4, 1e-5  # how far an answer's numbers may be from those at the export
+Ask: TypeAlias = Callable[[Request], Arrays]
+"""Returns the answer to a request."""
+
+RELATIVE, ABSOLUTE = 1e-4, 1e-5  # how far numbers may be from those at the export
 MOST_ROWS = 8  # of a signature that are merged
-FILLED_PLACES = 2  # that a neighbour is longer than the longest row
+FILLED_PLACES = 2  # how much longer than the longest row an imagined request is
 
 
-def main(folder):
+def main(folder: str) -> None:
+    """Prints the numbers of requests and the problems of a SavedModel as one line of JSON."""
     switch_xla_off()
     load_text_ops()
     requests = list(read_warmup(folder))  # outside of the session's graph
@@ -33,13 +43,14 @@ def main(folder):
         graph = tf.compat.v1.saved_model.loader.load(session, ["serve"], folder)
         signatures = graph.signature_def
 
-        def ask(request):
+        def ask(request: Request) -> Arrays:
             signature = signatures[request.signature]
             fed = {signature.inputs[name].name: value for name, value in request.inputs.items()}
             return session.run({name: info.name for name, info in signature.outputs.items()}, fed)
 
         problems = list(replay_problems(requests, ask))
-        merged, notes = [], []
+        merged: list[str] = []
+        notes: list[str] = []
         for name in {} if problems else dict.fromkeys(request.signature for request, _ in requests):
             if draws(graph, name):
                 continue  # by the row's place in the batch, also with a seed
@@ -50,36 +61,36 @@ def main(folder):
     print(json.dumps({"requests": len(requests), "problems": problems, "merged": merged, "notes": notes}))
 
 
-def replay_problems(requests, ask):
-    """Yields how the answers to requests differ from those stored beside them."""
+def replay_problems(requests: Iterable[tuple[Request, Arrays]], ask: Ask) -> Iterator[str]:
+    """Yields how the answers to requests differ from those stored with them."""
     for number, (request, answer) in enumerate(requests, start=1):
         try:
             found = ask(request)
         except tf.errors.OpError as error:
-            yield f"request {number} ({request.signature}): {shortened(error)}"
+            yield f"request {number} ({request.signature}): {one_line(error)}"
             continue
         yield from (f"request {number} ({request.signature}): {text}" for text in differences(found, answer))
 
 
-def split(request):
-    """Returns a request's rows, requests themselves; none where an input has no elements, which a server refuses."""
+def split(request: Request) -> list[Request]:
+    """Returns a request of each row; rows without elements, which a server refuses, are left out."""
     if not all(value.ndim for value in request.inputs.values()):
-        return []  # no batch, which another rule says
+        return []  # no batch: another rule reports it
     rows = min(len(value) for value in request.inputs.values())
     parts = ({name: value[row : row + 1] for name, value in request.inputs.items()} for row in range(rows))
     return [Request(request.signature, part) for part in parts if all(value.size for value in part.values())]
 
 
-def merging_problems(name, rows, ask):
-    """Yields how answers change where rows of equal shapes are asked together."""
+def merging_problems(name: str, rows: Sequence[Request], ask: Ask) -> Iterator[str]:
+    """Yields how answers change when rows of equal shapes are sent together."""
     shapes = [tuple(value.shape for value in row.inputs.values()) for row in rows]
     for shape in dict.fromkeys(shapes):
         group = [row for row, its_shape in zip(rows, shapes, strict=True) if its_shape == shape]
         yield from (f"{name}, rows merged: {text}" for text in merged_differences(group, group, ask))
 
 
-def filling_problems(signature, rows, ask):
-    """Yields how answers change where rows are filled with their first element, merged and split again."""
+def filling_problems(signature: SignatureDef, rows: Sequence[Request], ask: Ask) -> Iterator[str]:
+    """Yields how answers change when rows are filled with their first element, merged and split again."""
     shapes = {name: info.tensor_shape for name, info in signature.inputs.items()}
     if not rows or not any(map(is_fillable, shapes.values())) or any(shape.unknown_rank for shape in shapes.values()):
         return
@@ -97,15 +108,15 @@ def filling_problems(signature, rows, ask):
     yield from (f"short rows filled and merged: {text}" for text in merged_differences(rows, filled, ask))
 
 
-def fill(row, sizes):
-    """Returns a row `[1, ...]` in greater sizes, with its first element behind what it held."""
+def fill(row: np.ndarray, sizes: Sequence[int]) -> np.ndarray:
+    """Returns a row `[1, ...]` padded to greater sizes with its first element."""
     larger = np.full((1, *sizes), row.flat[0], row.dtype)
     larger[tuple(map(slice, row.shape))] = row
     return larger
 
 
-def merged_differences(rows, filled, ask):
-    """Yields how the answers to rows change when they are asked in one batch, as `filled` has them."""
+def merged_differences(rows: Sequence[Request], filled: Sequence[Request], ask: Ask) -> Iterator[str]:
+    """Yields how the answers to rows change when they are sent as one batch of the `filled` rows."""
     if not rows:
         return
     try:
@@ -113,7 +124,7 @@ def merged_differences(rows, filled, ask):
         joined = {name: np.concatenate([row.inputs[name] for row in filled]) for name in rows[0].inputs}
         together = ask(Request(rows[0].signature, joined))
     except tf.errors.OpError as error:
-        yield shortened(error)
+        yield one_line(error)
         return
     for number, answer in enumerate(alone):
         found = {
@@ -123,25 +134,25 @@ def merged_differences(rows, filled, ask):
         yield from (f"row {number + 1}: {text}" for text in differences(found, answer))
 
 
-def shortened(error):
-    """Returns what an operation failed with, in one line."""
+def one_line(error: tf.errors.OpError) -> str:
+    """Returns the message of an operation's error in one line."""
     return " ".join(error.message.split())[:300]
 
 
-def switch_xla_off():
-    """Does to this process what TF Serving does to its own at its start."""
+def switch_xla_off() -> None:
+    """Switches XLA off in this process, as TF Serving does when it starts."""
     library = pathlib.Path(tf.sysconfig.get_lib()) / "libtensorflow_cc.so.2"
     ctypes.CDLL(str(library))._ZN10tensorflow21DisableXlaCompilationEv()
 
 
-def load_text_ops():
-    """Loads the ops of TF Text, which TF Serving links, where they are installed."""
+def load_text_ops() -> None:
+    """Loads the ops of TF Text, which TF Serving links, if they are installed."""
     with contextlib.suppress(ImportError):
         optional_module("tensorflow_text", "text")
 
 
-def differences(found, answer):
-    """Yields what differs from the answers stored at the export: numbers beyond rounding, anything else at all."""
+def differences(found: Arrays, answer: Arrays) -> Iterator[str]:
+    """Yields differences from the answer stored at the export: numbers beyond rounding errors, others exactly."""
     for name, wanted in answer.items():
         got = np.asarray(found[name])
         if got.shape != wanted.shape:

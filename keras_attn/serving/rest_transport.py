@@ -1,13 +1,51 @@
 """A model server over REST, in its columnar JSON: the whole batch of an input or output under one name."""
 
+from __future__ import annotations
+
 import base64
 import json
 import urllib.parse
+from collections.abc import Callable
+from types import TracebackType
+from typing import TypeAlias, TypedDict
 
+import numpy as np
 import requests
 import urllib3
 
 from keras_attn.serving.errors import ServingError, error_of
+from keras_attn.serving.tensor_specs import Arrays, SignatureDefJson, SignatureSpec
+from keras_attn.serving.transport import Target
+
+Json: TypeAlias = "bool | int | float | str | bytes | list[Json] | dict[str, Json] | None"
+"""What JSON holds; `bytes` stand for the dictionaries `{"b64": ...}` of TF Serving."""
+
+
+class SignatureDefMapJson(TypedDict):
+    """A `SignatureDefMap` as JSON."""
+
+    signature_def: dict[str, SignatureDefJson]
+
+
+class MetadataJson(TypedDict):
+    """What a server reports of a model."""
+
+    signature_def: SignatureDefMapJson
+
+
+class VersionJson(TypedDict):
+    """What a server reports of one version of a model."""
+
+    state: str
+
+
+class Answer(TypedDict, total=False):
+    """What a server answers; each request has its own key."""
+
+    outputs: Json
+    metadata: MetadataJson
+    model_version_status: list[VersionJson]
+
 
 _STATUSES = {
     400: "INVALID_ARGUMENT",
@@ -26,7 +64,7 @@ _STATUSES = {
 _RETRIED = (429, 502, 503, 504)
 _LATE = (requests.Timeout, urllib3.exceptions.TimeoutError)
 _BROKEN = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
-_POOL_SIZE = 64  # threads that keep a connection each; more than that open and close their own
+_POOL_SIZE = 64  # so many threads keep a connection each; further ones open and close their own
 
 
 class RestTransport:
@@ -34,10 +72,10 @@ class RestTransport:
 
     Args:
         target: The `Target` of all requests.
-        retries: How often a request is repeated where the server is overloaded or not reached.
+        retries: How often a request is repeated if the server is overloaded or cannot be reached.
     """
 
-    def __init__(self, target, retries):
+    def __init__(self, target: Target, retries: int) -> None:
         self._target = target
         version = "" if target.version is None else f"/versions/{target.version}"
         self._url = f"{target.address.rstrip('/')}/v1/models/{urllib.parse.quote(target.model, safe='')}{version}"
@@ -46,98 +84,114 @@ class RestTransport:
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
 
-    def predict(self, name, signature, arrays, timeout):
+    def predict(self, name: str, signature: SignatureSpec, arrays: Arrays, timeout: float) -> dict[str, Json]:
         """Returns the outputs of signature `name` by name, as nested lists."""
-        body = {"signature_name": name, "inputs": {key: _to_json(array) for key, array in arrays.items()}}
-        outputs = self._send("POST", ":predict", "outputs", timeout, f"Signature `{name}` of", body)
+        body: dict[str, Json] = {
+            "signature_name": name,
+            "inputs": {key: _to_json(array) for key, array in arrays.items()},
+        }
+        outputs = self._send("POST", ":predict", "outputs", timeout, f"Signature `{name}` of", body)["outputs"]
         specs = signature["outputs"]
         if len(specs) == 1 and not (isinstance(outputs, dict) and set(outputs) == set(specs)):
-            outputs = dict.fromkeys(specs, outputs)  # an only output comes without its name
+            outputs = dict.fromkeys(specs, outputs)  # a single output comes without its name
+        named = outputs if isinstance(outputs, dict) else {}  # the client refuses what has no names
         strings = {key for key, spec in specs.items() if spec.dtype == "string"}
-        return {key: _from_json(value) if key in strings else value for key, value in outputs.items()}
+        return {key: _from_json(value) if key in strings else value for key, value in named.items()}
 
-    def signature_defs(self, timeout):
+    def signature_defs(self, timeout: float) -> dict[str, SignatureDefJson]:
         """Returns the model's `SignatureDefMap` as JSON."""
-        return self._send("GET", "/metadata", "metadata", timeout, "The metadata of")["signature_def"]["signature_def"]
+        metadata = self._send("GET", "/metadata", "metadata", timeout, "The metadata of")["metadata"]
+        return metadata["signature_def"]["signature_def"]
 
-    def states(self, timeout):
-        """Returns the names of the states that the model's versions are in."""
-        versions = self._send("GET", "", "model_version_status", timeout, "The status of")
-        return [version["state"] for version in versions]
+    def states(self, timeout: float) -> list[str]:
+        """Returns the names of the states of the model's versions."""
+        answer = self._send("GET", "", "model_version_status", timeout, "The status of")
+        return [version["state"] for version in answer["model_version_status"]]
 
-    def close(self):
+    def close(self) -> None:
         """Closes the connections."""
         self._session.close()
 
-    def _send(self, verb, route, key, timeout, asked, body=None):
-        asked = f"{asked} {self._target}"
+    def _send(self, verb: str, route: str, key: str, timeout: float, what: str, body: Json = None) -> Answer:
+        what = f"{what} {self._target}"
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
         try:
             response = self._session.request(verb, self._url + route, data=data, headers=headers, timeout=timeout)
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            raise error_of(_status_of(error), asked, error) from error
+            raise error_of(_status_of(error), what, error) from error
         text = response.content.decode(errors="replace")
         if response.status_code != requests.codes.ok:
-            raise error_of(_STATUSES.get(response.status_code, "UNKNOWN"), asked, _said(text))
+            raise error_of(_STATUSES.get(response.status_code, "UNKNOWN"), what, _message_of(text))
         try:
-            return json.loads(text)[key]
+            answer = json.loads(text)
+            if answer[key] is None:
+                raise KeyError(key)
         except (ValueError, TypeError, KeyError) as error:
-            raise ServingError(f"{asked} brought no JSON with `{key}`: {text[:200]!r}") from error
+            raise ServingError(f"{what} returned no JSON with `{key}`: {text[:200]!r}") from error
+        return answer
 
 
 class _RetryUnlessLate(urllib3.Retry):
-    """Retries whatever `urllib3.Retry` does except for requests that took too long."""
+    """Retries as `urllib3.Retry` does, except for requests that took too long."""
 
-    def increment(self, method=None, url=None, response=None, error=None, _pool=None, _stacktrace=None):
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: urllib3.BaseHTTPResponse | None = None,
+        error: Exception | None = None,
+        _pool: urllib3.connectionpool.ConnectionPool | None = None,
+        _stacktrace: TracebackType | None = None,
+    ) -> _RetryUnlessLate:
         if isinstance(error, _LATE) and not isinstance(error, urllib3.exceptions.NewConnectionError):
             raise error
         return super().increment(method, url, response, error, _pool, _stacktrace)
 
 
-def _retry_policy(retries):
+def _retry_policy(retries: int) -> urllib3.Retry:
     return _RetryUnlessLate(
         total=retries,
-        allowed_methods=None,  # any: a prediction changes nothing on the server, so that it may be asked twice
+        allowed_methods=None,  # all: a prediction changes nothing on the server, so it may be repeated
         status_forcelist=_RETRIED,
         backoff_factor=0.1,
         backoff_max=2,
-        respect_retry_after_header=False,  # it may name hours
+        respect_retry_after_header=False,  # it may be hours
         raise_on_status=False,
     )
 
 
-def _status_of(error):
-    """Returns the status for a request that found no answer."""
+def _status_of(error: Exception) -> str:
+    """Returns the gRPC status for a request without an answer."""
     if any(isinstance(reason, _LATE) for reason in (error, *error.args)):
         return "DEADLINE_EXCEEDED"
     return "UNAVAILABLE" if isinstance(error, _BROKEN) else "UNKNOWN"
 
 
-def _said(text):
-    """Returns the message of an error's JSON, or whatever came instead."""
+def _message_of(text: str) -> str:
+    """Returns the message in an error's JSON, or the text itself where it is no such JSON."""
     try:
         return json.loads(text, strict=False)["error"]
     except (ValueError, TypeError, KeyError):
         return text[:500]
 
 
-def _to_json(array):
-    """Returns an array as nested lists; bytes that are not text under the key `b64`."""
+def _to_json(array: np.ndarray) -> Json:
+    """Returns an array as nested lists; bytes that are not UTF-8 under the key `b64`."""
     return _map_leaves(_write_bytes, array.tolist()) if array.dtype == object else array.tolist()
 
 
-def _write_bytes(value):
+def _write_bytes(value: bytes) -> Json:
     try:
         return value.decode()
     except UnicodeDecodeError:
         return {"b64": base64.b64encode(value).decode()}
 
 
-def _from_json(value):
-    """Returns nested lists of `str`, those under the key `b64` as `bytes`."""
+def _from_json(value: Json) -> Json:
+    """Returns nested lists of `str`, or `bytes` for those under the key `b64`."""
     return _map_leaves(lambda leaf: base64.b64decode(leaf["b64"]) if isinstance(leaf, dict) else leaf, value)
 
 
-def _map_leaves(function, value):
+def _map_leaves(function: Callable[..., Json], value: Json) -> Json:
     return [_map_leaves(function, row) for row in value] if isinstance(value, list) else function(value)

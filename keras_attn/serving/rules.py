@@ -1,14 +1,21 @@
-"""What can be seen of a SavedModel without running it: would TF Serving load, batch and write it by default?"""
+"""Rules that a SavedModel must keep for TF Serving's default flags, checked without running it."""
 
+from __future__ import annotations
+
+import os
 import pathlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
+from tensorflow.core.framework.node_def_pb2 import NodeDef
+from tensorflow.core.framework.tensor_shape_pb2 import TensorShapeProto
 from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef, SignatureDef
 from tensorflow.python.framework import op_def_registry
 
-XLA_SIGNATURES = "_xla"  # names that end so are for servers started with XLA
+XLA_SIGNATURES = "_xla"  # the end of the names of signatures for servers started with XLA
 JSON_TYPES = {
     "float",
     "double",
@@ -18,7 +25,7 @@ JSON_TYPES = {
 }
 INITIALISATION = "__saved_model_init_op"
 PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
-# Of tensorflow-text 2.21, which TF Serving links; its ops named `TFText>...` go without saying.
+# Of tensorflow-text 2.21, which TF Serving links, beside its ops named `TFText>...`.
 TEXT_OPS = {
     "CaseFoldUTF8",
     "ConstrainedSequence",
@@ -46,8 +53,6 @@ TEXT_OPS = {
     "WhitespaceTokenizeWithOffsets",
     "WordpieceTokenizeWithOffsets",
 }
-
-
 JAX_PROGRAM = (
     " (what Keras' JAX backend exports is a program for XLA: a server runs it only if it is started with "
     "`--xla_cpu_compilation_enabled`)"
@@ -55,20 +60,20 @@ JAX_PROGRAM = (
 
 
 class Finding(NamedTuple):
-    """One rule and what breaks it.
+    """One rule and its violations.
 
     Attributes:
-        rule: What should be so.
-        problems: Sentences, none if it is so.
-        notes: Sentences on what to know where the model is served; they break no rule.
+        rule: What must hold.
+        problems: A sentence per violation.
+        notes: Sentences on what to know when the model is served; they are no violations.
     """
 
     rule: str
-    problems: list
-    notes: list = []
+    problems: list[str]
+    notes: list[str] = []
 
 
-def findings(folder):
+def findings(folder: str | os.PathLike[str]) -> list[Finding]:
     """Returns a `Finding` per rule for the SavedModel in a folder."""
     folder = pathlib.Path(folder)
     try:
@@ -92,13 +97,13 @@ def findings(folder):
     ]
 
 
-def each(problems, signatures):
-    """Collects the problems of all signatures."""
+def each(problems: Callable[[str, SignatureDef], Iterable[str]], signatures: Mapping[str, SignatureDef]) -> list[str]:
+    """Returns the problems of all signatures."""
     return [problem for name, signature in signatures.items() for problem in problems(name, signature)]
 
 
-def shape_problems(name, signature):
-    """Inputs and outputs that cannot be batched: of rank 0, or with a fixed first axis."""
+def shape_problems(name: str, signature: SignatureDef) -> Iterator[str]:
+    """Yields inputs and outputs that cannot be batched: of rank 0, or with a fixed first axis."""
     for kind in ("inputs", "outputs"):
         for key, info in getattr(signature, kind).items():
             shape = info.tensor_shape
@@ -107,16 +112,16 @@ def shape_problems(name, signature):
                 yield f"{name}: {kind[:-1]} `{key}` has the shape {sizes}, its first axis must be free"
 
 
-def type_problems(name, signature):
-    """Outputs that TF Serving's REST handler cannot write."""
+def type_problems(name: str, signature: SignatureDef) -> Iterator[str]:
+    """Yields outputs that TF Serving's REST handler cannot write."""
     for key, info in signature.outputs.items():
         dtype = tf.as_dtype(info.dtype).name
         if dtype.replace("float32", "float").replace("float64", "double") not in JSON_TYPES:
             yield f"{name}: output `{key}` is {dtype}, which cannot be written as JSON"
 
 
-def filling_notes(signatures):
-    """Inputs of free sizes whose shorter rows a server may fill, where the model cannot tell them from the filler."""
+def filling_notes(signatures: Mapping[str, SignatureDef]) -> list[str]:
+    """Returns notes on inputs of free sizes whose rows a server may fill, where the model cannot tell the filler."""
     if reads_filled_rows(signatures):
         return []
     return [
@@ -126,18 +131,18 @@ def filling_notes(signatures):
     ]
 
 
-def is_fillable(shape):
-    """Tells whether the rows of an input, by its `TensorShapeProto`, may differ in a size."""
+def is_fillable(shape: TensorShapeProto) -> bool:
+    """Whether the rows of an input of this shape may differ in a size."""
     return shape.unknown_rank or any(dim.size == -1 for dim in shape.dim[1:])
 
 
-def reads_filled_rows(signatures):
-    """Tells whether the signatures are those of a model with steps, whose ids `without_filler` reads."""
+def reads_filled_rows(signatures: Mapping[str, SignatureDef]) -> bool:
+    """Whether the signatures are those of a model with steps, which reads its ids by `without_filler`."""
     return "generate" in signatures and set(signatures["generate"].inputs) == {"source", "max_length", "temperature"}
 
 
-def filling_note(names):
-    """Returns what to know of inputs that a server may fill."""
+def filling_note(names: Iterable[str]) -> str:
+    """Returns the note on inputs that a server may fill."""
     named = ", ".join(f"`{name}`" for name in sorted(names))
     return (
         f"{named} with a free size behind the first axis: a server with `pad_variable_length_inputs` fills short rows "
@@ -146,8 +151,8 @@ def filling_note(names):
     )
 
 
-def xla_problems(graph, name):
-    """Ops that a server without XLA refuses."""
+def xla_problems(graph: MetaGraphDef, name: str) -> Iterator[str]:
+    """Yields ops that a server without XLA refuses."""
     nodes = list(reachable(graph, name))
     ops = sorted({node.op for node in nodes if node.op.startswith("Xla")})
     if ops:
@@ -156,8 +161,8 @@ def xla_problems(graph, name):
         yield f"{name}: holds a function with jit_compile=True"
 
 
-def unknown_ops(graph, name):
-    """Ops that are in neither TensorFlow nor TF Text, or that call back into Python."""
+def unknown_ops(graph: MetaGraphDef, name: str) -> Iterator[str]:
+    """Yields ops that are in neither TensorFlow nor TF Text, or that run Python."""
     functions = {function.signature.name for function in graph.graph_def.library.function}
     for op in sorted({node.op for node in reachable(graph, name)} - functions):
         if op in PYTHON_OPS:
@@ -166,17 +171,18 @@ def unknown_ops(graph, name):
             yield f"{name}: `{op}` is an op of neither TensorFlow nor TF Text"
 
 
-def draws(graph, name):
-    """Tells whether a signature holds operations that draw random numbers."""
+def draws(graph: MetaGraphDef, name: str) -> bool:
+    """Whether a signature holds operations that draw random numbers."""
     return any("Random" in node.op or node.op.endswith("Multinomial") for node in reachable(graph, name))
 
 
-def reachable(graph, name):
-    """Yields every node that a signature's outputs depend on, those inside of functions too."""
+def reachable(graph: MetaGraphDef, name: str) -> Iterator[NodeDef]:
+    """Yields every node that a signature's outputs depend on, also inside functions."""
     nodes = {node.name: node for node in graph.graph_def.node}
     functions = {function.signature.name: function for function in graph.graph_def.library.function}
     waiting = [node_name(info.name) for info in graph.signature_def[name].outputs.values()]
-    seen, called = set(), []
+    seen: set[str] = set()
+    called: list[str] = []
     while waiting:
         at = waiting.pop()
         if at in seen or at not in nodes:
@@ -185,7 +191,7 @@ def reachable(graph, name):
         waiting += [node_name(source) for source in nodes[at].input]
         yield nodes[at]
         called += called_functions(nodes[at])
-    entered = set()
+    entered: set[str] = set()
     while called:
         at = called.pop()
         if at in entered or at not in functions:
@@ -196,20 +202,20 @@ def reachable(graph, name):
             called += called_functions(node)
 
 
-def called_functions(node):
+def called_functions(node: NodeDef) -> list[str]:
     """Returns the names of the functions that a node calls."""
     named = [value.func.name for value in node.attr.values() if value.WhichOneof("value") == "func"]
     listed = [func.name for value in node.attr.values() for func in value.list.func]
     return [node.op, *named, *listed]
 
 
-def node_name(tensor_name):
-    """Returns the name of the node that makes a tensor, or that a control edge comes from."""
+def node_name(tensor_name: str) -> str:
+    """Returns the name of the node that computes a tensor, or at which a control edge starts."""
     return tensor_name.lstrip("^").split(":")[0]
 
 
-def missing_files(graph, folder):
-    """Files that the graph names and the folder does not have."""
+def missing_files(graph: MetaGraphDef, folder: pathlib.Path) -> list[str]:
+    """Returns the files that the graph names and the folder does not have."""
     wanted = [folder / "assets" / name for name in sorted({asset.filename for asset in graph.asset_file_def})]
     wanted += [folder / "variables" / "variables.index"] if graph.HasField("saver_def") else []
     return [f"{path} is missing" for path in wanted if not path.exists()]

@@ -1,10 +1,17 @@
 """The tensors that a served signature takes and returns: read from metadata, checked, turned to arrays and back."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeAlias, TypedDict
 
 import numpy as np
 
+from keras_attn.base.types import ArrayLike, Shape
 from keras_attn.serving.errors import InvalidRequest
+
+Arrays: TypeAlias = dict[str, np.ndarray]
+"""Arrays by the names of a signature's inputs or outputs."""
 
 _DTYPES = {"DT_FLOAT": "float32", "DT_DOUBLE": "float64", "DT_HALF": "float16"}
 _KINDS = {"b": 0, "i": 1, "u": 1, "f": 2}  # numbers fit into their own kind and those above, if the values do
@@ -19,32 +26,67 @@ class TensorSpec(NamedTuple):
     """
 
     dtype: str
-    shape: tuple | None
+    shape: Shape | None
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.dtype} of {'any shape' if self.shape is None else f'shape {self.shape}'}"
 
 
-def parse_signatures(signature_defs):
-    """Returns the specs of all signatures.
+class SignatureSpec(TypedDict):
+    """The tensors of a signature, by name."""
+
+    inputs: dict[str, TensorSpec]
+    outputs: dict[str, TensorSpec]
+
+
+class DimJson(TypedDict, total=False):
+    """One axis of a `TensorShapeProto` as JSON; -1 for a free size."""
+
+    size: str
+
+
+class ShapeJson(TypedDict, total=False):
+    """A `TensorShapeProto` as JSON."""
+
+    dim: list[DimJson]
+    unknown_rank: bool
+
+
+class TensorInfoJson(TypedDict, total=False):
+    """A `TensorInfo` as JSON."""
+
+    dtype: str
+    tensor_shape: ShapeJson
+
+
+class SignatureDefJson(TypedDict, total=False):
+    """A `SignatureDef` as JSON."""
+
+    inputs: dict[str, TensorInfoJson]
+    outputs: dict[str, TensorInfoJson]
+
+
+def parse_signatures(signature_defs: Mapping[str, SignatureDefJson]) -> dict[str, SignatureSpec]:
+    """Returns the specs of all signatures by name.
 
     Args:
-        signature_defs: The model's `SignatureDefMap` as JSON, a dictionary.
-
-    Returns:
-        Dictionary from signature to `{"inputs": {name: TensorSpec}, "outputs": {name: TensorSpec}}`.
+        signature_defs: The model's `SignatureDefMap` as JSON.
     """
     return {
         name: {
-            side: {key: _parse_spec(info) for key, info in sorted(signature.get(side, {}).items())}
-            for side in ("inputs", "outputs")
+            "inputs": _parse_specs(signature.get("inputs", {})),
+            "outputs": _parse_specs(signature.get("outputs", {})),
         }
         for name, signature in sorted(signature_defs.items())
         if not name.startswith("__saved_model")  # the loader's own initialisers
     }
 
 
-def _parse_spec(info):
+def _parse_specs(infos: Mapping[str, TensorInfoJson]) -> dict[str, TensorSpec]:
+    return {name: _parse_spec(info) for name, info in sorted(infos.items())}
+
+
+def _parse_spec(info: TensorInfoJson) -> TensorSpec:
     dtype, shape = info["dtype"], info.get("tensor_shape", {})
     sizes = tuple(int(axis.get("size", 0)) for axis in shape.get("dim", ()))
     free_rank = shape.get("unknown_rank", False)
@@ -54,12 +96,14 @@ def _parse_spec(info):
     )
 
 
-def encode_inputs(inputs, specs, signature):
+def encode_inputs(
+    inputs: Mapping[str, ArrayLike] | ArrayLike, specs: Mapping[str, TensorSpec], signature: str
+) -> Arrays:
     """Returns the arrays to send: of the specs' dtypes, strings as objects of `bytes`.
 
     Args:
         inputs: Dictionary from name to array or nested lists, or the value of the only input.
-        specs: Dictionary from name to `TensorSpec`.
+        specs: The specs of the inputs by name.
         signature: The signature's name, for messages.
 
     Raises:
@@ -85,10 +129,10 @@ def encode_inputs(inputs, specs, signature):
     return arrays
 
 
-def empty_outputs(specs):
-    """Returns the outputs of a batch without rows: of the specs' dtypes, and 0 for sizes that are free.
+def empty_outputs(specs: Mapping[str, TensorSpec]) -> Arrays:
+    """Returns the outputs of a batch without rows: of the specs' dtypes, with size 0 for free sizes.
 
-    A server that batches does not answer such a request before another one comes.
+    A server that batches does not answer such a request until another one arrives.
     """
     return {
         name: np.empty(
@@ -98,14 +142,16 @@ def empty_outputs(specs):
     }
 
 
-def _encode(name, value, spec):
+def _encode(name: str, value: ArrayLike, spec: TensorSpec) -> np.ndarray:
     try:
         array = np.array(value, dtype=object if spec.dtype == "string" else None)
     except ValueError as error:
         raise _refusal(name, spec, "rows of different lengths or depths") from error
     encoded = _encode_strings(name, array, spec) if spec.dtype == "string" else _encode_numbers(name, array, spec)
     if array.shape == (0,) and spec.shape:
-        return encoded.reshape(0, *(size or 0 for size in spec.shape[1:]))  # no rows, of which a list shows no axes
+        return encoded.reshape(
+            0, *(size or 0 for size in spec.shape[1:])
+        )  # an empty list does not show its further axes
     fits = spec.shape is None or (
         len(spec.shape) == array.ndim and all(want in (None, size) for want, size in zip(spec.shape, array.shape))
     )
@@ -116,8 +162,8 @@ def _encode(name, value, spec):
     return encoded
 
 
-def _encode_strings(name, array, spec):
-    def encode(value):
+def _encode_strings(name: str, array: np.ndarray, spec: TensorSpec) -> np.ndarray:
+    def encode(value: object) -> bytes:
         if isinstance(value, bytes):
             return value
         if isinstance(value, (list, tuple, np.ndarray)):
@@ -132,7 +178,7 @@ def _encode_strings(name, array, spec):
     return _mapped(encode, array)
 
 
-def _encode_numbers(name, array, spec):
+def _encode_numbers(name: str, array: np.ndarray, spec: TensorSpec) -> np.ndarray:
     try:
         dtype = np.dtype(spec.dtype)
     except TypeError as error:
@@ -149,11 +195,11 @@ def _encode_numbers(name, array, spec):
     return encoded
 
 
-def _refusal(name, spec, received):
+def _refusal(name: str, spec: TensorSpec, received: str) -> InvalidRequest:
     return InvalidRequest(f"`{name}` must be {spec}. Received: {received}.")
 
 
-def decode_output(value, spec):
+def decode_output(value: ArrayLike, spec: TensorSpec) -> np.ndarray:
     """Returns an output as an array of the spec's dtype, strings as objects of `str`.
 
     Args:
@@ -167,13 +213,13 @@ def decode_output(value, spec):
         )
     else:
         array = value if isinstance(value, np.ndarray) else np.array(value, dtype=spec.dtype)
-    if not array.size and spec.shape and array.ndim < len(spec.shape):  # nested lists without rows lose their axes
+    if not array.size and spec.shape and array.ndim < len(spec.shape):  # empty lists do not show their further axes
         array = array.reshape(array.shape + tuple(size or 0 for size in spec.shape[array.ndim :]))
     return array
 
 
-def _mapped(function, array):
-    """Returns an array of objects: `function` of each value."""
+def _mapped(function: Callable[[object], object], array: np.ndarray) -> np.ndarray:
+    """Returns an array of objects, `function` of each value."""
     values = np.empty(array.size, dtype=object)
     values[:] = [function(value) for value in array.ravel()]
     return values.reshape(array.shape)

@@ -1,18 +1,27 @@
-"""Warm-up: requests that a server answers before it takes others, kept with the answers that they should get."""
+"""Warm-up: requests that a server answers before it accepts others, stored with the answers at the export."""
 
+from __future__ import annotations
+
+import os
 import pathlib
 import reprlib
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import Message
 
 from keras_attn.base.optional import optional_module
+from keras_attn.base.types import ArrayLike
+from keras_attn.serving.endpoints import Endpoints, Tensors
 from keras_attn.serving.generation import GenerationEndpoints
+from keras_attn.serving.tensor_specs import Arrays
 
 FILE = pathlib.Path("assets.extra") / "tf_serving_warmup_requests"
 MOST_REQUESTS = 1000  # more would stop the server from loading the model
-BATCH_SIZE = 2  # of the examples that are asked together; a server may allow few rows
+NUM_SENT_TOGETHER = 2  # of the examples that are sent together; a server may allow few rows
 
 
 class Request(NamedTuple):
@@ -24,14 +33,14 @@ class Request(NamedTuple):
     """
 
     signature: str
-    inputs: dict[str, Any]
+    inputs: Arrays
 
 
-def warmup_requests(endpoints, examples):
+def warmup_requests(endpoints: Endpoints, examples: Sequence[ArrayLike | Mapping[str, ArrayLike]]) -> list[Request]:
     """Returns the requests of examples, each checked, or none without examples.
 
-    Each example is asked on its own; of a model that generates, the first ones are asked together
-    of every other signature too, those for XLA left out.
+    Each example is a request of its own. For a model that generates, the first examples are also one
+    request of every other signature, except those for XLA.
 
     Raises:
         ValueError: For examples that do not fit `serving_default`, or too many.
@@ -40,10 +49,10 @@ def warmup_requests(endpoints, examples):
         return []
     serving_api()
     inputs = endpoints.all()[0].inputs
-    rows = [row_of(example, inputs) for example in examples]
+    rows = [example_row(example, inputs) for example in examples]
     requests = [Request("serving_default", {name: value[None] for name, value in row.items()}) for row in rows]
     if isinstance(endpoints, GenerationEndpoints):
-        first = stacked([row["source"] for row in rows[:BATCH_SIZE]], endpoints.special_ids.filler)
+        first = padded_batch([row["source"] for row in rows[:NUM_SENT_TOGETHER]], endpoints.special_ids.filler)
         requests += [
             Request(each.name, {"source": first}) for each in endpoints.all() if not each.name.endswith("_xla")
         ]
@@ -55,7 +64,7 @@ def warmup_requests(endpoints, examples):
     return requests
 
 
-def row_of(example, inputs):
+def example_row(example: ArrayLike | Mapping[str, ArrayLike], inputs: Sequence[tf.TensorSpec]) -> Arrays:
     """Returns an example as a dictionary of arrays without a batch axis, checked against the inputs' specifications."""
     row = example if isinstance(example, dict) else {inputs[0].name: example}
     if sorted(row) != sorted(spec.name for spec in inputs):
@@ -63,10 +72,10 @@ def row_of(example, inputs):
             f"An example of `warmup` must have the inputs {[spec.name for spec in inputs]}. "
             f"Received: {sorted(row) if isinstance(example, dict) else reprlib.repr(example)}."
         )
-    return {spec.name: checked(row[spec.name], spec) for spec in inputs}
+    return {spec.name: example_array(row[spec.name], spec) for spec in inputs}
 
 
-def checked(value, spec):
+def example_array(value: ArrayLike, spec: tf.TensorSpec) -> np.ndarray:
     """Returns one input of an example as an array of the specification's type and shape."""
     dtype = object if spec.dtype == tf.string else spec.dtype.as_numpy_dtype
     is_text = isinstance(value, (str, bytes))
@@ -80,8 +89,8 @@ def checked(value, spec):
     return array.astype(dtype)
 
 
-def stacked(values, filler):
-    """Returns strings, or rows of ids of any length, as one batch; `filler` behind the shorter rows."""
+def padded_batch(values: Sequence[np.ndarray], filler: int) -> np.ndarray:
+    """Returns strings, or rows of ids of any length, as one batch; shorter rows are padded with `filler`."""
     if not values[0].shape:
         return np.array([value.item() for value in values], object)
     batch = np.full((len(values), max(map(len, values))), filler, values[0].dtype)
@@ -90,7 +99,13 @@ def stacked(values, filler):
     return batch
 
 
-def write_warmup(folder, model_name, requests, endpoints, functions):
+def write_warmup(
+    folder: pathlib.Path,
+    model_name: str,
+    requests: Sequence[Request],
+    endpoints: Endpoints,
+    functions: Mapping[str, tf.types.experimental.PolymorphicFunction],
+) -> None:
     """Writes requests and their answers in TF Serving's format; sampled answers are left out.
 
     Args:
@@ -98,7 +113,7 @@ def write_warmup(folder, model_name, requests, endpoints, functions):
         model_name: Under which it will be served.
         requests: From `warmup_requests`.
         endpoints: Of the model.
-        functions: The signatures by name, as they run before they are saved.
+        functions: The functions of the signatures by name, before they are saved.
     """
     if not requests:
         return
@@ -114,9 +129,15 @@ def write_warmup(folder, model_name, requests, endpoints, functions):
             writer.write(log_of(model_name, request, answer).SerializeToString())
 
 
-def completed(request, endpoints, functions):
-    """Returns a request with the inputs that need a look at the model: what to score, and the ids of texts."""
+def completed(
+    request: Request,
+    endpoints: Endpoints,
+    functions: Mapping[str, tf.types.experimental.PolymorphicFunction],
+) -> Request:
+    """Returns a request with the inputs that only the model can compute: what to score, and the ids of texts."""
     signature, inputs = request
+    if not isinstance(endpoints, GenerationEndpoints):
+        return request
     if signature == "score":
         best = functions["serving_default"](tf.constant(inputs["source"]))
         return Request(signature, inputs | {"target": best["target"].numpy()})
@@ -128,7 +149,7 @@ def completed(request, endpoints, functions):
     return request
 
 
-def log_of(model_name, request, answer):
+def log_of(model_name: str, request: Request, answer: Tensors) -> Message:
     """Returns a `PredictionLog` of a request and its answer; the server reads the request only."""
     log = serving_api().PredictionLog()
     call = log.predict_log
@@ -141,8 +162,8 @@ def log_of(model_name, request, answer):
     return log
 
 
-def read_warmup(folder):
-    """Yields each request of a SavedModel's warm-up file and its answer, a dictionary of arrays."""
+def read_warmup(folder: str | os.PathLike[str]) -> Iterator[tuple[Request, Arrays]]:
+    """Yields each request of a SavedModel's warm-up file and its answer."""
     path = pathlib.Path(folder) / FILE
     if not path.exists():
         return
@@ -155,6 +176,6 @@ def read_warmup(folder):
         yield Request(call.request.model_spec.signature_name, inputs), answer
 
 
-def serving_api():
-    """Returns the module of the warm-up file's protocol buffers, of an optional package."""
+def serving_api() -> ModuleType:
+    """Returns the module of the warm-up file's protocol buffers, from an optional package."""
     return optional_module("tensorflow_serving.apis.prediction_log_pb2", "serving")

@@ -59,7 +59,7 @@ def test_a_third_cache_works_through_recipes_and_the_loop(strategy, length):
         np.testing.assert_allclose(numpy(found.scores), numpy(exact.scores), rtol=1e-2)
 
 
-@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="a SavedModel is TensorFlow's")
+@pytest.mark.tensorflow  # a SavedModel is TensorFlow's
 def test_a_third_cache_works_in_an_export(tmp_path):
     import tensorflow as tf
 

@@ -230,7 +230,7 @@ def test_a_chunk_is_one_product_per_projection(length, monkeypatch):
     assert [shape[:2] for shape in counts] == [(B, length)] * projections
 
 
-@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="counts operations of TensorFlow's graph")
+@pytest.mark.tensorflow  # counts operations of TensorFlow's graph
 def test_the_graph_of_a_chunk_has_as_many_products_as_that_of_a_step():
     import tensorflow as tf
 

@@ -3,13 +3,11 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tests.conformance.cases import CASES, SIZES
 
-if keras.config.backend() != "tensorflow":
-    pytest.skip("graphs, SavedModel and `fit` under TensorFlow", allow_module_level=True)
-
-import tensorflow as tf
+pytestmark = pytest.mark.tensorflow
 
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 

@@ -9,6 +9,8 @@ from keras_attn import data, models, text
 
 from .lengths import pairs_of
 
+pytestmark = pytest.mark.tensorflow
+
 LAYOUTS = {
     "padded": data.Padded(6),
     "bucketed": data.Bucketed((5, 9, 13), tokens=52, multiple_of=2),

@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.tensorflow
+
 SCRIPT = """
 import keras
 import numpy as np

@@ -6,6 +6,8 @@ import tensorflow as tf
 
 from keras_attn import data, text
 
+pytestmark = pytest.mark.tensorflow
+
 IDS = data.Ids(10)
 GIVEN = [
     ([4, 5], [6]),

@@ -5,6 +5,8 @@ import pytest
 
 from keras_attn import data
 
+pytestmark = pytest.mark.tensorflow
+
 PAIRS = [([4 + i % 7] * (1 + i % 5), [4 + i % 3] * (1 + i % 4)) for i in range(40)]
 
 

@@ -11,6 +11,8 @@ from keras_attn import data
 
 from .lengths import pairs_of
 
+pytestmark = pytest.mark.tensorflow
+
 LAYOUTS = [data.Padded(3), data.Bucketed((4, 7), 21, 3), data.Packed(9, 8, 5, window=7)]
 
 

@@ -10,6 +10,8 @@ from keras_attn.data.packing import first_fit
 
 from .lengths import LENGTHS, pairs_of, random_pairs
 
+pytestmark = pytest.mark.tensorflow
+
 
 @st.composite
 def packings(draw):

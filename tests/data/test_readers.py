@@ -6,6 +6,8 @@ import tensorflow as tf
 
 from keras_attn import data, text
 
+pytestmark = pytest.mark.tensorflow
+
 LETTERS, WORDS = text.Characters("abcd"), text.Words(["one", "two", "three"])
 PAIRS = [("ab", "one"), ("dcba", "three two one"), ("c", "two")]
 IDS = [([4, 5], [4]), ([7, 6, 5, 4], [6, 5, 4]), ([6], [5])]

@@ -6,6 +6,8 @@ import pytest
 from keras_attn import data, text
 from keras_attn.base.special_ids import SpecialIds
 
+pytestmark = pytest.mark.tensorflow
+
 OWN = SpecialIds(padding=3, start=0, end=5, unknown=1)
 
 

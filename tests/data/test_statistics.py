@@ -4,6 +4,8 @@ import pytest
 
 from keras_attn import data
 
+pytestmark = pytest.mark.tensorflow
+
 PAIRS = [([4] * s, [5] * t) for s, t in [(1, 4), (2, 1), (3, 1), (5, 1)]]
 
 

@@ -5,6 +5,8 @@ import tensorflow as tf
 
 from keras_attn import data
 
+pytestmark = pytest.mark.tensorflow
+
 SOURCE = [[5, 6, 2], [4, 2, 0]]
 
 

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.tensorflow
+
 SCRIPT = pathlib.Path(__file__).parent.parent.parent / "benchmarks" / "training.py"
 
 

@@ -171,7 +171,7 @@ def test_all_tokens_banned_is_no_nan():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="SavedModel is TensorFlow's")
+@pytest.mark.tensorflow  # SavedModel is TensorFlow's
 def test_no_served_signature_chooses_them(recipes, tmp_path):
     import tensorflow as tf
 

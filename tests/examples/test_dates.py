@@ -19,6 +19,8 @@ pytest.importorskip("babel")
 pytest.importorskip("tensorflow_datasets")
 import dates
 
+pytestmark = pytest.mark.tensorflow
+
 
 @pytest.fixture(scope="module")
 def reader():

@@ -15,6 +15,8 @@ import dates_dataset
 from date_templates import LOCALES, STYLES, Template, default_reader, locale_templates
 from dates_dataset import SPLITS, Dates, DatesConfig
 
+pytestmark = pytest.mark.tensorflow
+
 TEMPLATES = [t for locale in LOCALES for t in locale_templates(locale)]
 SMALL = DatesConfig(name="small", first_year=1951, last_year=2080, renderings_per_date=4, description="Small.")
 MARCH_12 = datetime.date(1987, 3, 12)

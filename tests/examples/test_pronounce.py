@@ -24,6 +24,8 @@ pytest.importorskip("tensorflow_datasets")
 import pronounce
 from pronounce import error_rates
 
+pytestmark = pytest.mark.tensorflow
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TINY = "--layers 3 --size 8 --heads 2 --hidden 13 --tokens 290 --warmup 3 --limit 211 --words 11 --epochs 2"
 KILLED_IN_THE_SECOND_EPOCH = """

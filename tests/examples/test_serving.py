@@ -11,6 +11,8 @@ from google.protobuf import text_format
 from tests.serving.exports import folder
 from tests.serving.serving_double import ServingDouble
 
+pytestmark = pytest.mark.tensorflow
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = ROOT / "examples" / "serving"
 

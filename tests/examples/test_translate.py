@@ -21,6 +21,8 @@ from tests.serving.loader import check_in_loader
 tfds = pytest.importorskip("tensorflow_datasets")
 import translate  # noqa: E402
 
+pytestmark = pytest.mark.tensorflow
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TINY = """
     --layers 1 --size 8 --heads 2 --hidden 13 --vocabulary 40 --max-length 30 --row 30 --tokens 120 --buckets 2

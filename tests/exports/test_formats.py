@@ -8,10 +8,8 @@ import keras_attn as ka
 from keras_attn.kernels import choice
 from tests.exports import runtimes, subjects
 
-if keras.config.backend() != "tensorflow":
-    pytest.skip("the converters take TensorFlow's graphs", allow_module_level=True)
-
-pytestmark = pytest.mark.filterwarnings("ignore")  # converters and runtimes have warnings of their own
+# Converters and runtimes have warnings of their own.
+pytestmark = [pytest.mark.tensorflow, pytest.mark.filterwarnings("ignore")]
 
 # What a format cannot hold of Keras' own GRU either: see the last tests.
 NEED_A_FIXED_BATCH = {("litert", "recurrent"), ("litert", "recurrent_layer")}

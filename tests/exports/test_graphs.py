@@ -1,14 +1,11 @@
 """What graphs for inference must not hold, so that converters can take them; needs no converter."""
 
-import keras
 import pytest
+import tensorflow as tf
 
 from tests.conformance.cases import CASES
 
-if keras.config.backend() != "tensorflow":
-    pytest.skip("graphs are TensorFlow's", allow_module_level=True)
-
-import tensorflow as tf
+pytestmark = pytest.mark.tensorflow
 
 PORTABLE = [case for case in CASES if "blockwise" not in case.name]  # pinned kernels are the user's own choice
 FORBIDDEN = {"Assert", "InplaceUpdate", "Empty", "DeepCopy", "PyFunc", "EagerPyFunc"}

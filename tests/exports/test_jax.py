@@ -5,20 +5,15 @@ import pathlib
 import subprocess
 import sys
 
-import keras
 import numpy as np
 import pytest
-
-from tests.exports import subjects
-
-if keras.config.backend() != "tensorflow":
-    pytest.skip("SavedModels are loaded under TensorFlow; a process of its own runs JAX", allow_module_level=True)
-
 import tensorflow as tf
 
 from keras_attn import serving
+from tests.exports import subjects
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # converters and runtimes have warnings of their own
+# Converters and runtimes have warnings of their own.
+pytestmark = [pytest.mark.tensorflow, pytest.mark.filterwarnings("ignore")]
 
 ROOT = pathlib.Path(__file__).parents[2]
 NAMES = [*(f"{name}-{lengths}" for name in subjects.MODELS for lengths in ("free", "fixed")), "long"]

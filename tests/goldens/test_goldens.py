@@ -31,7 +31,7 @@ def test_golden_loads_with_equal_numbers(path):
         np.testing.assert_allclose(keras.ops.convert_to_numpy(one), two, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="TensorFlow reads SavedModels")
+@pytest.mark.tensorflow  # TensorFlow reads SavedModels
 @pytest.mark.parametrize("folder", sorted(ROOT.glob("*/saved_model/1")), ids=lambda path: path.parts[-3])
 def test_saved_model_answers_with_equal_numbers(folder):
     import tensorflow as tf

@@ -83,7 +83,7 @@ def test_bad_shapes_raise(arrays):
         kernels.additive_attention(query, keys, v, memory, mask=np.ones((T, T), bool))
 
 
-@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="gradient tape of TensorFlow")
+@pytest.mark.tensorflow  # gradient tape of TensorFlow
 class TestGradients:
     """The recomputed gradients are those of the formula, in the three modes of TensorFlow."""
 

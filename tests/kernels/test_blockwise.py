@@ -89,7 +89,7 @@ def test_low_precision_is_as_good_as_dense(problem, dtype):
     assert errors["blockwise"] <= 2 * errors["dense"] + rounding
 
 
-@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="gradient tape of TensorFlow")
+@pytest.mark.tensorflow  # gradient tape of TensorFlow
 class TestGradients:
     """Gradients with respect to every input, in the three modes of TensorFlow."""
 

@@ -1,6 +1,5 @@
 """The loop over time: outputs, structures, and gradients with respect to tensors of its closure."""
 
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -31,7 +30,7 @@ def test_one_step(rng):
     np.testing.assert_allclose(outputs["sums"], xs, atol=1e-6)
 
 
-@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="gradient tape of TensorFlow")
+@pytest.mark.tensorflow  # gradient tape of TensorFlow
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_gradients_reach_the_closure(jit_compile, rng):
     import tensorflow as tf
@@ -50,7 +49,7 @@ def test_gradients_reach_the_closure(jit_compile, rng):
     np.testing.assert_allclose(gradient(xs, tf.constant(3.0)), wanted, rtol=1e-5)
 
 
-@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="graphs of TensorFlow")
+@pytest.mark.tensorflow  # graphs of TensorFlow
 def test_concrete_means_not_in_a_graph():
     import tensorflow as tf
 

@@ -9,6 +9,8 @@ from keras_attn import models, plot
 
 from .drawing import draw
 
+pytestmark = pytest.mark.tensorflow
+
 SOURCE, TARGET = np.array([[5, 6, 2, 0], [7, 2, 0, 0]], "int32"), np.array([[1, 7, 8], [1, 7, 0]], "int32")
 TOKENS = [["good", "day", "end"], ["x", "end"]], [["start", "guten", "Tag"], ["start", "y"]]
 

@@ -12,6 +12,8 @@ from keras_attn import plot
 
 from .drawing import S, T, draw, labels, panels
 
+pytestmark = pytest.mark.tensorflow
+
 
 def test_one_head(scores):
     figure = plot.heat_map(scores[0], list("abcde"), list("xyz"), title="a title")

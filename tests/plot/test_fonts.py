@@ -8,6 +8,8 @@ from keras_attn.plot import fonts
 
 from .drawing import draw
 
+pytestmark = pytest.mark.tensorflow
+
 SCRIPTS = [
     "Ωμέγα",
     "привет",

@@ -9,6 +9,8 @@ from keras_attn import models, plot, text
 
 from .drawing import labels, panels
 
+pytestmark = pytest.mark.tensorflow
+
 
 @pytest.mark.parametrize("kind", ["rnn", "transformer"])
 def test_texts_are_drawn_with_their_tokens(kind):

@@ -15,6 +15,8 @@ from tests.serving.exports import ARGUMENTS, TEXTS, ask, folder
 from tests.serving.loader import ask as ask_loader
 from tests.serving.loader import check_in_loader
 
+pytestmark = pytest.mark.tensorflow
+
 
 @pytest.mark.slow
 def test_a_sound_model_can_be_served():

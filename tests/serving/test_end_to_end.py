@@ -10,6 +10,8 @@ from keras_attn import serving
 from tests.serving.exports import TEXTS, ask, folder
 from tests.serving.serving_double import ServingDouble
 
+pytestmark = pytest.mark.tensorflow
+
 
 @pytest.fixture(scope="module")
 def server():

@@ -20,6 +20,8 @@ from keras_attn import decoding, models, serving, text
 from keras_attn.serving import exporting
 from tests.serving.exports import TEXTS, L, Steps, ask, folder, letters, model, words
 
+pytestmark = pytest.mark.tensorflow
+
 
 def small(directory, **named):
     """The quickest export there is."""
@@ -153,7 +155,7 @@ BAD = [
     (lambda d: serving.export(UNBUILT, d), "or be a functional keras.Model. Received: model of type Sequential"),
     (lambda d: small(d, target_text=words), "`target_text` and `generate_xla` are for models with `init_state`"),
     (lambda d: small(d, generate_xla=True), "`target_text` and `generate_xla` are for models with `init_state`"),
-    (lambda d: small(d, source_text=letters), r"wants a model with one input of ids, \[B, S\], `keras.*inputs {'x'"),
+    (lambda d: small(d, source_text=letters), r"needs a model with one input of ids, \[B, S\], `keras.*inputs {'x'"),
     (lambda d: small(d, source_text="letters"), "`source_text` must be a Tokenizer of keras_attn or None"),
     (lambda d: small(d, warmup="abc"), "`warmup` must be a list of examples. Received: 'abc'"),
     (lambda d: small(d, warmup=[[1, 2]]), r"must hold float32 of the shape \[3\] for `x`. Received: \[1, 2\]"),

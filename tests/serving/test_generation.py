@@ -15,6 +15,8 @@ from keras_attn.serving.generation import MOST_IDS, shortest
 from keras_attn.text import Tokenizer
 from tests.serving.exports import ARGUMENTS, TEXTS, L, ask, folder, letters, loaded, model, words
 
+pytestmark = pytest.mark.tensorflow
+
 ODD = ["", "a", b"a\xff\xfeb", "j" * 10_000, "abc\0def", " \n\t", "日本語", "אבג", "a" * 511, "abcdefghij" * 30]
 
 

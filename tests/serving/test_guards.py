@@ -11,6 +11,8 @@ from keras_attn.serving.warmup import Request
 from tests.serving.exports import ask, folder
 from tests.serving.loader import ask as ask_loader
 
+pytestmark = pytest.mark.tensorflow
+
 
 def strings(*texts):
     return np.array(texts, object)

@@ -10,6 +10,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 from keras_attn.serving.rules import draws, findings
 from tests.serving.exports import ARGUMENTS, folder, letters
 
+pytestmark = pytest.mark.tensorflow
+
 
 def saved(directory, function, *specs, **named):
     """Writes a SavedModel whose only signature is a function."""

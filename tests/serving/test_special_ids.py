@@ -10,6 +10,8 @@ from keras_attn.base.special_ids import SpecialIds
 from keras_attn.serving.endpoints import known, without_filler
 from tests.decoding.test_beam import log_softmax
 
+pytestmark = pytest.mark.tensorflow
+
 OWN = SpecialIds(padding=3, start=0, end=2, unknown=1)
 L = 5
 

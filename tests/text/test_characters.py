@@ -4,6 +4,7 @@ import itertools
 import pathlib
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,6 +12,8 @@ from keras_attn.text import Characters
 from keras_attn.text.tokenizer import NUM_SPECIAL_IDS
 
 from .corpus import SCRIPTS, round_trip
+
+pytestmark = pytest.mark.tensorflow
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=23), min_size=1, max_size=5))

@@ -6,6 +6,8 @@ import tensorflow as tf
 
 from .corpus import CORPUS, each_class
 
+pytestmark = pytest.mark.tensorflow
+
 
 @each_class
 def test_datasets_of_all_forms(kind):

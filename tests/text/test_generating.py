@@ -6,6 +6,8 @@ import pytest
 
 from keras_attn import decoding, models, text
 
+pytestmark = pytest.mark.tensorflow
+
 LETTERS, WORDS = text.Characters("abcdefg"), text.Words(list("ABCDEFGHI"))
 TEXTS = ["gabfd", "a", "bag", "", "fade", "be", "a"]
 

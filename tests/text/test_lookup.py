@@ -6,6 +6,8 @@ from keras_attn.text import Characters, WordPiece, Words
 
 from .corpus import CORPUS, each_class
 
+pytestmark = pytest.mark.tensorflow
+
 
 def test_frequent_tokens_stay():
     tokenizer = Characters()

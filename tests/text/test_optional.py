@@ -6,6 +6,8 @@ import pytest
 
 from keras_attn.text import SentencePiece, WordPiece
 
+pytestmark = pytest.mark.tensorflow
+
 
 def test_missing_packages_are_named(monkeypatch):
     for name, use in (

@@ -14,6 +14,8 @@ from .corpus import CORPUS, TEXTS, round_trip
 
 sentencepiece = pytest.importorskip("sentencepiece")
 
+pytestmark = pytest.mark.tensorflow
+
 
 def test_sentencepiece_from_a_file_and_from_bytes(trained):
     path = trained[SentencePiece]._asset_path

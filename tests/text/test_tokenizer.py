@@ -32,7 +32,7 @@ from .corpus import (
     strings,
 )
 
-tensorflow_only = pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="exports TensorFlow graphs")
+pytestmark = pytest.mark.tensorflow
 
 
 @each_class
@@ -216,7 +216,6 @@ def test_configs_leave_the_vocabulary_out(kind, trained):
     assert keras.saving.get_registered_name(kind) == f"keras_attn>{kind.__name__}"
 
 
-@tensorflow_only
 @each_class
 def test_models_keep_their_tokenizer(kind, trained, tmp_path):
     inputs = keras.Input((), dtype="string")
@@ -276,7 +275,6 @@ print(json.dumps(found))
 """
 
 
-@tensorflow_only
 def test_saved_models_carry_their_assets(tmp_path):
     archive, expected = keras.export.ExportArchive(), {}
     for kind in CLASSES:
@@ -304,7 +302,6 @@ def test_saved_models_carry_their_assets(tmp_path):
     assert json.loads(fresh.stdout.splitlines()[-1]) == expected
 
 
-@tensorflow_only
 def test_copies_are_their_own(trained):
     twin = copy.deepcopy(trained[Words])
     assert twin.tokens == trained[Words].tokens and twin._asset_path != trained[Words]._asset_path

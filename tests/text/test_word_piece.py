@@ -6,6 +6,8 @@ from keras_attn.text import WordPiece
 
 from .corpus import CORPUS, round_trip, strings
 
+pytestmark = pytest.mark.tensorflow
+
 
 def test_wordpiece_takes_the_longest_piece():
     tokenizer = WordPiece(["un", "##aff", "##able", "##a", ",", "日", "本", "[UNK]"])

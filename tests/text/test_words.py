@@ -8,6 +8,8 @@ from keras_attn.text import Words
 
 from .corpus import SCRIPTS, round_trip
 
+pytestmark = pytest.mark.tensorflow
+
 
 def test_words_split_at_the_whitespace_of_any_script():
     tokenizer = Words(["ab", "\u0105\u00e0", "日本"])  # their bytes hold those of U+0085 and U+00A0
