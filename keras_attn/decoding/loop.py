@@ -17,10 +17,10 @@ from keras_attn.base.tensors import static_shape, to_tensor
 from keras_attn.base.types import ArrayLike, State, Tensor
 from keras_attn.decoding.processors import Processor
 from keras_attn.decoding.protocol import (
-    ScoringModel,
     DecodingModel,
     ModelFacts,
     PromptModel,
+    ScoringModel,
     check_decodes,
     check_takes,
     facts_of,
