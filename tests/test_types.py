@@ -8,6 +8,7 @@ import pytest
 
 api = pytest.importorskip("mypy.api", reason="mypy is among what `.[dev]` installs")
 ROOT = pathlib.Path(__file__).parents[1]
+pytestmark = pytest.mark.tensorflow  # once is enough
 
 RIGHT = """
 from pathlib import Path
