@@ -250,8 +250,8 @@ def StopAfter(length):  # noqa: N802 - makes a strategy
     from keras_attn import decoding
 
     class Stopping(decoding.Greedy):
-        def pick(self, log_probs, index, problem):
-            return ops.where(index >= length - 1, problem.end_id, ops.argmax(log_probs[:, 4:], axis=-1) + 4)
+        def pick(self, log_probs, index, context):
+            return ops.where(index >= length - 1, context.end_id, ops.argmax(log_probs[:, 4:], axis=-1) + 4)
 
     return Stopping()
 

@@ -115,7 +115,7 @@ class Beam(Strategy):
         number = min((1 + len(context.end_ids)) * self.width, self.width * num_tokens)
         best, places = ops.top_k(ops.reshape(totals, (rows, self.width * num_tokens)), number)
         places = ops.cast(places, "int32")
-        parents, tokens = places // num_tokens, places % num_tokens  # [B, 2 W]
+        parents, tokens = places // num_tokens, places % num_tokens  # [B, X]
         texts = put(along(search["tokens"], parents), tokens, index)  # [B, X, L]
         covered = None if coverage is None else along(coverage, parents)
         ends = context.is_end(tokens)

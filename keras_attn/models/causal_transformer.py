@@ -115,8 +115,8 @@ class CausalTransformerModel(SequenceModel):
         Args:
             tokens: Ids `[B, T]`.
             state: From `init_state`, or the `extend` or `step` before.
-            index: Number of the step that reads the first of them, an integer scalar or `[B]`; prompts are
-                counted besides. It may go back.
+            index: Position of the first of them, an integer scalar or `[B]`, counted from the last token of the
+                prompt, which has 0. It may go back.
             lengths: Integers `[B]`: how many of the T tokens each row has, none to all; None means all.
 
         Returns:
