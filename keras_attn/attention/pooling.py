@@ -95,7 +95,7 @@ class AttentionPooling(ProjectionLayer):
         padding = masks.first_not_none(mask, inputs_mask)
         inputs = masks.hide(inputs, padding)
         logits = ops.swapaxes(self.v(self.hidden_projection(inputs)), 1, 2)  # [B, R, S]
-        visible = None if padding is None else ops.cast(padding, "bool")[:, None]
+        visible = None if padding is None else ops.expand_dims(ops.cast(padding, "bool"), axis=1)
         scores = ops.cast(masked_softmax(logits, visible), inputs.dtype)
         pooled = ops.matmul(scores, inputs)  # [B, R, M]
         if training and self.penalty:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
@@ -44,6 +44,15 @@ class Logits(keras.layers.Layer):
         return tuple(inputs_shape)
 
 
+@register
+class TiedEmbedding(keras.layers.ReversibleEmbedding):
+    """Embeddings that are also the matrix of the logits. Keras warns when its own layer gets outputs with a mask."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.supports_masking = True
+
+
 def embedding_layers(
     side: str,
     vocabulary_size: int,
@@ -55,11 +64,9 @@ def embedding_layers(
     """Returns the layers that embed the ids of one side, by name; `added` is cloned; `tied` ones make logits too."""
     check_positive(f"{side}_vocabulary_size", vocabulary_size)
     initializer = keras.initializers.RandomNormal(stddev=size**-0.5)
-    name, kind = f"{side}_embedding", keras.layers.ReversibleEmbedding if tied else keras.layers.Embedding
-    embedding = kind(vocabulary_size, size, embeddings_initializer=initializer, name=name)
-    embedding.supports_masking = True  # else Keras warns, at every mask, that it is not passed on
+    name, kind = f"{side}_embedding", TiedEmbedding if tied else keras.layers.Embedding
     return {
-        name: embedding,
+        name: kind(vocabulary_size, size, embeddings_initializer=initializer, name=name),
         f"{side}_position": clone(added, f"{side}_position"),
         f"{side}_dropout": keras.layers.Dropout(dropout, name=f"{side}_dropout"),
     }
@@ -96,7 +103,7 @@ def logit_layers(vocabulary_size: int, tied: bool = False) -> dict[str, keras.la
 def project(layer: LayerByName, outputs: Tensor, mask: Tensor | None = None) -> Tensor:
     """Returns the logits `[B, T, V]` of a decoder's outputs `[B, T, D]`; they carry the mask `[B, T]`."""
     embedding = layer("target_embedding")
-    if isinstance(embedding, keras.layers.ReversibleEmbedding):
+    if isinstance(embedding, TiedEmbedding):
         projected = embedding(outputs, reverse=True)
     else:
         projected = layer("projection")(outputs)
