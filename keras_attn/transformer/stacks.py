@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -31,7 +31,10 @@ class _Stack(Doors):
     block_class: type[Block] = Block
 
     def __init__(
-        self, num_layers: int = 6, block: Block | Sequence[Block] | None = None, **kwargs: Unpack[LayerArguments]
+        self,
+        num_layers: int = 6,
+        block: Block | list[Block] | tuple[Block, ...] | None = None,
+        **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(**kwargs)
         check_positive("num_layers", num_layers)
@@ -42,9 +45,9 @@ class _Stack(Doors):
         residual = self.blocks[-1].residual
         self.final_norm = residual.norm.make("final_norm", self.dtype_policy) if residual.final_norm else None
 
-    def _make_blocks(self, block: Block | Sequence[Block]) -> list[Block]:
+    def _make_blocks(self, block: Block | list[Block] | tuple[Block, ...]) -> list[Block]:
         """Clones one block, or takes as many as there are layers; keeps no prototype beside them."""
-        given = [block] if isinstance(block, Block) else list(block)
+        given = list(block) if isinstance(block, (list, tuple)) else [block]
         for item in given:
             if not isinstance(item, self.block_class):
                 raise ValueError(
