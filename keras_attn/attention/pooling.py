@@ -97,7 +97,7 @@ class AttentionPooling(ProjectionLayer):
         logits = ops.swapaxes(self.v(self.hidden_projection(inputs)), 1, 2)  # [B, R, S]
         visible = None if padding is None else ops.expand_dims(ops.cast(padding, "bool"), axis=1)
         scores = ops.cast(masked_softmax(logits, visible), inputs.dtype)
-        pooled = ops.matmul(scores, inputs)  # [B, R, M]
+        pooled = ops.einsum("brs,bsm->brm", scores, inputs)  # Keras' matmul is float32 on PyTorch
         if training and self.penalty:
             self.add_loss(self.penalty * self._overlap(scores))
         if self.num_hops == 1:

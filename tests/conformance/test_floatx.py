@@ -137,12 +137,13 @@ def test_integers_of_any_kind_are_the_same(kind, x):
     places = np.repeat([[0, 1, 2, 0, 1, 2, 0]], B, axis=0)
     packed = numpy(layer(x, segment_ids=given(segments), positions=given(places)))
     whole, alone = numpy(layer(x)), numpy(layer(x[:, 3:6]))
-    atol = 4 * EPSILON[FLOATX] * np.abs(whole).max()  # the same numbers in products of other shapes
+    # The same numbers in products of other shapes: six of them one after the other, each rounded twice.
+    atol = 12 * EPSILON[FLOATX] * np.abs(whole).max()
     assert_within(packed[:, :3], whole[:, :3], atol)
     assert_within(packed[:, 3:6], alone, atol)
     _, state = layer.prefill(x, given([1, 4, 6]), max_length=T)
     y, _ = layer.step(x[np.arange(B), [1, 4, 6]], state, given([1, 4, 6]))
-    assert_within(numpy(y), whole[np.arange(B), [1, 4, 6]], 4 * atol)
+    assert_within(numpy(y), whole[np.arange(B), [1, 4, 6]], atol)
     heads = ops.convert_to_tensor(x[:, None], FLOATX)
     plain = kernels.attention(heads, heads, heads, mask=masks.Causal(), key_length=np.array([2, 3, 7], "int32"))
     found = kernels.attention(heads, heads, heads, mask=masks.Causal(), key_length=given([2, 3, 7]))
