@@ -104,9 +104,9 @@ class EncoderDecoderAttention(MultiHead):
         check_last_axis("memory", memory_shape)
         model_size = self._set_sizes("query", query_shape)
         head_size, query_width, key_width = self.head_sizes
-        self.query_projection = self.project("query_projection", query_width, query_shape)
-        self.memory_projection = self.project("memory_projection", 2 * key_width, memory_shape)
-        self.out_projection = self.project("out_projection", model_size, (*query_shape[:-1], query_width))
+        self.query_projection = self.make_projection("query_projection", query_width, query_shape)
+        self.memory_projection = self.make_projection("memory_projection", 2 * key_width, memory_shape)
+        self.out_projection = self.make_projection("out_projection", model_size, (*query_shape[:-1], query_width))
         self._build_score(head_size)
 
     def call(

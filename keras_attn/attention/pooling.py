@@ -81,8 +81,8 @@ class AttentionPooling(ProjectionLayer):
 
     def build(self, inputs_shape: Shape) -> None:
         units = self.units or check_last_axis("inputs", inputs_shape)
-        self.hidden_projection = self.project("hidden_projection", units, inputs_shape, "tanh")
-        self.v = self.dense("v", self.num_hops, (*inputs_shape[:-1], units), use_bias=False)
+        self.hidden_projection = self.make_projection("hidden_projection", units, inputs_shape, "tanh")
+        self.v = self.make_dense("v", self.num_hops, (*inputs_shape[:-1], units), use_bias=False)
 
     def call(
         self,

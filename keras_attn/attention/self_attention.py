@@ -98,8 +98,8 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
     def build(self, inputs_shape: Shape) -> None:
         model_size = self._set_sizes("inputs", inputs_shape)
         head_size, query_width, key_width = self.head_sizes
-        self.in_projection = self.project("in_projection", query_width + 2 * key_width, inputs_shape)
-        self.out_projection = self.project("out_projection", model_size, (*inputs_shape[:-1], query_width))
+        self.in_projection = self.make_projection("in_projection", query_width + 2 * key_width, inputs_shape)
+        self.out_projection = self.make_projection("out_projection", model_size, (*inputs_shape[:-1], query_width))
         self._build_score(head_size)
         if isinstance(self.position, keras.layers.Layer):
             self.build_child(self.position, (None, self.num_heads, None, None))

@@ -116,7 +116,7 @@ class BaseLayer(keras.layers.Layer):
         if not self.trainable:
             child.trainable = False
 
-    def dense(self, name: str, units: int, input_shape: Shape, **kwargs: object) -> keras.layers.Dense:
+    def make_dense(self, name: str, units: int, input_shape: Shape, **kwargs: object) -> keras.layers.Dense:
         """Returns a built `Dense` layer for the attribute `name`, with the dtype policy that it was saved with.
 
         Args:

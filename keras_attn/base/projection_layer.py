@@ -60,12 +60,12 @@ class ProjectionLayer(BaseLayer):
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
         self.bias_constraint = keras.constraints.get(bias_constraint)
 
-    def project(
+    def make_projection(
         self, name: str, units: int, input_shape: Shape, activation: Activation | None = None
     ) -> keras.layers.Dense:
         """Returns a built `Dense` layer for the attribute `name`, with this layer's arguments."""
         given = {argument: copied(getattr(self, argument)) for argument in ARGUMENTS}
-        return self.dense(name, units, input_shape, activation=activation, **given)
+        return self.make_dense(name, units, input_shape, activation=activation, **given)
 
 
 ARGUMENTS = [name for name in inspect.signature(ProjectionLayer).parameters if name != "kwargs"]

@@ -66,8 +66,8 @@ class AdditiveScore(Score):
         self.units = units
 
     def build(self, query_shape: Shape, memory_shape: Shape) -> None:
-        self.query_projection = self.dense("query_projection", self.units, query_shape, use_bias=False)
-        self.memory_projection = self.dense("memory_projection", self.units, memory_shape, use_bias=False)
+        self.query_projection = self.make_dense("query_projection", self.units, query_shape, use_bias=False)
+        self.memory_projection = self.make_dense("memory_projection", self.units, memory_shape, use_bias=False)
         self.v = self.add_weight(name="v", shape=(self.units,), initializer="glorot_uniform")
 
     def keys(self, memory: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class MultiplicativeScore(Score):
     """
 
     def build(self, query_shape: Shape, memory_shape: Shape) -> None:
-        self.memory_projection = self.dense(
+        self.memory_projection = self.make_dense(
             "memory_projection", check_last_axis("query", query_shape), memory_shape, use_bias=False
         )
 

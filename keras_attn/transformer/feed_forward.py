@@ -37,7 +37,7 @@ class _PositionWise(ProjectionLayer):
 
     def build(self, inputs_shape: Shape) -> None:
         size = check_last_axis("inputs", inputs_shape)
-        self.out_projection = self.project("out_projection", size, (*inputs_shape[:-1], self.hidden_size))
+        self.out_projection = self.make_projection("out_projection", size, (*inputs_shape[:-1], self.hidden_size))
 
     def call(
         self,
@@ -111,7 +111,9 @@ class FeedForward(_PositionWise):
 
     def build(self, inputs_shape: Shape) -> None:
         check_last_axis("inputs", inputs_shape)
-        self.hidden_projection = self.project("hidden_projection", self.hidden_size, inputs_shape, self.activation)
+        self.hidden_projection = self.make_projection(
+            "hidden_projection", self.hidden_size, inputs_shape, self.activation
+        )
         super().build(inputs_shape)
 
     def hidden(self, inputs: Tensor) -> Tensor:
@@ -149,8 +151,8 @@ class GatedFeedForward(_PositionWise):
 
     def build(self, inputs_shape: Shape) -> None:
         check_last_axis("inputs", inputs_shape)
-        self.gate_projection = self.project("gate_projection", self.hidden_size, inputs_shape, self.activation)
-        self.hidden_projection = self.project("hidden_projection", self.hidden_size, inputs_shape)
+        self.gate_projection = self.make_projection("gate_projection", self.hidden_size, inputs_shape, self.activation)
+        self.hidden_projection = self.make_projection("hidden_projection", self.hidden_size, inputs_shape)
         super().build(inputs_shape)
 
     def hidden(self, inputs: Tensor) -> Tensor:
