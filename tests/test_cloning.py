@@ -37,7 +37,7 @@ class Registerless(layers.Layer):
         self.dense.build(shape)
 
     def call(self, x):
-        return self.make_dense(x)
+        return self.dense(x)
 
     def get_config(self):
         return {**super().get_config(), "units": self.units}

@@ -263,7 +263,7 @@ class PlainCell(layers.Layer):
         self.dense = layers.Dense(4)
 
     def call(self, inputs, states):
-        outputs = ops.tanh(self.make_dense(inputs) + states[0])
+        outputs = ops.tanh(self.dense(inputs) + states[0])
         return outputs, [outputs]
 
 
