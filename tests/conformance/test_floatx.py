@@ -126,24 +126,25 @@ def test_steps_of_decoders(name, x, memory):
 
 
 @pytest.mark.parametrize("kind", ["int64", "int32", "list"])
-def test_integers_of_any_kind_are_the_same(kind, x):
+def test_integers_of_any_kind_are_the_same(kind, x, rng):
     """Positions, segment ids, lengths and indices, as NumPy makes them or as lists."""
 
     def given(value):
         return np.asarray(value).tolist() if kind == "list" else np.asarray(value, kind)
 
     layer = ka.EncoderBlock(H, HIDDEN, mask=ka.Causal(), position=ka.Rotary())
+    layer(x)
+    layer.set_weights([rng.integers(-8, 9, weight.shape) / 32.0 for weight in layer.get_weights()])  # held exactly
     segments = np.repeat([[1, 1, 1, 2, 2, 2, 0]], B, axis=0)
     places = np.repeat([[0, 1, 2, 0, 1, 2, 0]], B, axis=0)
     packed = numpy(layer(x, segment_ids=given(segments), positions=given(places)))
     whole, alone = numpy(layer(x)), numpy(layer(x[:, 3:6]))
-    # The same numbers in products of other shapes: six of them one after the other, each rounded twice.
-    atol = 12 * EPSILON[FLOATX] * np.abs(whole).max()
+    atol = 4 * EPSILON[FLOATX] * np.abs(whole).max()  # the same numbers in products of other shapes
     assert_within(packed[:, :3], whole[:, :3], atol)
     assert_within(packed[:, 3:6], alone, atol)
     _, state = layer.prefill(x, given([1, 4, 6]), max_length=T)
     y, _ = layer.step(x[np.arange(B), [1, 4, 6]], state, given([1, 4, 6]))
-    assert_within(numpy(y), whole[np.arange(B), [1, 4, 6]], atol)
+    assert_within(numpy(y), whole[np.arange(B), [1, 4, 6]], 4 * atol)
     heads = ops.convert_to_tensor(x[:, None], FLOATX)
     plain = kernels.attention(heads, heads, heads, mask=masks.Causal(), key_length=np.array([2, 3, 7], "int32"))
     found = kernels.attention(heads, heads, heads, mask=masks.Causal(), key_length=given([2, 3, 7]))
