@@ -295,3 +295,8 @@ def test_call_masks_inside_a_pattern_are_refused_by_constructors(mask):
     for make in (lambda: MultiHeadSelfAttention(2, mask=mask), lambda: EncoderBlock(2, 3, mask=mask)):
         with pytest.raises(ValueError, match="`mask` must combine patterns only: .* holds the tensors of one call"):
             make()
+
+
+def test_padding_needs_a_mask():
+    with pytest.raises(ValueError, match="`Padding` needs a `query_mask` or a `key_mask`"):
+        masks.Padding()

@@ -11,6 +11,8 @@ from keras_attn.base.slot import register
 from keras_attn.base.types import Tensor
 from keras_attn.decoding.strategies import NOTHING, Generated, Search, SearchContext, Strategy, put
 
+LEAST_COVERAGE = 1e-30  # of a source position without any attention: the logarithm stays finite
+
 
 @register
 class Beam(Strategy):
@@ -166,7 +168,7 @@ class Beam(Strategy):
         scores = log_probs / self._penalty(length)
         if coverage is None:
             return scores
-        covered = ops.log(ops.clip(coverage, 1e-30, 1.0))  # [B, X, S]
+        covered = ops.log(ops.clip(coverage, LEAST_COVERAGE, 1.0))  # [B, X, S]
         if context.source_mask is not None:
             covered = ops.where(context.source_mask[:, None], covered, 0.0)
         return scores + self.coverage_penalty * ops.sum(covered, axis=-1)

@@ -19,9 +19,14 @@ class Padding(Mask):
     Args:
         query_mask: Boolean `[B, T]`, True for real positions, or None.
         key_mask: Boolean `[B, S]`, or None.
+
+    Raises:
+        ValueError: If both are None.
     """
 
     def __init__(self, query_mask: ArrayLike | None = None, key_mask: ArrayLike | None = None) -> None:
+        if query_mask is None and key_mask is None:
+            raise ValueError("`Padding` needs a `query_mask` or a `key_mask`. Received: neither.")
         self.query_mask = query_mask
         self.key_mask = key_mask
 

@@ -1,6 +1,6 @@
 """From a trained model to one that TF Serving runs: export, check, and a client."""
 
-from keras_attn.serving.checking import Report, check
+from keras_attn.serving.checking import CheckReport, check
 from keras_attn.serving.client import Client
 from keras_attn.serving.errors import (
     DeadlineExceeded,
@@ -16,7 +16,7 @@ __all__ = [
     "DeadlineExceeded",
     "InvalidRequest",
     "ModelNotFound",
-    "Report",
+    "CheckReport",
     "ServerUnavailable",
     "ServingError",
     "check",

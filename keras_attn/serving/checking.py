@@ -14,7 +14,7 @@ from keras_attn.serving.rules import Finding, findings
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class CheckReport:
     """The result of `check`.
 
     Attributes:
@@ -38,7 +38,7 @@ class Report:
         return "\n".join(lines)
 
 
-def check(path: str | os.PathLike[str], timeout: float = 600) -> Report:
+def check(path: str | os.PathLike[str], timeout: float = 600) -> CheckReport:
     """Checks a SavedModel against TF Serving's default flags, and its answers against those at the export.
 
     First it reads the model: all signatures can be batched and written as JSON, no op needs XLA or is
@@ -54,7 +54,7 @@ def check(path: str | os.PathLike[str], timeout: float = 600) -> Report:
         timeout: Seconds that loading and answering may take.
 
     Returns:
-        A `Report`: `report.ok` is true or false, `str(report)` is for reading.
+        A `CheckReport`: `report.ok` is true or false, `str(report)` is for reading.
 
     Raises:
         ValueError: If there is no SavedModel at `path`.
@@ -67,7 +67,7 @@ def check(path: str | os.PathLike[str], timeout: float = 600) -> Report:
       ...
     """
     folder = version_folder(path)
-    return Report(folder, (*findings(folder), *replayed(folder, timeout)))
+    return CheckReport(folder, (*findings(folder), *replayed(folder, timeout)))
 
 
 def replayed(folder: pathlib.Path, timeout: float) -> list[Finding]:
