@@ -12,11 +12,11 @@ from keras_attn.serving.errors import (
 from keras_attn.serving.exporting import export
 
 __all__ = [
+    "CheckReport",
     "Client",
     "DeadlineExceeded",
     "InvalidRequest",
     "ModelNotFound",
-    "CheckReport",
     "ServerUnavailable",
     "ServingError",
     "check",
