@@ -1,4 +1,4 @@
-"""Attention in recurrent decoders: the layers, the cells they run, the scores that fill their slot."""
+"""Attention in recurrent decoders: the layers, the cells they run and the scores they use."""
 
 from keras_attn.recurrent.additive_rnn_attention import AdditiveRNNAttention
 from keras_attn.recurrent.encoder import RecurrentEncoder

@@ -1,4 +1,4 @@
-"""Bahdanau's recurrent decoder: a GRU and the additive score."""
+"""Bahdanau's recurrent decoder: a GRU with the additive score."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ class AdditiveRNNAttention(RNNAttention):
 
     Args:
         units: Size of the decoder's state.
-        attention_units: Size U of the default score's space; `units` by default.
-        cell: A cell in place of `GRUCell(units)`.
-        score: A score in place of `AdditiveScore(attention_units)`, which then must be None or its size.
-        dropout: Rate at which the joined cell input `[x_i ; c_i]` is dropped in training.
+        attention_units: Size U of the hidden layer of the default score; `units` by default.
+        cell: A cell to use instead of `GRUCell(units)`.
+        score: A score to use instead of `AdditiveScore(attention_units)`. If it is given, `attention_units`
+            must be None or `score.units`.
+        dropout: Dropout rate of the concatenated cell input `[x_i ; c_i]` in training.
         return_state: As for `RNNAttention`.
 
-    Call arguments, Returns, masks and Raises as `RNNAttention`.
+    Call arguments, Returns, masks and Raises are those of `RNNAttention`.
 
     Example:
     >>> import numpy as np
@@ -66,7 +67,7 @@ class AdditiveRNNAttention(RNNAttention):
             score = AdditiveScore(attention_units or units, dtype=policy)
         elif attention_units not in (None, getattr(score, "units", None)):
             raise ValueError(
-                "`attention_units` is the size of the default score and must be None, or `score.units`, where a "
+                "`attention_units` is the size of the default score and must be None or `score.units` if a "
                 f"`score` is given. Received: attention_units={attention_units}, score={short_repr(score)} with "
                 f"units={getattr(score, 'units', None)}."
             )

@@ -1,8 +1,8 @@
-"""Keras' RNN cells as the recurrent layers need them: one cell and a stack of cells alike.
+"""Functions for Keras' RNN cells; a single cell and a stack of cells are handled alike.
 
-Keras' cells share no public base class. By its convention a cell is a layer with a
-`state_size` and a call `(inputs, states) -> (outputs, states)`, where states are a list; an
-`output_size` and a `get_initial_state` may be there.
+Keras' cells have no common public base class. By convention, a cell is a layer with a
+`state_size` and a call `(inputs, states) -> (outputs, states)`, where states are a list.
+`output_size` and `get_initial_state` are optional.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from keras_attn.base.types import DType, Shape, State, Tensor
 
 
 def check_cell(cell: keras.layers.Layer) -> keras.layers.Layer:
-    """Raises a `ValueError` unless `cell` is a layer with the state of an RNN cell."""
+    """Raises a `ValueError` unless `cell` is a layer with a `state_size`, as an RNN cell."""
     if isinstance(cell, keras.layers.RNN):
         raise ValueError(
             f"`cell` must be an RNN cell, not a whole RNN layer: pass its cell. Received: {short_repr(cell)}."
@@ -34,7 +34,7 @@ def check_cell(cell: keras.layers.Layer) -> keras.layers.Layer:
 
 
 def check_cell_state(cell: keras.layers.Layer, state: State, sizes: Mapping[str, int]) -> None:
-    """Raises a `ValueError` unless `state` holds tensors `[B, size]` as the cell's state has them."""
+    """Raises a `ValueError` unless `state` contains tensors `[B, size]` that match the cell's `state_size`."""
     wanted = tree.flatten(cell.state_size)
     given = tree.flatten(state)
     shapes = [static_shape(tensor) if is_array(tensor) else tensor for tensor in given]
@@ -47,28 +47,28 @@ def check_cell_state(cell: keras.layers.Layer, state: State, sizes: Mapping[str,
     )
     if not fits:
         raise ValueError(
-            f"`initial_state` must hold tensors of the shapes {[(sizes.get('B'), size) for size in wanted]}, as the "
-            f"cell's state has them. Received: {short_repr(shapes)}."
+            f"`initial_state` must hold tensors of the shapes {[(sizes.get('B'), size) for size in wanted]}, "
+            f"which the cell's `state_size` requires. Received: {short_repr(shapes)}."
         )
 
 
 def single_cells(cell: keras.layers.Layer) -> list[keras.layers.Layer]:
-    """Returns the cells of a stack in order, or the one cell."""
+    """Returns the cells of a stack in order, or a list of the single cell."""
     return list(cell.cells) if isinstance(cell, keras.layers.StackedRNNCells) else [cell]
 
 
 def last_state(cell: keras.layers.Layer, state: State) -> State:
-    """Returns the state of the last cell of a stack, or of the one cell."""
+    """Returns the state of the last cell of a stack, or of the single cell."""
     return state[-1] if isinstance(cell, keras.layers.StackedRNNCells) else state
 
 
 def cell_output_size(cell: keras.layers.Layer) -> int:
-    """Returns the size of the cell's outputs; by Keras' convention its first state's if it names none."""
+    """Returns the cell's `output_size`; without one, the size of its first state, as Keras does."""
     return getattr(cell, "output_size", None) or tree.flatten(cell.state_size)[0]
 
 
 def initial_cell_state(cell: keras.layers.Layer, batch_size: int | Tensor, dtype: str) -> list[State]:
-    """Returns the cell's first state, a list; by Keras' convention zeros if it names none."""
+    """Returns the cell's initial state as a list; zeros if the cell has no `get_initial_state`, as in Keras."""
     get_initial_state = getattr(cell, "get_initial_state", None)
     if get_initial_state is not None:
         state = get_initial_state(batch_size=batch_size)
@@ -79,9 +79,9 @@ def initial_cell_state(cell: keras.layers.Layer, batch_size: int | Tensor, dtype
 
 @register
 class WideOrthogonal(keras.initializers.Orthogonal):
-    """Keras' orthogonal weights for half precision, in which no backend has the decomposition they come from.
+    """Keras' orthogonal initializer, also for half precision.
 
-    Computes in float32 and casts.
+    No backend has the QR decomposition in half precision, so it is computed in float32 and cast.
     """
 
     def __call__(self, shape: Shape, dtype: str | None = None) -> Tensor:
@@ -90,9 +90,9 @@ class WideOrthogonal(keras.initializers.Orthogonal):
 
 
 def recurrent_initializer(policy: DType) -> keras.initializers.Initializer | str:
-    """Returns what makes the recurrent weights of the library's own cells, for a policy or None.
+    """Returns the recurrent initializer of the library's default cells for a policy, or None for the global one.
 
-    It is Keras' default wherever that works.
+    It is Keras' default initializer if that supports the dtype.
     """
     dtype = keras.dtype_policies.get(policy).variable_dtype
     return "orthogonal" if dtype in (None, at_least_float32(dtype)) else WideOrthogonal()
@@ -100,7 +100,7 @@ def recurrent_initializer(policy: DType) -> keras.initializers.Initializer | str
 
 @contextlib.contextmanager
 def fixed_dropout(cell: keras.layers.Layer, joined: Tensor, state: State) -> Iterator[None]:
-    """Keras' cells draw their dropout masks at their first call, which must not be inside a loop."""
+    """Makes Keras' cells draw their dropout masks before a loop; their first call must not be inside it."""
     kinds = (keras.layers.GRUCell, keras.layers.LSTMCell, keras.layers.SimpleRNNCell)
     cells = [each for each in single_cells(cell) if isinstance(each, kinds)]
     if any(each.dropout or each.recurrent_dropout for each in cells):

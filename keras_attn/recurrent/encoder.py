@@ -1,4 +1,4 @@
-"""A recurrent encoder that hands the mask of its inputs on, whatever the version of Keras."""
+"""A recurrent encoder that passes the mask of its inputs on in every version of Keras."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class RecurrentEncoder(BaseLayer):
 
     `y = layer(x, mask)`, and the mask of `x` becomes the mask of `y`.
 
-    Up to Keras 3.15 `RNN` and `Bidirectional` pass the mask on themselves. From 3.16 on they do
-    not: an attention layer behind them then gets a memory without a mask, and reads its padding.
+    Up to Keras 3.15, `RNN` and `Bidirectional` pass the mask on themselves. From 3.16 on they do
+    not: an attention layer after them then gets a memory without a mask and reads its padding.
 
     Args:
         layer: A recurrent layer that returns sequences: `LSTM`, `GRU`, `SimpleRNN`, `RNN`, or
@@ -31,15 +31,15 @@ class RecurrentEncoder(BaseLayer):
 
     Call arguments:
         inputs: `[B, T, D]`.
-        mask, inputs_mask: Padding `[B, T]`, filled in by Keras; a masked step carries the state on.
+        mask, inputs_mask: Padding mask `[B, T]`, filled in by Keras; a masked step keeps the state.
 
     Returns:
-        What `layer` returns: the sequence `[B, T, units]` (twice the units of a `Bidirectional`
-        that concatenates), with the states behind it where the layer has `return_state=True`.
+        What `layer` returns: the sequence `[B, T, units]` (`2 * units` for a `Bidirectional`
+        that concatenates), followed by the states if the layer has `return_state=True`.
 
     Raises:
-        ValueError: If `layer` is no recurrent layer, does not return one sequence, or has another
-            dtype policy, or for shapes that do not fit.
+        ValueError: If `layer` is not a recurrent layer, does not return one sequence, or has another
+            dtype policy, or if shapes do not match.
 
     Example:
     >>> import keras, numpy as np
@@ -66,8 +66,8 @@ class RecurrentEncoder(BaseLayer):
         one_sequence = not isinstance(layer, keras.layers.Bidirectional) or layer.merge_mode is not None
         if not layer.return_sequences or not one_sequence:
             raise ValueError(
-                "`layer` must return one sequence: make it with `return_sequences=True`, a `Bidirectional` with a "
-                f"`merge_mode`. Received: layer={short_repr(layer)}."
+                "`layer` must return one sequence: make it with `return_sequences=True`, and a `Bidirectional` "
+                f"also with a `merge_mode`. Received: layer={short_repr(layer)}."
             )
         self.layer = pass_masks_on(self.check_child("layer", layer))
 
@@ -98,7 +98,7 @@ class RecurrentEncoder(BaseLayer):
 
 
 def pass_masks_on(layer: keras.layers.Layer) -> keras.layers.Layer:
-    """Makes a recurrent layer pass its mask on: from Keras 3.16 on it would warn and drop it."""
+    """Makes a recurrent layer pass its mask on. From Keras 3.16 on, it would otherwise warn and drop the mask."""
     parts = [layer.forward_layer, layer.backward_layer] if isinstance(layer, keras.layers.Bidirectional) else []
     for each in (layer, *parts):
         each.supports_masking = True

@@ -1,4 +1,4 @@
-"""Attention in recurrent decoders: any cell, any score, one context per step."""
+"""Attention in recurrent decoders: any cell, any score, one context vector per step."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 
 class Source(NamedTuple):
-    """What all steps read.
+    """The memory that all steps read, with its keys and mask.
 
     Attributes:
         memory: `[B, S, M]`.
-        keys: What the score makes of the memory, `[B, S, U]`.
-        mask: Boolean `[B, S]`, True where the memory is real; None where all is.
+        keys: The score's keys of the memory, `[B, S, U]`.
+        mask: Boolean `[B, S]`, False at padding; None if no position is padding.
     """
 
     memory: Tensor
@@ -47,7 +47,12 @@ class Source(NamedTuple):
 
 
 class RNNState(NamedTuple):
-    """The state of a recurrent decoder: that of its cell, a structure of tensors `[B, ...]`, and what steps read."""
+    """The state of a recurrent decoder.
+
+    Attributes:
+        cell: The state of its cell, a structure of tensors `[B, ...]`.
+        source: The memory that all steps read.
+    """
 
     cell: State
     source: Source
@@ -55,7 +60,7 @@ class RNNState(NamedTuple):
 
 @register
 class RNNAttention(BaseLayer):
-    """A recurrent decoder that looks at the memory before each step.
+    """A recurrent decoder that attends to the memory before each step.
 
     For step i, with any score and any cell:
     `a_ij = softmax_j(score(s_(i-1), h_j))`, `c_i = sum_j a_ij h_j`,
@@ -63,28 +68,27 @@ class RNNAttention(BaseLayer):
     The query is the first state tensor of the (last) cell.
 
     Args:
-        cell: A Keras RNN cell (`GRUCell`, `LSTMCell`, `SimpleRNNCell`, `StackedRNNCells`) or your own.
-        score: A layer such as `AdditiveScore(units)`.
-        dropout: Rate at which the joined cell input `[x_i ; c_i]` is dropped in training.
-        return_state: Whether a call returns the last state of the cell too, tensor by tensor, as Keras' `RNN`
-            does.
+        cell: A Keras RNN cell (`GRUCell`, `LSTMCell`, `SimpleRNNCell`, `StackedRNNCells`) or a custom one.
+        score: A layer, for example `AdditiveScore(units)`.
+        dropout: Dropout rate of the concatenated cell input `[x_i ; c_i]` in training.
+        return_state: Whether a call also returns the tensors of the cell's last state, as Keras' `RNN` does.
 
     Call arguments:
         inputs: `[B, T, D]`.
         memory: `[B, S, M]`.
-        inputs_mask: `[B, T]`, filled in by Keras: a masked step carries the state on, repeats
-            the output (zeros before the first real step) and has zero scores.
-        memory_mask: `[B, S]`, filled in by Keras: masked memory is not read; a row without any
-            reads zeros.
-        initial_state: The cell's state tensors `[B, ...]`; None means the cell's own, zeros.
+        inputs_mask: `[B, T]`, filled in by Keras: a masked step keeps the state, repeats
+            the output (zeros before the first unmasked step) and has zero scores.
+        memory_mask: `[B, S]`, filled in by Keras: masked positions are not read; a row whose
+            memory is fully masked reads zeros.
+        initial_state: The cell's state tensors `[B, ...]`; None means the cell's initial state, zeros by default.
         return_attention_scores: Whether to return the scores too.
 
     Returns:
-        `[B, T, units + M]`, or that and the scores `[B, T, S]`; with `return_state` the state's tensors
-        `[B, ...]` follow.
+        The outputs `[B, T, units + M]`, or the outputs and the scores `[B, T, S]`. With `return_state`,
+        the state's tensors `[B, ...]` follow.
 
     Raises:
-        ValueError: If `cell` is no cell, or for shapes that do not fit.
+        ValueError: If `cell` is not an RNN cell or shapes do not match.
 
     Example:
     >>> import keras, numpy as np
@@ -160,20 +164,20 @@ class RNNAttention(BaseLayer):
         lengths: Tensor | None = None,
         return_attention_scores: bool = False,
     ) -> tuple[Results, RNNState]:
-        """Reads T new positions of each row, one after the other.
+        """Reads T new positions of each row, one after another.
 
         Args:
             inputs: `[B, T, D]`.
-            state: From `init_state`, or the `extend` or `step` before.
-            index: Not needed: the state knows what was read.
-            lengths: Integers `[B]`: how many of the T positions each row has, none to all; None means all.
+            state: The state from `init_state` or from the previous `extend` or `step`.
+            index: Not used by a recurrent decoder.
+            lengths: Integers `[B]`: how many of the T positions each row has, 0 to T; None means T.
             return_attention_scores: Whether to return the scores too, `[B, T, S]`.
 
         Returns:
-            The outputs `[B, T, units + M]` (or them and the scores) and the new state.
+            The outputs `[B, T, units + M]`, or a pair of outputs and scores; and the new state.
 
         Raises:
-            ValueError: For shapes that do not fit.
+            ValueError: If shapes do not match.
         """
         check_state(state, RNNState)
         inputs, sizes = as_array("inputs", inputs), {"D": self.input_size}
@@ -195,7 +199,7 @@ class RNNAttention(BaseLayer):
         noise: Tensor | None,
         return_attention_scores: bool,
     ) -> tuple[Tensor, Tensor | None, State]:
-        """The loop over the steps: returns outputs `[B, T, units + M]`, scores or None, and the cell's last state."""
+        """Loops over the steps. Returns outputs `[B, T, units + M]`, scores or None, and the cell's last state."""
         memory = source.memory
         blank = self._blank(inputs, memory)
         steps = {"x": masks.hide(inputs, inputs_mask)}
@@ -232,10 +236,10 @@ class RNNAttention(BaseLayer):
 
         Args:
             memory, memory_mask, initial_state: As for the call.
-            max_length: Not needed by a recurrent decoder; there is no limit.
+            max_length: Not used: a recurrent decoder has no limit.
 
         Raises:
-            ValueError: If the layer is not built or the shapes do not fit.
+            ValueError: If the layer is not built or shapes do not match.
         """
         if not self.built:
             raise ValueError(f"`{self.name}` must be built before `init_state`: call it, or its model, once.")
@@ -250,16 +254,16 @@ class RNNAttention(BaseLayer):
     def step(
         self, inputs: Tensor, state: State, index: int | Tensor | None = None, return_attention_scores: bool = False
     ) -> tuple[Results, RNNState]:
-        """One step of the call.
+        """Computes one step of the call.
 
         Args:
             inputs: `[B, D]`.
-            state: From `init_state` or the step before.
-            index: Position of the step; a recurrent decoder does not need it.
+            state: The state from `init_state` or from the previous `extend` or `step`.
+            index: Not used by a recurrent decoder.
             return_attention_scores: Whether to return the scores too, `[B, S]`.
 
         Returns:
-            The output `[B, units + M]` (or that and the scores) and the new state.
+            The output `[B, units + M]`, or a pair of output and scores; and the new state.
         """
         check_state(state, RNNState)
         inputs, sizes = as_array("inputs", inputs), {"D": self.input_size}
@@ -269,7 +273,7 @@ class RNNAttention(BaseLayer):
         return joined(outputs, scores if return_attention_scores else None), state._replace(cell=cell)
 
     def _read_once(self, memory: Tensor, memory_mask: Tensor | None) -> Source:
-        """Returns what all steps read: the memory, its keys, and its mask."""
+        """Returns the memory, its keys and its mask, which are computed once for all steps."""
         memory = masks.hide(memory, memory_mask)
         memory_mask = None if memory_mask is None else as_boolean("memory_mask", memory_mask)
         return Source(memory, self.score.keys(memory), memory_mask)
@@ -277,7 +281,7 @@ class RNNAttention(BaseLayer):
     def _advance(
         self, x: Tensor, state: State, source: Source, noise: Tensor | None = None
     ) -> tuple[Tensor, Tensor, State]:
-        """The equations of one step: `[B, D]` -> `[B, units + M]`, scores `[B, S]`, new state."""
+        """Computes the equations of one step: `[B, D]` -> `[B, units + M]`, scores `[B, S]`, new state."""
         query = tree.flatten(last_state(self.cell, state))[0]
         scores = self.score(query, source.keys)
         context, weights = kernels.read_memory(scores, source.memory, source.mask)
@@ -322,24 +326,24 @@ class RNNAttention(BaseLayer):
 
 
 def call_cell(cell: keras.layers.Layer, inputs_shape: Shape) -> None:
-    """Builds a cell without a `build` of its own by a symbolic call."""
+    """Builds a cell that has no `build` method by a symbolic call."""
     inputs = keras.KerasTensor(inputs_shape, cell.compute_dtype)
     sizes = cell.state_size if tree.is_nested(cell.state_size) else [cell.state_size]
     cell(inputs, tree.map_structure(lambda size: keras.KerasTensor((None, size), cell.compute_dtype), sizes))
 
 
 def call_score(score: keras.layers.Layer, query_shape: Shape, memory_shape: Shape) -> None:
-    """Builds a score without a `build` of its own by a symbolic call of its keys and of itself."""
+    """Builds a score that has no `build` method by symbolic calls of its `keys` and of the score itself."""
     query, memory = (keras.KerasTensor(shape, score.compute_dtype) for shape in (query_shape, memory_shape))
     score(query, score.keys(memory))
 
 
 def ones_joined(inputs: Tensor, memory: Tensor, num_steps: int | None = None) -> Tensor:
-    """Returns ones shaped as the cell's joined inputs of all steps, or of some, `[B, T, D + M]`."""
+    """Returns ones in the shape of the cell's concatenated inputs, `[B, T, D + M]`, for all or `num_steps` steps."""
     batch, length, size = ops.shape(inputs)
     return ops.ones((batch, num_steps or length, size + memory.shape[-1]), inputs.dtype)
 
 
 def swap_time(tensors: State) -> State:
-    """`[B, T, ...]` <-> `[T, B, ...]` for every tensor of a structure."""
+    """Swaps `[B, T, ...]` and `[T, B, ...]` for every tensor of a structure."""
     return tree.map_structure(lambda tensor: ops.swapaxes(tensor, 0, 1), tensors)

@@ -1,4 +1,4 @@
-"""Scores of a recurrent decoder's state against the memory: what fills `RNNAttention`'s slot."""
+"""Scores of a recurrent decoder's state and the memory, for `RNNAttention`."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 class Score(BaseLayer):
-    """A layer with `keys(memory)`, run once per sequence, and a call per step.
+    """Base class of scores: `keys(memory)` runs once per sequence, the call once per step.
 
-    Subclasses make their weights in `build(query_shape, memory_shape)` and define
+    Subclasses create their weights in `build(query_shape, memory_shape)` and define
     `keys(memory [B, S, M]) -> [B, S, U]` and `call(query [B, D], keys) -> [B, S]`.
     """
 
     axes = {"query": "BD", "keys": "BSU"}
 
     def keys(self, memory: Tensor) -> Tensor:
-        """Returns what of the score depends on the memory alone, `[B, S, U]`."""
+        """Returns the part of the score that depends only on the memory, `[B, S, U]`."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `keys(memory)`.")
 
     def compute_output_shape(self, query_shape: Shape, keys_shape: Shape) -> Shape:
@@ -38,17 +38,17 @@ class AdditiveScore(Score):
     """Bahdanau's score: `e_j = v . tanh(W s + V h_j)`.
 
     Args:
-        units: Size U of the space in which state and memory meet.
+        units: Size U to which state and memory are projected.
 
     Call arguments:
         query: Decoder state s, `[B, D]`.
-        keys: `V h_j` as `keys(memory)` returned it, `[B, S, U]`.
+        keys: `V h_j` as returned by `keys(memory)`, `[B, S, U]`.
 
     Returns:
-        Scores `[B, S]`, before mask and softmax, which are the caller's.
+        Scores `[B, S]`; the caller applies mask and softmax.
 
     Raises:
-        ValueError: If `units` is not positive or the shapes do not fit.
+        ValueError: If `units` is not positive or shapes do not match.
 
     Example:
     >>> import keras
@@ -81,7 +81,7 @@ class AdditiveScore(Score):
 class MultiplicativeScore(Score):
     """Luong's general score: `e_j = s . W h_j`.
 
-    Call arguments, Returns and Raises as `AdditiveScore`, with U the size of the state.
+    Call arguments, Returns and Raises are those of `AdditiveScore`, where U is the size of the state.
 
     Example:
     >>> import keras
