@@ -11,7 +11,6 @@ from keras_attn.base.tensors import to_tensor
 from keras_attn.base.types import ArrayLike, Tensor
 from keras_attn.kernels.blockwise import Blockwise, blockwise_attention
 from keras_attn.kernels.indices import whole_grid
-from keras_attn.kernels.softmax import masked_softmax
 from keras_attn.kernels.tile_scores import AdditiveTile
 from keras_attn.kernels.tiling import Tiling
 
@@ -97,18 +96,3 @@ def additive_attention(
     if not return_scores:
         return outputs
     return outputs[..., : memory.shape[-1]], outputs[..., memory.shape[-1] :]
-
-
-def read_memory(scores: Tensor, memory: Tensor, memory_mask: ArrayLike | None = None) -> tuple[Tensor, Tensor]:
-    """Computes `a = softmax(scores)` over the unmasked memory and `c = sum_j a_j h_j`.
-
-    Args:
-        scores: `[B, S]`.
-        memory: `[B, S, M]`.
-        memory_mask: Boolean `[B, S]`, or None. A row without any memory yields zeros.
-
-    Returns:
-        The context c `[B, M]` and the weights a `[B, S]`, in the dtype of `memory`.
-    """
-    weights = ops.cast(masked_softmax(scores, memory_mask), memory.dtype)
-    return ops.einsum("bs,bsm->bm", weights, memory), weights

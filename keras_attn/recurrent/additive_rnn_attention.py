@@ -10,6 +10,7 @@ from keras_attn.base.checks import check_positive
 from keras_attn.base.slot import register
 from keras_attn.base.tensors import short_repr
 from keras_attn.base.types import LayerArguments
+from keras_attn.recurrent.alignment import Alignment
 from keras_attn.recurrent.cells import cell_output_size, recurrent_initializer
 from keras_attn.recurrent.rnn_attention import RNNAttention
 from keras_attn.recurrent.scores import AdditiveScore
@@ -32,7 +33,7 @@ class AdditiveRNNAttention(RNNAttention):
         score: A score to use instead of `AdditiveScore(attention_units)`. If it is given, `attention_units`
             must be None or `score.units`.
         dropout: Dropout rate of the concatenated cell input `[x_i ; c_i]` in training.
-        return_state: As for `RNNAttention`.
+        return_state, alignment: As for `RNNAttention`. An alignment without scores leaves `score` None.
 
     Call arguments, Returns, masks and Raises are those of `RNNAttention`.
 
@@ -56,6 +57,7 @@ class AdditiveRNNAttention(RNNAttention):
         score: keras.layers.Layer | None = None,
         dropout: float = 0.0,
         return_state: bool = False,
+        alignment: Alignment | None = None,
         **kwargs: Unpack[LayerArguments],
     ) -> None:
         check_positive("units", units)
@@ -63,7 +65,7 @@ class AdditiveRNNAttention(RNNAttention):
         policy = keras.dtype_policies.get(kwargs.get("dtype"))
         if cell is None:
             cell = keras.layers.GRUCell(units, recurrent_initializer=recurrent_initializer(policy), dtype=policy)
-        if score is None:
+        if score is None and (alignment is None or alignment.needs_score):
             score = AdditiveScore(attention_units or units, dtype=policy)
         elif attention_units not in (None, getattr(score, "units", None)):
             raise ValueError(
@@ -71,7 +73,7 @@ class AdditiveRNNAttention(RNNAttention):
                 f"`score` is given. Received: attention_units={attention_units}, score={short_repr(score)} with "
                 f"units={getattr(score, 'units', None)}."
             )
-        super().__init__(cell, score, dropout, return_state, **kwargs)
+        super().__init__(cell, score, dropout, return_state, alignment, **kwargs)
         if cell_output_size(cell) != units:
             raise ValueError(
                 f"`cell` must have outputs of size units={units}. Received: cell with {cell_output_size(cell)}."

@@ -1,0 +1,66 @@
+"""Linear recurrences along an axis."""
+
+from __future__ import annotations
+
+from keras import ops
+
+from keras_attn.backend import scan
+from keras_attn.base.types import Tensor
+
+SHIFTS = [2**exponent for exponent in range(31)]
+
+
+def linear_recurrence(decay: Tensor, inputs: Tensor) -> Tensor:
+    """Computes `y_j = decay_j y_(j-1) + inputs_j` along the last axis, with `y_(-1) = 0`.
+
+    By doubling: after r rounds an entry is the sum over the `2^r` entries up to it, so that
+    `ceil(log2 S)` rounds are enough (Hillis and Steele 1986). Nothing is divided, so a decay of 0 is exact.
+
+    Args:
+        decay: `[B, S]`.
+        inputs: `[B, S]`.
+
+    Returns:
+        `[B, S]`.
+
+    Example:
+    >>> import numpy as np
+    >>> from keras_attn.kernels import linear_recurrence
+    >>> ops.convert_to_numpy(linear_recurrence(np.full((1, 4), 0.5), np.ones((1, 4)))).tolist()
+    [[1.0, 1.5, 1.75, 1.875]]
+    """
+    decay, sums = ops.convert_to_tensor(decay), ops.convert_to_tensor(inputs)
+    length = ops.shape(sums)[1]
+    if isinstance(length, int):
+        for shift in SHIFTS:
+            if shift < length:
+                decay, sums = combined(decay, sums, shift)
+        return sums
+    shifts = ops.convert_to_tensor(SHIFTS, "int32")
+    shifts = shifts[: ops.sum(ops.cast(shifts < length, "int32"))]
+    (_, sums), _ = scan(lambda carry, shift: (combined(carry[0], carry[1], shift), ()), (decay, sums), shifts, ())
+    return sums
+
+
+def combined(decay: Tensor, sums: Tensor, shift: int | Tensor) -> tuple[Tensor, Tensor]:
+    """One round of the doubling: every entry takes in the one `shift` entries before it."""
+    return decay * shifted(decay, shift), sums + decay * shifted(sums, shift)
+
+
+def shifted(tensor: Tensor, shift: int | Tensor) -> Tensor:
+    """Returns a tensor `[B, S]` moved to the right by `shift` entries; zeros, or False, come in."""
+    batch, length = ops.shape(tensor)
+    shift = least(shift, length)
+    return ops.concatenate([ops.zeros((batch, shift), tensor.dtype), tensor[:, : length - shift]], axis=1)
+
+
+def shifted_back(tensor: Tensor, shift: int | Tensor) -> Tensor:
+    """Returns a tensor `[B, S]` moved to the left by `shift` entries; zeros, or False, come in."""
+    batch, length = ops.shape(tensor)
+    shift = least(shift, length)
+    return ops.concatenate([tensor[:, shift:], ops.zeros((batch, shift), tensor.dtype)], axis=1)
+
+
+def least(shift: int | Tensor, length: int | Tensor) -> int | Tensor:
+    """Returns the lesser of two lengths, an `int` where both are."""
+    return min(shift, length) if isinstance(shift, int) and isinstance(length, int) else ops.minimum(shift, length)
