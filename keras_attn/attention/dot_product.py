@@ -12,13 +12,13 @@ from keras_attn.base.types import Identifier
 
 @register
 class DotProduct(Slot):
-    """The scaled dot product, optionally with normalized queries and keys, a soft cap and attention sinks.
+    """The scaled dot product, optionally with normalised queries and keys, a soft cap and attention sinks.
 
     `score_ij = cap(norm(q_i) . norm(k_j) / sqrt(K))`, `cap(x) = softcap * tanh(x / softcap)`.
 
     Args:
-        norm: Normalization of each query and key over its K units, before rotary positions are applied,
-            for example `RMSNorm()` (Henry et al. 2020, arXiv:2010.04245); None for no normalization.
+        norm: Normalisation of each query and key over its K units, before rotary positions are applied,
+            for example `RMSNorm()` (Henry et al. 2020, arXiv:2010.04245); None for no normalisation.
         softcap: Bound of the scores (Gemma Team 2024, arXiv:2408.00118), or None.
         sinks: Initializer of one learned logit per head, for example `"zeros"`. The softmax includes it next
             to the keys, but it has no value (Xiao et al. 2023, arXiv:2309.17453). None for no sinks.

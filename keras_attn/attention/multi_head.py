@@ -76,7 +76,7 @@ class MultiHead(Doors, ProjectionLayer):
             self.sinks = self.add_weight(name="sinks", shape=(self.num_heads,), initializer=initializer, autocast=False)
 
     def _normed(self, heads: Tensor, norm: keras.layers.Layer | None) -> Tensor:
-        """Returns queries or keys `[B, H, T, K]`, normalized if the score has a norm."""
+        """Returns queries or keys `[B, H, T, K]`, normalised if the score has a norm."""
         return heads if norm is None else norm(heads)
 
     def _read(
