@@ -134,7 +134,7 @@ class Cache(Slot):
         return state_type(self, state.window, True, unused)(kept, state.index)
 
     def grow(self, state: CacheState, added: int) -> CacheState:
-        """Returns the state with `added` more slots, at most its number of unused ones."""
+        """Returns the state with `added` more slots, but no more than its unused ones."""
         added = min(added, state.unused)
         widths = [[0, 0], [0, 0], [0, added], [0, 0]]
         kept = {name: ops.pad(tensor, widths) if added else tensor for name, tensor in state.kept.items()}

@@ -127,6 +127,6 @@ def check_rewind(state: CacheState, first: Tensor) -> None:
         row = int(np.argmax(np.any(lost, axis=1)))
         raise ValueError(
             f"`index` must not go further back than the cache holds: its last position was {held[row].max()}, and "
-            f"the first to read again is {held[row].max() - state.cache.rewind} (`rewind={state.cache.rewind}`). "
+            f"only {held[row].max() - state.cache.rewind} and later can be read again (`rewind={state.cache.rewind}`). "
             f"Received: index={int(first[row, 0])}."
         )

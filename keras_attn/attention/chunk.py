@@ -66,7 +66,7 @@ class Chunk:
 
     @property
     def counts(self) -> dict[str, Tensor]:
-        """The lengths as a keyword argument, or no argument if they are None, for layers that do not accept it."""
+        """The keyword argument `lengths`, or no argument if it is None, because layers may lack it."""
         return {} if self.lengths is None else {"lengths": self.lengths}
 
     def hide(self, inputs: Tensor) -> Tensor:

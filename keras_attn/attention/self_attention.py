@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @register
 class MultiHeadSelfAttention(SequenceDoors, MultiHead):
-    """Every position of a sequence attends to all positions of the same sequence.
+    """Every position of a sequence attends to the positions of the same sequence.
 
     `head_h = softmax(Q_h K_h^T / sqrt(K)) V_h`, `y = [head_1 ; ... ; head_H] W_o`, where
     queries, keys and values are projections of the inputs.
@@ -42,8 +42,8 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
         position: `Rotary()`, `Alibi()` or `RelativeBias()`; None if positions are only in the embeddings.
         score: `DotProduct(norm, softcap, sinks)`; the plain scaled dot product by default.
         dropout: Dropout rate of the attention scores in training.
-        kernel: `"dense"` or `"blockwise"` selects that kernel (see `kernels.attention`). Scores are always
-            computed by the dense one.
+        kernel: `"auto"`, `"dense"`, `"blockwise"` or `"fused"` (see `kernels.attention`). If scores are
+            returned, the dense kernel always runs.
         use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer,
         kernel_constraint, bias_constraint: For the projections, as for `keras.layers.Dense`.
 

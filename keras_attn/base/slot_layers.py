@@ -36,7 +36,7 @@ def check_call(slot: str, layer: keras.layers.Layer, *names: str) -> None:
     if bound is None or bound.arguments.keys() & {"mask", "training"}:  # would be bound to a second tensor
         raise ValueError(
             f"`{slot}` must be a layer whose `call` takes ({', '.join(names)}) and needs no other argument. Wrap it "
-            f"in a layer with such a `call`. Received: {short_repr(layer)}, whose `call` takes {signature}."
+            f"in a layer whose `call` does. Received: {short_repr(layer)}, whose `call` takes {signature}."
         )
 
 

@@ -64,7 +64,7 @@ class SpecialIds(Slot):
         return -1 if self.padding is None else self.padding
 
     def is_real(self, ids: Tensor) -> Tensor:
-        """Returns `[B, T]` booleans, True where an id is not padding: everywhere if there is no padding id."""
+        """Returns `[B, T]` booleans, True where an id is not padding. Without a padding id, all are True."""
         return ids != self.absent  # not `keras.ops`: TensorFlow pipelines call it on every backend
 
     def is_read(self, ids: Tensor, segment_ids: Tensor | None = None) -> Tensor:
