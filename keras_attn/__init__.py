@@ -1,7 +1,7 @@
-"""Attention layers for Keras: recurrent and Transformer, exact in every mask, ready to serve.
+"""Attention layers for Keras: recurrent and Transformer, exact for every mask, ready to serve.
 
-The rooms that need TensorFlow itself, `data`, `plot`, `serving` and `text`, are imported when
-they are first asked for: the layers run without it, on JAX and PyTorch.
+The packages `data`, `plot`, `serving` and `text` need TensorFlow, so they are imported when they are
+first used. The layers also run without TensorFlow, on JAX and PyTorch.
 """
 
 import importlib

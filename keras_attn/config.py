@@ -8,19 +8,19 @@ from keras_attn.kernels.choice import check_kernel, pinned
 
 
 def set_kernel(kernel: str) -> contextlib.AbstractContextManager[object]:
-    """Sets the kernel of all attention whose layer or call leaves it at `"auto"`.
+    """Sets the kernel of all attention layers and calls whose `kernel` is `"auto"`.
 
-    Where scores are requested, `"dense"` runs in any case, as no other kernel returns them. A compiled
+    If scores are requested, `"dense"` always runs, because no other kernel returns them. A compiled
     function keeps the kernel that was set when it was traced.
 
     Args:
         kernel: `"auto"`, `"dense"`, `"blockwise"` or `"fused"` (see `kernels.attention`).
 
     Returns:
-        A context manager that restores the previous kernel on exit; it need not be used.
+        A context manager that restores the previous kernel on exit. Its use is optional.
 
     Raises:
-        ValueError: If there is no kernel of this name.
+        ValueError: If no kernel has this name.
 
     Example:
     >>> from keras_attn import config

@@ -156,7 +156,7 @@ def test_slots_of_other_sizes_are_refused(x, memory):
         ka.DecoderBlock(H, HIDDEN, memory_attention=attention)
     with pytest.raises(ValueError, match=r"`feed_forward` must return the shape of its inputs, \(3, 5, 12\)"):
         ka.EncoderBlock(H, HIDDEN, feed_forward=keras.layers.Dense(1))(x)
-    with pytest.raises(ValueError, match="`segment_ids` must be given where `memory_segment_ids` is"):
+    with pytest.raises(ValueError, match="`segment_ids` must be given if `memory_segment_ids` is"):
         ka.DecoderBlock(H, HIDDEN)(x, memory, memory_segment_ids=np.ones((B, S), int))
 
 

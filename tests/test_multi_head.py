@@ -160,5 +160,5 @@ def test_masks_that_cannot_broadcast_are_named(rng):
         ka.EncoderDecoderAttention(2)(x, memory, attention_mask=np.ones((B, 3, T, S), bool))
     with pytest.raises(ValueError, match="`attention_mask` must be boolean"):
         ka.MultiHeadSelfAttention(2)(x, attention_mask=np.zeros((T, T), "float32"))
-    with pytest.raises(ValueError, match="`memory_segment_ids` must be given where `query_segment_ids` is"):
+    with pytest.raises(ValueError, match="`memory_segment_ids` must be given if `query_segment_ids` is"):
         ka.EncoderDecoderAttention(2)(x, memory, query_segment_ids=np.ones((B, T), int))

@@ -247,7 +247,7 @@ def test_bad_input_is_named(x, memory):
     with pytest.raises(ValueError, match="must be built before it decodes"):
         layer.init_state(B, max_length=T)
     layer(x)
-    with pytest.raises(ValueError, match="`max_length` must be given: `mask` may look back without end"):
+    with pytest.raises(ValueError, match="`max_length` must be given: `mask` has no limit on how far back it reaches"):
         layer.init_state(B)
     with pytest.raises(ValueError, match="`max_length` must be an integer of at least 1. Received: max_length=0"):
         layer.init_state(B, max_length=0)

@@ -1,4 +1,4 @@
-"""Multi-head attention: the two layers, the score of their heads, and the cache of their keys and values."""
+"""Multi-head attention: the two layers, their score and the cache of their keys and values; attention pooling."""
 
 from keras_attn.attention import cache
 from keras_attn.attention.dot_product import DotProduct

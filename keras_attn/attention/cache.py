@@ -1,9 +1,9 @@
-"""The keys and values that an attention keeps while it decodes: a slot with one verb, `append`.
+"""Caches of the keys and values of an attention layer during decoding. The main method is `append`.
 
-A cache has L places for the positions of each row. Where L is the greatest length, index i has place
-i. Where a mask reaches back over fewer positions, the cache rolls: index i has place `i % L`, and the
-state also holds which index stands in each place. One more place, the last one, takes what a row
-does not have in a chunk, and is never read.
+A cache has L slots for the positions of each row, called places in the code. If L is the maximum
+length, index i has slot i. If a mask reaches back over fewer positions, the cache rolls: index i has
+slot `i % L`, and the state also contains the index in each slot. One additional slot, the last one,
+is written for positions that a row does not have in a chunk. It is never read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from keras_attn.base.types import Tensor
 
 
 class Cache(Slot):
-    """How keys and values are kept. A subclass defines `encode` and `decode`.
+    """Base class of caches. A subclass defines how keys and values are stored: `encode` and `decode`.
 
     Args:
         rewind: How many positions before the last one a rolling cache can go back and read again.
@@ -31,19 +31,19 @@ class Cache(Slot):
         self.rewind = rewind
 
     def encode(self, key: Tensor, value: Tensor) -> Kept:
-        """Returns what is kept of keys and values.
+        """Returns the tensors that are stored for keys and values.
 
         Args:
             key: `[B, H_kv, T, K]`.
             value: `[B, H_kv, T, V]`.
 
         Returns:
-            Tensors `[B, H_kv, T, ...]` of rank 4 by name.
+            Tensors `[B, H_kv, T, ...]` of rank 4, by name.
         """
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `encode(key, value)`.")
 
     def decode(self, kept: Kept, dtype: str) -> tuple[Tensor, Tensor]:
-        """Returns keys and values `[B, H_kv, L, K]` in a dtype; undoes `encode`."""
+        """Returns keys and values `[B, H_kv, L, K]` in a dtype; the inverse of `encode`."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `decode(kept, dtype)`.")
 
     def empty(
@@ -60,11 +60,11 @@ class Cache(Slot):
         Args:
             batch_size: Number of rows B, an integer or a scalar tensor.
             num_heads: Number of key and value heads.
-            length: Greatest number of positions, an integer or a scalar tensor; None for no limit,
-                where there is a window.
+            length: Maximum number of positions, an integer or a scalar tensor; None for no limit,
+                which requires a window.
             sizes: Head sizes of key and value.
-            dtype: Of keys and values.
-            window: How many positions a query reads, itself counted; None for all.
+            dtype: Dtype of keys and values.
+            window: How many positions a query reads, including its own; None for all.
         """
         if length is not None and not is_array(length):
             check_positive("max_length", length)
@@ -72,7 +72,7 @@ class Cache(Slot):
         rolls = reach is not None and not (isinstance(length, int) and length <= reach)
         places = reach if rolls else length
         if places is None:
-            raise ValueError("`max_length` must be given where no mask bounds what a query reads. Received: None.")
+            raise ValueError("`max_length` must be given if no mask limits how far back a query reads. Received: None.")
         key, value = (ops.zeros((batch_size, num_heads, places + 1, size), dtype) for size in sizes)
         index = ops.full((batch_size, places + 1), -1, dtype="int32") if rolls else None
         return state_type(self, window if rolls else None)(self.encode(key, value), index)
@@ -80,25 +80,26 @@ class Cache(Slot):
     def append(
         self, state: CacheState, key: Tensor, value: Tensor, index: Tensor
     ) -> tuple[CacheState, Tensor, Tensor, Tensor]:
-        """Reads a chunk of T positions behind what the state holds.
+        """Appends a chunk of T positions to the state.
 
-        What the state holds at a row's first new index or behind it is dropped: going back is legal
-        (a rejected draft, a token that is read again). A cache that rolls and gets several positions
-        returns old and new ones side by side, because they may belong into the same place.
+        The index may go back, for example after a rejected draft or to read a token again: positions
+        of the state at or after a row's first new index are dropped. For a chunk of several positions,
+        a rolling cache returns the old and the new positions concatenated, because an old and a new
+        one may have the same slot.
 
         Args:
-            state: From `empty` or the `append` before.
+            state: The state from `empty` or from the previous `append`.
             key: `[B, H_kv, T, K]`.
             value: `[B, H_kv, T, V]`.
-            index: Index of each position, int32 `[B or 1, T]`, rising; negative where a row has none.
+            index: Index of each position, int32 `[B or 1, T]`, increasing; negative where a row has no position.
 
         Returns:
             The new state; the keys and values to read, `[B, H_kv, S, K]`; their index, int32
-            `[B or 1, S]`, negative where there is nothing to read.
+            `[B or 1, S]`, negative where there is no position to read.
 
         Raises:
-            ValueError: Where values can be seen: for a chunk longer than a cache that does not roll,
-                and for an index further back than a rolling cache holds.
+            ValueError: If shapes do not match, a chunk is longer than a cache that does not roll, or an
+                index is further back than a rolling cache holds. The index is checked only if it is concrete.
         """
         index, (batch_size, _, length, _) = to_tensor("index", index, "int32"), ops.shape(key)
         state, places, new = self._for_rows(state, key), state.num_places, self.encode(key, value)
@@ -121,19 +122,19 @@ class Cache(Slot):
         return state, *self.decode(read, key.dtype), ops.concatenate([held, index], axis=1)
 
     def own(self, state: CacheState, unused: int = 0) -> CacheState:
-        """Returns a copy for a loop that uses each state once: its tensors are overwritten in place.
+        """Returns a copy for a loop that uses each state only once, so that its tensors are overwritten in place.
 
         Args:
             state: A `CacheState`.
-            unused: Number of places that are left out at the end until `grow` adds them. A cache that rolls
-                keeps all of its places.
+            unused: Number of slots at the end that are left out until `grow` adds them. A cache that rolls
+                keeps all of its slots.
         """
         unused = 0 if state.index is not None else unused
         kept = {name: copy(tensor[:, :, : -unused or None]) for name, tensor in state.kept.items()}
         return state_type(self, state.window, True, unused)(kept, state.index)
 
     def grow(self, state: CacheState, added: int) -> CacheState:
-        """Returns the state with so many of its unused places added, at most as many as there are."""
+        """Returns the state with `added` more slots, but no more than its unused ones."""
         added = min(added, state.unused)
         widths = [[0, 0], [0, 0], [0, added], [0, 0]]
         kept = {name: ops.pad(tensor, widths) if added else tensor for name, tensor in state.kept.items()}
@@ -144,7 +145,7 @@ class Cache(Slot):
         return {name: write_places(tensor, new[name], place, in_place) for name, tensor in state.kept.items()}
 
     def _for_rows(self, state: CacheState, key: Tensor) -> CacheState:
-        """Returns the state for the rows of `key`: a state of one row serves any number at its first chunk."""
+        """Repeats a state of one row for all rows of `key`; returns other states unchanged."""
         one = next(iter(state.kept.values())).shape[0] == 1
         if not one or key.shape[0] == 1:
             return state
@@ -173,10 +174,10 @@ class ExactCache(Cache):
 
 @register
 class Int8Cache(Cache):
-    """Keys and values as 8-bit integers, each position and head with a scale of its own.
+    """Keys and values as 8-bit integers with one scale per position and head.
 
-    Scores and outputs differ from the exact ones by up to about one part in a hundred of the
-    largest key or value of a position; memory is a quarter of float32's.
+    Scores and outputs differ from the exact ones by up to about one percent of the largest key
+    or value of a position. The cache needs a quarter of the memory of float32.
 
     Args:
         rewind: As for `ExactCache`.
@@ -191,7 +192,7 @@ class Int8Cache(Cache):
 
 
 def quantize(heads: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns 8-bit integers `[..., K]` and their scale `[..., 1]`: the largest number is 127."""
+    """Returns 8-bit integers `[..., K]` and their scale `[..., 1]`; the largest magnitude becomes 127."""
     heads = ops.cast(heads, at_least_float32(heads.dtype))
     scale = ops.max(ops.abs(heads), axis=-1, keepdims=True) / 127
     return ops.cast(ops.round(heads / ops.where(scale > 0, scale, 1)), "int8"), scale

@@ -1,4 +1,4 @@
-"""The state of a cache: a named tuple that a loop can find, whose type says of which cache it is."""
+"""The state of a cache: a named tuple of tensors, whose type refers to the cache."""
 
 from __future__ import annotations
 
@@ -13,63 +13,64 @@ from keras_attn.backend import is_concrete, write_rows
 from keras_attn.base.tensors import static_shape
 from keras_attn.base.types import State, Tensor
 
-if TYPE_CHECKING:  # which imports this file
+if TYPE_CHECKING:  # cache.py imports this file
     from keras_attn.attention.cache import Cache
 
-FAR = 2**30  # behind every index
+FAR = 2**30  # greater than every index
 
 
 Kept = dict[str, Tensor]
-"""What a cache keeps of keys and values: tensors `[B, H_kv, L + 1, ...]` by names that the cache gives them."""
+"""The tensors that a cache stores for keys and values, `[B, H_kv, L + 1, ...]`, by names of its choice."""
 
 
 class CacheTensors(NamedTuple):
     """The tensors of a `CacheState`."""
 
     kept: Kept
-    index: Tensor | None  # type: ignore[assignment]  # the method of tuples, which nobody calls
+    index: Tensor | None  # type: ignore[assignment]  # hides `tuple.index`, which is not used
 
 
 class CacheState(CacheTensors):
-    """What a cache keeps. `state_type` makes the subclass that says of which cache it is.
+    """The state of a cache. `state_type` creates a subclass of it for each cache.
 
-    Loops and compilers rebuild a named tuple by its type, so the type carries what is no tensor.
+    Loops and compilers rebuild a named tuple from its type, so all values that are not tensors
+    are attributes of the type.
 
     Attributes:
-        kept: Tensors `[B, H_kv, L + 1, ...]` by name.
-        index: The index that stands in each place, int32 `[B, L + 1]`, negative for none; None for
+        kept: Tensors `[B, H_kv, L + 1, ...]`, by name.
+        index: The index in each slot, int32 `[B, L + 1]`, negative for an empty slot; None for
             a cache that does not roll.
     """
 
     __slots__ = ()
-    # Of the type:
-    cache: Cache  # what keeps this state
-    window: int | None = None  # how many positions a query reads, itself counted, where the cache rolls
-    in_place = False  # whether nobody else reads these tensors, so that they may be overwritten
-    unused = 0  # number of places that a loop has left out so far
+    # Attributes of the type:
+    cache: Cache  # the cache that this state belongs to
+    window: int | None = None  # how many positions a query reads, including its own, if the cache rolls
+    in_place = False  # whether the tensors may be overwritten, because nothing else reads them
+    unused = 0  # number of slots that are still left out in a loop
 
     @property
     def num_places(self) -> int | Tensor:
-        """Number L of places, the spare one not counted."""
+        """Number L of slots, without the additional one."""
         return ops.shape(next(iter(self.kept.values())))[2] - 1
 
     @property
     def static_places(self) -> int | None:
-        """The number of places as an integer, or None where it is not static."""
+        """Number L of slots as an integer, or None if it is not static."""
         size = static_shape(next(iter(self.kept.values())))[2]
         return None if size is None else size - 1
 
 
 @functools.cache
 def state_type(cache: Cache, window: int | None = None, in_place: bool = False, unused: int = 0) -> type[CacheState]:
-    """Returns the subclass of `CacheState` for a cache; compilers tell types apart by their names."""
+    """Returns the subclass of `CacheState` for a cache. Compilers distinguish types by their names."""
     of_type = {"cache": cache, "window": window, "in_place": in_place, "unused": unused}
     name = ", ".join(f"{name}={value!r}" for name, value in of_type.items())
     return type(f"CacheState({name})", (CacheState,), {**of_type, "__slots__": ()})
 
 
 def write_places(table: Tensor, heads: Tensor, place: Tensor, in_place: bool = False) -> Tensor:
-    """Returns the table `[B, H, L, X]` with heads `[B, H, T, X]` in the places `[B, T]` of each row."""
+    """Returns the table `[B, H, L, X]` with heads `[B, H, T, X]` written to the slots `place` `[B, T]` of each row."""
     batch_size, num_heads, length, size = ops.shape(table)
     row = ops.reshape(ops.arange(batch_size * num_heads, dtype="int32"), (batch_size, num_heads, 1)) * length
     rows = ops.reshape(row + place[:, None], (-1,))  # [B H T]
@@ -84,11 +85,11 @@ def map_caches(function: Callable[[CacheState], CacheState], state: State) -> St
 
 
 def check_chunk(state: CacheState, new: Kept) -> None:
-    """Raises a `ValueError` for a state of another shape, or a chunk longer than a cache that does not roll.
+    """Raises a `ValueError` if shapes do not match or the chunk is longer than a cache that does not roll.
 
     Args:
         state: The `CacheState`.
-        new: What the cache keeps of the chunk, by name.
+        new: The tensors that the cache stores for the chunk, by name.
     """
     kept, new = ({name: static_shape(tensor) for name, tensor in each.items()} for each in (state.kept, new))
     for name in kept.keys() | new.keys():
@@ -98,23 +99,23 @@ def check_chunk(state: CacheState, new: Kept) -> None:
         )
         if not same:
             raise ValueError(
-                f"`state` must be one of this layer and of these rows: {name} of shape {ours}. "
+                f"`state` must be one of this layer for the same rows: {name} of shape {ours}. "
                 f"Received: a cache with {name} of shape {theirs}."
             )
         length, places = ours[2], theirs[2]
         if state.index is None and length is not None and places is not None and length > places - 1:
             raise ValueError(
-                f"`inputs` may have at most max_length={places - 1} positions, those of the cache. "
+                f"`inputs` may have at most max_length={places - 1} positions, the size of the cache. "
                 f"Received: a chunk of {length} positions."
             )
 
 
 def check_rewind(state: CacheState, first: Tensor) -> None:
-    """Raises a `ValueError` if a query at a row's first new index would read a position that was overwritten.
+    """Raises a `ValueError` if a query at a row's first new index would read an overwritten position.
 
     Args:
         state: The `CacheState` of a cache that rolls.
-        first: The first new index of each row, `[B, 1]`; `FAR` where a row has none.
+        first: The first new index of each row, `[B, 1]`; `FAR` if a row has no new position.
     """
     if not (is_concrete(state.index) and is_concrete(first)):
         return
@@ -125,7 +126,7 @@ def check_rewind(state: CacheState, first: Tensor) -> None:
     if np.any(lost):
         row = int(np.argmax(np.any(lost, axis=1)))
         raise ValueError(
-            f"`index` must not go further back than the cache holds: its last position was {held[row].max()}, and it "
-            f"can be read again from {held[row].max() - state.cache.rewind} on (`rewind={state.cache.rewind}`). "
+            f"`index` must not go further back than the cache holds: its last position was {held[row].max()}, and "
+            f"only {held[row].max() - state.cache.rewind} and later can be read again (`rewind={state.cache.rewind}`). "
             f"Received: index={int(first[row, 0])}."
         )

@@ -1,4 +1,4 @@
-"""A chunk of new positions, which `extend` reads behind a state."""
+"""A chunk of new positions, which `extend` reads after those in the state."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from keras_attn.base.types import State, Tensor
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """Where the new positions of each row stand.
+    """The indices of the new positions of each row.
 
     Attributes:
-        index: int32 `[B or 1, T]`, negative behind a row's length.
-        is_first: Whether nothing stands before it, which is known where the index was given as the
-            integer 0. A chunk of several positions then reads itself alone.
-        start, lengths: As they were given, for layers that make their own of them.
+        index: int32 `[B or 1, T]`, negative after a row's length.
+        is_first: Whether a chunk of several positions is known to be the first, because its index was
+            given as the integer 0. It then attends only to itself.
+        start, lengths: The arguments as given, for layers that create their own chunk from them.
     """
 
     index: Any
@@ -41,14 +41,14 @@ class Chunk:
         lengths: Tensor | None,
         size: int | None,
     ) -> Chunk:
-        """Checks the arguments of an `extend`; returns its chunk.
+        """Checks the arguments of `extend` and returns the chunk.
 
         Args:
-            name, inputs: The new positions `[B, T, D]`, and what they are called.
-            state: The caches in it say how many rows and positions there may be.
+            name, inputs: The name of the argument and the new positions `[B, T, D]`.
+            state: Its caches determine the number of rows and the maximum number of positions.
             index: Index of the first new position, an integer scalar or `[B]`.
             lengths: How many of the T positions each row has, integers `[B]`; None for all.
-            size: D.
+            size: Size D of the inputs.
         """
         start = ops.reshape(to_tensor("index", index, "int32"), (-1,))  # [B or 1]
         rows, places = limits(state)
@@ -66,26 +66,29 @@ class Chunk:
 
     @property
     def counts(self) -> dict[str, Tensor]:
-        """The lengths as an argument by name, for layers that need not know it."""
+        """The keyword argument `lengths`, or no argument if it is None, because layers may lack it."""
         return {} if self.lengths is None else {"lengths": self.lengths}
 
     def hide(self, inputs: Tensor) -> Tensor:
-        """Returns inputs `[B, T, D]` with zeros behind each row's length: no NaN gets past it."""
+        """Returns inputs `[B, T, D]` with zeros after each row's length, so that NaN in padding does not spread."""
         return inputs if self.lengths is None else masks.hide(inputs, self.present)
 
     @property
     def present(self) -> Tensor | None:
-        """Which positions the rows have, `[B, T]`, or None for all."""
+        """Boolean `[B, T]`, True for the positions that a row has; None for all."""
         return None if self.lengths is None else self.index >= 0
 
     @property
     def positions(self) -> Tensor:
-        """The index as positions, 0 where there is none."""
+        """The index as positions, 0 where a row has no position."""
         return self.index if self.lengths is None else ops.maximum(self.index, 0)
 
 
 def limits(state: State) -> tuple[int | None, int | None]:
-    """Returns the rows B and the fewest places L of the caches in a state, each None where not known."""
+    """Returns the number of rows B of the caches in a state and their smallest number of slots L, None if unknown.
+
+    Caches that roll have no limit and do not count for L.
+    """
     found: list[CacheState] = []
 
     def note(each: CacheState) -> CacheState:
@@ -100,7 +103,7 @@ def limits(state: State) -> tuple[int | None, int | None]:
 
 
 def check_index(start: Tensor, new: Tensor, places: int | None) -> None:
-    """Raises a `ValueError` for an index that can be seen and has no place in the cache."""
+    """Raises a `ValueError` for a concrete index that is outside the cache."""
     if not is_concrete(start) or not is_concrete(new) or 0 in new.shape:
         return
     lowest, highest = int(ops.min(start)), int(ops.max(new))

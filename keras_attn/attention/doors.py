@@ -1,7 +1,8 @@
-"""The doors to the one body of a layer that decodes: `call`, `extend`, `step` and `prefill`.
+"""The entry points of layers that decode: `call`, `extend`, `step` and `prefill`, all of which call `run`.
 
-A subclass defines the body, `run`. The doors check arguments and stop NaN in padding; the body trusts
-its inputs, so that a stack calls the bodies of its blocks, and these the bodies of their attentions.
+A subclass defines `run`. The entry points check arguments and replace padding by zeros, so that NaN in
+padding does not spread. `run` does not check its inputs: a stack calls `run` of its blocks, and a block
+calls `run` of its attention layers.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from keras_attn.base.types import Results, Shape, State, Tensor
 
 
 class Doors(BaseLayer):
-    """What all layers that decode have.
+    """Base class of all layers that decode.
 
     Attributes:
-        model_size: Size D of the inputs, known once the layer is built.
+        model_size: Size D of the inputs; None until the layer is built.
         stream: Name of the call's first argument.
     """
 
@@ -33,14 +34,14 @@ class Doors(BaseLayer):
     stream: str = "inputs"
 
     def run(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None, State]:
-        """The body: returns outputs `[B, T, D]`, scores or None, and the new state.
+        """Computes outputs `[B, T, D]`, scores or None, and the new state.
 
         Args:
             x: `[B, T, D]`.
-            memory: `[B, S, M]`, for layers that read one; None in an extension: the state holds it.
-            state, chunk: The state and the `Chunk` of an extension; None in a call.
+            memory: `[B, S, M]`, for layers that read a memory; None in `extend`, where the state contains it.
+            state, chunk: The state and the `Chunk` of `extend`; None in a call.
             return_attention_scores, training: As for the call.
-            **kwargs: The call's other arguments; an extension has none.
+            **kwargs: The other arguments of the call; none in `extend`.
         """
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `run`.")
 
@@ -52,27 +53,27 @@ class Doors(BaseLayer):
         lengths: Tensor | None = None,
         return_attention_scores: bool = False,
     ) -> tuple[Results, State]:
-        """Reads T new positions of each row behind what the state holds.
+        """Reads T new positions of each row after those in the state.
 
         Args:
-            inputs: `[B, T, D]`; where the layer reads a memory also `[B W, T, D]`, with the W beams of
-                each row side by side.
-            state: From `init_state`, `prefill`, or the `extend` or `step` before.
-            index: Index of the first new position, an integer scalar or `[B]`. It may go back: what the
-                state holds at it and behind it is then dropped.
-            lengths: Integers `[B]`: how many of the T positions each row has, none to all; later ones
-                are padding. None means all.
-            return_attention_scores: Whether to return the scores too: those of the call, with S over what
-                was read (the places of the cache, or the chunk).
+            inputs: `[B, T, D]`. If the layer reads a memory, also `[B W, T, D]`, where the W beams of
+                a row are adjacent.
+            state: The state from `init_state` or `prefill`, or from the previous `extend` or `step`.
+            index: Index of the first new position, an integer scalar or `[B]`. It may go back: the state's
+                positions at and after it are then dropped.
+            lengths: Integers `[B]`: how many of the T positions each row has, 0 to T; later positions
+                are padding. None means T.
+            return_attention_scores: Whether to return the scores too. They are those of the call, where the
+                axis S covers the positions that were read (the slots of the cache, or the chunk).
 
         Returns:
-            The outputs `[B, T, D]` (or them and the scores) and the new state. With an exact cache they
-            equal those of the call, position by position.
+            The outputs `[B, T, D]`, or a pair of outputs and scores; and the new state. With an exact cache
+            the outputs equal those of the call at every position.
 
         Raises:
-            ValueError: If the layer is not built, for shapes that do not fit, an index beyond the cache or
-                further back than a rolling cache holds (where it can be seen), or a chunk longer than
-                the cache.
+            ValueError: If the layer is not built, shapes do not match, the chunk is longer than the cache,
+                or `index` is outside the cache or further back than a rolling cache holds. The index is
+                checked only if it is concrete.
         """
         self.check_built()
         inputs = as_array(self.stream, inputs)
@@ -89,11 +90,11 @@ class Doors(BaseLayer):
         """Reads one position: `extend` with T = 1.
 
         Args:
-            inputs: `[B, D]`, or `[B W, D]` with the W beams of each row side by side.
+            inputs: `[B, D]`, or `[B W, D]`, where the W beams of a row are adjacent.
             state, index, return_attention_scores: As for `extend`.
 
         Returns:
-            The output `[B, D]` (or that and the scores without their T) and the new state.
+            The output `[B, D]`, or a pair of output and scores without the axis T; and the new state.
         """
         inputs = as_array(self.stream, inputs)
         check_axes({self.stream: "BD"}, {self.stream: inputs}, {"D": self.model_size})
@@ -122,7 +123,7 @@ class Doors(BaseLayer):
 
 
 class SequenceDoors(Doors):
-    """The doors of layers that read one sequence: self-attention, the encoder's block and stack."""
+    """The entry points of layers that read one sequence: self-attention, and the encoder's block and stack."""
 
     axes = {"inputs": "BTD", "mask": "BT", "inputs_mask": "BT", "segment_ids": "BT", "positions": "BT"}
     score_masks = {"attention_mask": "BHTT"}
@@ -157,11 +158,11 @@ class SequenceDoors(Doors):
 
         Args:
             inputs: `[B, T, D]`.
-            lengths: Integers `[B]`: how many positions each row has; later ones are padding.
+            lengths: Integers `[B]`: how many positions each row has; later positions are padding. None means T.
             max_length, cache: As for `init_state`.
 
         Returns:
-            `[B, T, D]` and the state to decode from.
+            The outputs `[B, T, D]`, and the state to continue decoding with.
         """
         inputs = as_array("inputs", inputs)
         check_axes({"inputs": "BTD"}, {"inputs": inputs})
@@ -169,7 +170,7 @@ class SequenceDoors(Doors):
 
 
 class MemoryDoors(Doors):
-    """The doors of layers that read a sequence and a memory: the decoder's block and stack."""
+    """The entry points of layers that read a sequence and a memory: the decoder's block and stack."""
 
     axes = {
         "inputs": "BTD",
@@ -216,6 +217,6 @@ class MemoryDoors(Doors):
 
 
 def first_step(outputs: Tensor) -> Results:
-    """Returns the outputs `[B, D]` of a chunk of one position, or them and the scores without their T."""
+    """Returns the outputs `[B, D]` of a chunk of one position, or a pair of them and the scores without the axis T."""
     outputs, scores = with_scores(outputs)
     return joined(outputs[:, 0], None if scores is None else scores[..., 0, :])

@@ -1,4 +1,4 @@
-"""How the heads of multi-head attention score a key: the slot for all that changes the dot product."""
+"""The score of multi-head attention: the scaled dot product and its variants."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from keras_attn.base.types import Identifier
 
 @register
 class DotProduct(Slot):
-    """The scaled dot product, normed, capped and with sinks where wanted.
+    """The scaled dot product, optionally with normalised queries and keys, a soft cap and attention sinks.
 
     `score_ij = cap(norm(q_i) . norm(k_j) / sqrt(K))`, `cap(x) = softcap * tanh(x / softcap)`.
 
     Args:
-        norm: Norm of each query and key over its K units, before positions turn them, for
-            instance `RMSNorm()` (Henry et al. 2020, arXiv:2010.04245); None for none.
+        norm: Normalisation of each query and key over its K units, before rotary positions are applied,
+            for example `RMSNorm()` (Henry et al. 2020, arXiv:2010.04245); None for no normalisation.
         softcap: Bound of the scores (Gemma Team 2024, arXiv:2408.00118), or None.
-        sinks: Initializer of a learned logit per head that joins the softmax beside the keys and
-            has no value, for instance `"zeros"` (Xiao et al. 2023, arXiv:2309.17453); None for none.
+        sinks: Initializer of one learned logit per head, for example `"zeros"`. The softmax includes it next
+            to the keys, but it has no value (Xiao et al. 2023, arXiv:2309.17453). None for no sinks.
 
     Raises:
-        ValueError: If `norm` is no norm, `softcap` not positive, or `sinks` no initializer.
+        ValueError: If `norm` is not a norm, `softcap` is not positive, or `sinks` is not an initializer.
 
     Example:
     >>> from keras_attn import DotProduct, MultiHeadSelfAttention, RMSNorm

@@ -1,4 +1,4 @@
-"""Multi-head attention of a decoder to the encoder's memory, whole or step by step."""
+"""Multi-head attention of a decoder to the encoder's memory, for a whole sequence or step by step."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 class MemoryHeads(NamedTuple):
-    """What all steps read of the memory.
+    """The keys, values and mask of the memory, which all steps read.
 
     Attributes:
         key, value: `[B, H_kv, S, K]`.
-        mask: Boolean `[B, S]`, True where the memory is real; None where all is.
+        mask: Boolean `[B, S]`, False at padding; None if no position is padding.
     """
 
     key: Tensor
@@ -40,7 +40,7 @@ class MemoryHeads(NamedTuple):
 class EncoderDecoderAttention(MultiHead):
     """Every position of a decoder attends to the encoder's memory.
 
-    The equations of `MultiHeadSelfAttention`, with keys and values linear in the memory.
+    The equations are those of `MultiHeadSelfAttention`, where keys and values are projections of the memory.
 
     Args:
         num_heads, head_size, num_kv_heads, score, dropout, kernel, use_bias, kernel_initializer,
@@ -50,19 +50,19 @@ class EncoderDecoderAttention(MultiHead):
     Call arguments:
         query: `[B, T, D]`.
         memory: `[B, S, M]`.
-        query_mask, memory_mask: Padding `[B, T]` and `[B, S]`, filled in by Keras.
-        attention_mask: Boolean, broadcasts to `[B, H, T, S]`; `[B, T, S]` gets its head axis.
+        query_mask, memory_mask: Padding masks `[B, T]` and `[B, S]`, filled in by Keras.
+        attention_mask: Boolean, broadcasts to `[B, H, T, S]`; a mask `[B, T, S]` applies to all heads.
         query_segment_ids, memory_segment_ids: Integers `[B, T]` and `[B, S]`; 0 is padding.
         return_attention_scores: Whether to return the scores too.
 
     Returns:
-        `[B, T, D]`, or that and the scores `[B, H, T, S]`.
+        The outputs `[B, T, D]`, or a pair of outputs and scores `[B, H, T, S]`.
 
-    Masks as for `MultiHeadSelfAttention`.
+    Masks work as in `MultiHeadSelfAttention`.
 
     Raises:
-        ValueError: For sizes that do not divide, shapes that do not fit, or segment ids of
-            one side only.
+        ValueError: If sizes are not divisible as required, shapes do not match, or only one of the two
+            segment ids is given.
 
     Example:
     >>> import numpy as np
@@ -147,14 +147,14 @@ class EncoderDecoderAttention(MultiHead):
         """Reads the memory for T new positions of each row.
 
         Args:
-            query: `[B, T, D]`, or `[B W, T, D]` with the W beams of each row side by side.
-            state: From `init_state`; it stays as it is.
-            index: Not needed.
-            lengths: Integers `[B]`, or `[B W]`: how many of the T positions each row has; None means all.
+            query: `[B, T, D]`, or `[B W, T, D]`, where the W beams of a row are adjacent.
+            state: The state from `init_state`; it does not change.
+            index: Not used.
+            lengths: Integers `[B]`, or `[B W]`: how many of the T positions each row has; None means T.
             return_attention_scores: Whether to return the scores too, `[B W, H, T, S]`.
 
         Returns:
-            The outputs `[B W, T, D]` (or them and the scores) and the state.
+            The outputs `[B W, T, D]`, or a pair of outputs and scores; and the state.
         """
         return super().extend(query, state, 0, lengths, return_attention_scores)
 
@@ -182,7 +182,7 @@ class EncoderDecoderAttention(MultiHead):
         rows, length, size = ops.shape(x)
         if chunk is None:
             key, value = self._memory_heads(memory)
-        else:  # [B W, T, D] -> [B, W T, D]: the beams of a row are queries of one memory
+        else:  # [B W, T, D] -> [B, W T, D]: the beams of a row read the same memory
             check_state(state, Shared)
             key, value, memory_mask = state.value
             x, query_mask = (each if each is None else by_rows(each, key) for each in (x, chunk.present))
@@ -206,15 +206,15 @@ class EncoderDecoderAttention(MultiHead):
         return outputs, scores, state
 
     def init_state(self, memory: Tensor, memory_mask: Tensor | None = None) -> Shared:
-        """Returns what all steps read: keys, values and mask of the memory, made once.
+        """Returns the keys, values and mask of the memory, which are computed once for all steps.
 
-        They are `Shared`: the beams of a row have them in common.
+        They are `Shared`: all beams of a row read the same ones.
 
         Args:
             memory, memory_mask: As for the call.
 
         Raises:
-            ValueError: If the layer is not built or the shapes do not fit.
+            ValueError: If the layer is not built or shapes do not match.
         """
         self.check_built()
         memory, memory_mask = as_array("memory", memory), as_array("memory_mask", memory_mask)
@@ -237,7 +237,7 @@ class EncoderDecoderAttention(MultiHead):
 
 
 def by_rows(tensor: Tensor, key: Tensor) -> Tensor:
-    """`[B W, T, ...]` -> `[B, W T, ...]`, B being the rows of `key`."""
+    """`[B W, T, ...]` -> `[B, W T, ...]`, where B is the number of rows of `key`."""
     return ops.reshape(tensor, (ops.shape(key)[0], -1, *tensor.shape[2:]))
 
 

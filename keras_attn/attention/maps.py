@@ -1,4 +1,4 @@
-"""The scores of every attention in a model, whatever the model returns."""
+"""The scores of every attention layer in a model."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from keras_attn.base.types import ArrayLike, Tensor
 
 
 def attention_maps(model: keras.layers.Layer, inputs: ArrayLike, **named: Any) -> dict[str, Tensor]:
-    """Runs a model once and returns the scores of every attention in it.
+    """Runs a model once and returns the scores of every attention layer in it.
 
-    Finds `MultiHeadSelfAttention`, `EncoderDecoderAttention` and the recurrent attentions wherever they
-    stand: in a functional model, in blocks and stacks, in layers of your own. The call runs
-    eagerly; every attention builds its scores for it.
+    It finds `MultiHeadSelfAttention`, `EncoderDecoderAttention` and the recurrent attention layers in
+    functional models, in blocks and stacks, and in custom layers. The call runs eagerly, and every
+    attention layer computes its scores in it.
 
     Args:
         model: A Keras model or layer.
-        inputs: What it is called with.
+        inputs: Inputs to call the model with.
         **named: Further arguments of the call.
 
     Returns:
-        A dictionary from the path of each attention layer, in the order in which they ran, to its scores:
-        `[B, H, T, S]`, of a recurrent attention `[B, T, S]`. A layer that runs more than once has a number
-        behind its path from the second time on: `path (2)`.
+        A dictionary from the path of each attention layer to its scores, in the order in which the layers
+        ran: `[B, H, T, S]`, or `[B, T, S]` for a recurrent attention layer. If a layer runs more than once,
+        a number is added to its path from the second time on: `path (2)`.
 
     Raises:
-        ValueError: If `model` is no Keras layer, or holds no attention of this library.
+        ValueError: If `model` is not a Keras layer, or contains no attention layer of this library.
 
     Example:
     >>> import numpy as np

@@ -1,4 +1,4 @@
-"""What the multi-head layers share: sizes of heads, projections, and the way through the kernel."""
+"""The base class of the multi-head layers: sizes of the heads, projections, and the call of the kernel."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class MultiHead(Doors, ProjectionLayer):
-    """What both layers share: sizes, projections, the way through the kernel."""
+    """Base class of the two multi-head layers: sizes, projections, and the call of the kernel."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class MultiHead(Doors, ProjectionLayer):
         self.seed_generator = keras.random.SeedGenerator() if dropout else None
 
     def _set_sizes(self, name: str, shape: Shape) -> int:
-        """Keeps the head size and the widths of all query and of all key heads side by side; returns the model size."""
+        """Stores the head size and the total widths of the query and of the key heads; returns the model size."""
         self.model_size = size = check_last_axis(name, shape)
         if self.head_size is None and size % self.num_heads:
             raise ValueError(
@@ -64,7 +64,7 @@ class MultiHead(Doors, ProjectionLayer):
         return size
 
     def _build_score(self, head_size: int) -> None:
-        """Makes what the score has of weights: a norm of queries, one of keys, the sinks."""
+        """Creates the weights of the score: the norms of queries and keys, and the sinks."""
         norm, self.query_norm, self.key_norm, self.sinks = self.score.norm, None, None, None
         if norm is not None:
             self.query_norm = norm.make("query_norm", self.policy_of("query_norm"))
@@ -76,7 +76,7 @@ class MultiHead(Doors, ProjectionLayer):
             self.sinks = self.add_weight(name="sinks", shape=(self.num_heads,), initializer=initializer, autocast=False)
 
     def _normed(self, heads: Tensor, norm: keras.layers.Layer | None) -> Tensor:
-        """Returns queries or keys `[B, H, T, K]` as the score wants them."""
+        """Returns queries or keys `[B, H, T, K]`, normalised if the score has a norm."""
         return heads if norm is None else norm(heads)
 
     def _read(
@@ -91,7 +91,7 @@ class MultiHead(Doors, ProjectionLayer):
         return_scores: bool = False,
         training: bool | None = False,
     ) -> tuple[Tensor, Tensor | None]:
-        """`[B, H, T, K]`, `[B, H_kv, S, K]` twice -> outputs `[B, T, D]`, and the scores or None."""
+        """Queries `[B, H, T, K]`, keys and values `[B, H_kv, S, K]` -> outputs `[B, T, D]`, and scores or None."""
         wanted = return_scores or is_recording()
         outputs = kernels.attention(
             query,
@@ -116,9 +116,9 @@ class MultiHead(Doors, ProjectionLayer):
 def split_heads(tensor: Tensor, head_size: int, inputs: Tensor) -> Tensor:
     """`[B, T, H * K]` -> `[B, H, T, K]`.
 
-    The sizes B and T are read from `inputs` `[B, T, D]`, of which `tensor` is the projection:
-    the converter to ONNX merges two reshapes in a row (that of `Dense` and this one) and then
-    takes the shape of what lies between them wrongly.
+    `tensor` is a projection of `inputs` `[B, T, D]`, and the sizes B and T are read from `inputs`.
+    Otherwise the converter to ONNX merges two consecutive reshapes (that of `Dense` and this one)
+    and gets the shape between them wrong.
     """
     batch, length, _ = ops.shape(inputs)
     num_heads = tensor.shape[-1] // head_size

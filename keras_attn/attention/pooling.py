@@ -1,4 +1,4 @@
-"""Attention pooling: one vector, or several, for a whole sequence."""
+"""Attention pooling: one or several vectors for a whole sequence."""
 
 from __future__ import annotations
 
@@ -22,35 +22,36 @@ if TYPE_CHECKING:
 
 @register
 class AttentionPooling(ProjectionLayer):
-    """Sums up a sequence by learned attention: what people put behind an LSTM or an encoder.
+    """Pools a sequence by learned attention, for example after an LSTM or an encoder.
 
     `e_rj = v_r . tanh(W h_j + b)`, `a_rj = softmax_j(e_rj)`, `y_r = sum_j a_rj h_j` for the hops r = 1 ... R.
 
     Args:
         units: Size U of the hidden layer; the size M of the inputs by default.
-        num_hops: Number R of hops, each with a vector `v_r` of its own.
-        penalty: Factor of the penalty `|A A^T - I|^2` (mean over the batch) that keeps the hops apart (Lin et
-            al. 2017, equation 8); it is added to the loss in training.
+        num_hops: Number R of hops, each with its own vector `v_r`.
+        penalty: Factor of the penalty `|A A^T - I|^2` (mean over the batch), which makes the hops attend to
+            different positions (Lin et al. 2017, equation 8). It is added to the loss in training.
         use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer,
-        kernel_constraint, bias_constraint: Of `W` and `b`, as for `keras.layers.Dense`; `v` has the kernel's.
+        kernel_constraint, bias_constraint: For `W` and `b`, as for `keras.layers.Dense`; those of the kernel
+            also apply to `v`.
 
     Call arguments:
         inputs: `[B, S, M]`.
-        mask, inputs_mask: Padding `[B, S]`, filled in by Keras; padding has no weight. A row without any real
-            position gives zeros.
+        mask, inputs_mask: Padding mask `[B, S]`, filled in by Keras; padding has zero weight. A row that is
+            all padding returns zeros.
         return_attention_scores: Whether to return the scores too.
 
     Returns:
-        `[B, M]`, or that and the scores `[B, S]`; for several hops `[B, R, M]` and `[B, R, S]`. No mask goes
-        out.
+        The outputs `[B, M]`, or a pair of outputs and scores `[B, S]`; for several hops `[B, R, M]` and
+        `[B, R, S]`. The outputs have no mask.
 
     Raises:
-        ValueError: For numbers out of range, and shapes that do not fit.
+        ValueError: If numbers are out of range or shapes do not match.
 
     Example:
     >>> import numpy as np
     >>> from keras_attn import AttentionPooling
-    >>> states = np.ones((2, 5, 8), "float32")  # for instance of an LSTM with return_sequences=True
+    >>> states = np.ones((2, 5, 8), "float32")  # for example from an LSTM with return_sequences=True
     >>> AttentionPooling(units=16)(states).shape.as_list()
     [2, 8]
     >>> AttentionPooling(units=16, num_hops=3)(states).shape.as_list()
@@ -97,7 +98,7 @@ class AttentionPooling(ProjectionLayer):
         logits = ops.swapaxes(self.v(self.hidden_projection(inputs)), 1, 2)  # [B, R, S]
         visible = None if padding is None else ops.expand_dims(ops.cast(padding, "bool"), axis=1)
         scores = ops.cast(masked_softmax(logits, visible), inputs.dtype)
-        pooled = ops.einsum("brs,bsm->brm", scores, inputs)  # Keras' matmul is float32 on PyTorch
+        pooled = ops.einsum("brs,bsm->brm", scores, inputs)  # Keras' matmul computes in float32 on PyTorch
         if training and self.penalty:
             self.add_loss(self.penalty * self._overlap(scores))
         if self.num_hops == 1:
@@ -106,13 +107,13 @@ class AttentionPooling(ProjectionLayer):
         return joined(pooled, scores if return_attention_scores else None)
 
     def _overlap(self, scores: Tensor) -> Tensor:
-        """`|A A^T - I|^2` of the scores `[B, R, S]`, its mean over the batch, in float32."""
+        """Returns `|A A^T - I|^2` of the scores `[B, R, S]`, averaged over the batch, in float32."""
         scores = ops.cast(scores, "float32")
         overlap = ops.matmul(scores, ops.swapaxes(scores, 1, 2)) - ops.eye(self.num_hops, dtype="float32")
         return ops.mean(ops.sum(ops.square(overlap), axis=(1, 2)))
 
     def compute_mask(self, inputs: Tensor, previous_mask: Tensor | None = None) -> None:
-        """Returns None: what was a sequence is one vector."""
+        """Returns None, because the outputs are no longer a sequence."""
 
     def compute_output_shape(self, inputs_shape: Shape) -> Shape:
         return self._shape(inputs_shape, inputs_shape[2])

@@ -1,4 +1,4 @@
-"""Multi-head attention of a sequence to itself, whole or step by step."""
+"""Multi-head attention of a sequence to itself, for the whole sequence or step by step."""
 
 from __future__ import annotations
 
@@ -28,41 +28,41 @@ if TYPE_CHECKING:
 
 @register
 class MultiHeadSelfAttention(SequenceDoors, MultiHead):
-    """Every position of a sequence attends to the sequence.
+    """Every position of a sequence attends to the positions of the same sequence.
 
-    `head_h = softmax(Q_h K_h^T / sqrt(K)) V_h`, `y = [head_1 ; ... ; head_H] W_o`, with
-    queries, keys and values all linear in the inputs.
+    `head_h = softmax(Q_h K_h^T / sqrt(K)) V_h`, `y = [head_1 ; ... ; head_H] W_o`, where
+    queries, keys and values are projections of the inputs.
 
     Args:
         num_heads: Number of query heads H.
         head_size: Size K of a head; D / H by default.
-        num_kv_heads: Number of key and value heads, a divisor of H: 1 is multi-query
-            (arXiv:1911.02150), between 1 and H grouped-query attention (arXiv:2305.13245).
-        mask: Static pattern, for instance `masks.Causal()`; None means all see all.
-        position: `Rotary()`, `Alibi()`, `RelativeBias()`; None leaves positions to the embeddings.
-        score: `DotProduct(norm, softcap, sinks)`; by default the plain scaled dot product.
-        dropout: Rate at which attention scores are dropped in training.
-        kernel: Pins `"dense"` or `"blockwise"` (see `kernels.attention`); scores, where asked for,
-            come from the dense one all the same.
+        num_kv_heads: Number of key and value heads, a divisor of H: 1 is multi-query attention
+            (arXiv:1911.02150), between 1 and H grouped-query attention (arXiv:2305.13245). H by default.
+        mask: Static pattern, for example `masks.Causal()`; with None, every position attends to all.
+        position: `Rotary()`, `Alibi()` or `RelativeBias()`; None if positions are only in the embeddings.
+        score: `DotProduct(norm, softcap, sinks)`; the plain scaled dot product by default.
+        dropout: Dropout rate of the attention scores in training.
+        kernel: `"auto"`, `"dense"`, `"blockwise"` or `"fused"` (see `kernels.attention`). If scores are
+            returned, the dense kernel always runs.
         use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer,
-        kernel_constraint, bias_constraint: Of the projections, as for `keras.layers.Dense`.
+        kernel_constraint, bias_constraint: For the projections, as for `keras.layers.Dense`.
 
     Call arguments:
         inputs: `[B, T, D]`.
-        mask, inputs_mask: Padding `[B, T]`, filled in by Keras; `mask` wins.
-        attention_mask: Boolean, broadcasts to `[B, H, T, T]`; `[B, T, T]` gets its head axis.
-        segment_ids: Integers `[B, T]`: positions see their own segment only, 0 is padding.
-        positions: Integers `[B, T]`, or `[T]` for all rows alike, for `position`; 0 ... T-1 by default.
+        mask, inputs_mask: Padding mask `[B, T]`, filled in by Keras; `mask` takes precedence.
+        attention_mask: Boolean, broadcasts to `[B, H, T, T]`; a mask `[B, T, T]` applies to all heads.
+        segment_ids: Integers `[B, T]`: positions attend only to their own segment; 0 is padding.
+        positions: Integers `[B, T]`, or `[T]` for all rows, used by `position`; 0 ... T-1 by default.
         return_attention_scores: Whether to return the scores too.
 
     Returns:
-        `[B, T, D]`, or that and the scores `[B, H, T, T]`.
+        The outputs `[B, T, D]`, or a pair of outputs and scores `[B, H, T, T]`.
 
-    All masks combine by "and". A position with nothing to attend to has the output bias as
-    its output and zero scores.
+    All masks are combined by "and". If a position has nothing to attend to, its output is the
+    output bias and its scores are zero.
 
     Raises:
-        ValueError: For head counts or sizes that do not divide, or shapes that do not fit.
+        ValueError: If head counts or sizes are not divisible as required, or shapes do not match.
 
     Example:
     >>> import numpy as np
@@ -119,7 +119,7 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
     ) -> tuple[Tensor, Tensor | None, State]:
         index = None if chunk is None else chunk.index
         query, key, value = self._heads(x, row_positions(x, positions if chunk is None else chunk.positions))
-        key_index = index  # a call, and the first chunk, read themselves alone
+        key_index = index  # a call and the first chunk attend only to themselves
         if chunk is not None:
             check_state(state, CacheState)
             state, *held = state.cache.append(state, key, value, index)
@@ -143,20 +143,21 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
         """Returns the state before the first step: an empty cache of keys and values.
 
         Args:
-            batch_size: Number of rows B; a state of one row serves any number at its first step.
-            max_length: Number of positions there will be at most. A mask that only reaches back
-                n positions (`Causal() & Window(n)`) needs no more than n, and then no limit.
-            cache: How they are kept: `ExactCache()` by default, or `Int8Cache()`.
+            batch_size: Number of rows B. At the first step, a state of one row is repeated for all rows.
+            max_length: Maximum number of positions. If the mask reaches back only n positions
+                (`Causal() & Window(n)`), the cache needs only n, and None means no maximum.
+            cache: How keys and values are stored: `ExactCache()` by default, or `Int8Cache()`.
 
         Raises:
-            ValueError: If the layer is not built, its mask shows the future, or there is no limit.
+            ValueError: If the layer is not built, its mask shows the future, or `max_length` is missing.
         """
         self.check_built()
         head_size, _, key_width = self.head_sizes
         mask = masks.check_hides_the_future(self.mask)
         if max_length is None and mask.reach is None:
             raise ValueError(
-                f"`max_length` must be given: `mask` may look back without end. Received: {short_repr(self.mask)}."
+                "`max_length` must be given: `mask` has no limit on how far back it reaches. "
+                f"Received: {short_repr(self.mask)}."
             )
         kind = check_slot("cache", cache, Cache) or ExactCache()
         sizes = head_size, head_size

@@ -27,15 +27,15 @@ def check_axes(
     """Raises a `ValueError` unless every argument has its axes and equal letters have equal sizes.
 
     Args:
-        axes: Dictionary from argument name to its axes, for instance `{"inputs": "BTD"}`.
-        arguments: Dictionary from argument name to a tensor, or None for one not given.
-        sizes: Sizes of letters that are known beforehand, for instance `{"D": 512}`; None is an unknown size.
+        axes: Dictionary from argument name to its axes, for example `{"inputs": "BTD"}`.
+        arguments: Dictionary from argument name to its tensor, or None if it is not given.
+        sizes: Known sizes by letter, for example `{"D": 512}`; None is an unknown size.
 
     Returns:
         All static sizes, by letter.
 
     Raises:
-        ValueError: It names the argument, the expected shape and the received one.
+        ValueError: The message contains the argument's name, the expected shape and the received one.
     """
     known = {letter: size for letter, size in (sizes or {}).items() if size is not None}
     origin: dict[str, str] = {}
@@ -77,11 +77,11 @@ def check_broadcast(name: str, tensor: Tensor, letters: str, sizes: Mapping[str,
 def check_together(first: str, second: str, arguments: CallArguments) -> None:
     """Raises a `ValueError` if the second argument is given without the first."""
     if arguments.get(second) is not None and arguments.get(first) is None:
-        raise ValueError(f"`{first}` must be given where `{second}` is. Received: {first}=None.")
+        raise ValueError(f"`{first}` must be given if `{second}` is. Received: {first}=None.")
 
 
 def check_last_axis(name: str, shape: Shape) -> int:
-    """Returns the last size of a shape; raises a `ValueError` unless it is static: weights are made for it."""
+    """Returns the last size of a shape; raises a `ValueError` unless it is static, as the weights require."""
     if not shape or shape[-1] is None:
         raise ValueError(f"`{name}` must have a static last axis. Received: {name}.shape={tuple(shape)}.")
     return shape[-1]
@@ -95,7 +95,7 @@ def check_number(
     must: str | None = None,
     **bounds: float | None,
 ) -> None:
-    """Raises a `ValueError` unless `value` is a number within bounds, for instance `above=0, at_most=1`.
+    """Raises a `ValueError` unless `value` is a number within bounds, for example `above=0, at_most=1`.
 
     Args:
         name: Name of the argument, for messages.
@@ -117,13 +117,13 @@ def is_number(
     below: float | None = None,
     at_most: float | None = None,
 ) -> bool:
-    """Whether `value` is a number within bounds. Booleans and NaN do not count as numbers.
+    """Returns whether `value` is a number within bounds. Booleans and NaN do not count as numbers.
 
     Args:
         value: Anything.
         kind: `int` for integers, `float` for real numbers.
-        above, at_least, below, at_most: Bounds, or None. Infinity is only accepted where it is itself a bound,
-            as in `at_most=math.inf`.
+        above, at_least, below, at_most: Bounds, or None. Infinity is accepted only if it is a bound itself,
+            for example with `at_most=math.inf`.
     """
     is_of_kind = isinstance(value, numbers.Integral if kind is int else numbers.Real)
     if isinstance(value, bool) or not is_of_kind:
@@ -159,7 +159,7 @@ def _described(
 
 
 def check_positive(name: str, value: object, optional: bool = False) -> None:
-    """Raises a `ValueError` unless `value` is an integer of at least 1, or None where that is allowed."""
+    """Raises a `ValueError` unless `value` is an integer of at least 1, or None if `optional`."""
     check_number(name, value, int, optional, at_least=1)
 
 
@@ -189,7 +189,7 @@ def check_padding_mask(name: str, mask: Tensor) -> None:
     """Raises a `ValueError` for padding masks of a floating-point dtype."""
     if is_float(mask):
         raise ValueError(
-            f"`{name}` must be a padding mask of booleans or integers, True for positions that are real. "
+            f"`{name}` must be a padding mask of booleans or integers, False for padding. "
             f"Received: {name}.dtype={dtype_of(mask)}."
         )
 
@@ -205,5 +205,5 @@ def check_boolean(name: str, mask: Tensor) -> None:
     if is_float(mask):
         raise ValueError(
             f"`{name}` must be boolean, True where a query may attend. Received: {name}.dtype={dtype_of(mask)}. "
-            "Scores to be added go into `bias`."
+            "Use `bias` for values that are added to the scores."
         )

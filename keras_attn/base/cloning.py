@@ -20,9 +20,9 @@ Value = TypeVar("Value")
 def clone(layer: LayerType, name: str | None = None) -> LayerType:
     """Returns a new, unbuilt layer with the same arguments, under another name if one is given.
 
-    Nothing is serialised: arguments that cannot be saved, such as lambdas, are passed to the clone
-    as they are. A layer that is not a `BaseLayer` is made from its own `get_config`. Where Keras cannot
-    read that, it is made from the attributes that have the names of its constructor's arguments.
+    Nothing is serialised: arguments that cannot be saved, for example lambdas, are passed to the clone
+    as they are. A layer that is not a `BaseLayer` is created from its `get_config`. If Keras cannot read
+    that config, the layer is created from its attributes with the names of its constructor's arguments.
     """
     named: dict[str, str] = {} if name is None else {"name": name}
     if plainly_configured(layer):
@@ -32,7 +32,7 @@ def clone(layer: LayerType, name: str | None = None) -> LayerType:
         new._quantization = quantization
         return new
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # about lambdas in a config, which is never saved
+        warnings.simplefilter("ignore", UserWarning)  # about lambdas in a config; this one is never saved
         try:
             return layer.__class__.from_config({**layer.get_config(), **named})
         except (NotImplementedError, OSError, TypeError, ValueError, AttributeError) as error:
@@ -40,7 +40,7 @@ def clone(layer: LayerType, name: str | None = None) -> LayerType:
 
 
 def _clone_by_attributes(layer: LayerType, named: Mapping[str, str], error: Exception) -> LayerType:
-    """Clones a layer whose config cannot be made or read, for the reason `error`."""
+    """Clones a layer whose config cannot be created or read; `error` is the reason."""
     if isinstance(layer, keras.Model) and not named:
         try:
             return keras.models.clone_model(layer, clone_function=clone)
@@ -52,8 +52,8 @@ def _clone_by_attributes(layer: LayerType, named: Mapping[str, str], error: Exce
     }
     if any(value is error for value in arguments.values()):
         raise ValueError(
-            f"A layer that is cloned must define `get_config`, or keep the arguments of its constructor under their "
-            f"names. Received: {short_repr(layer)}, for which {error}"
+            f"A layer that is cloned must define `get_config`, or keep the arguments of its constructor as "
+            f"attributes of the same names. Received: {short_repr(layer)}, for which {error}"
         ) from error
     own = {"name": layer.name, "dtype": layer.dtype_policy, "trainable": layer.trainable, **named}
     parameters = inspect.signature(layer.__class__).parameters.values()
@@ -70,7 +70,7 @@ def copied(value: Value) -> Value: ...
 
 
 def copied(value: object) -> object:
-    """Returns an argument for a second layer: layers and initialisers are cloned, other values returned as they are."""
+    """Returns an argument for a second layer: clones of layers and initialisers, other values unchanged."""
     if isinstance(value, (list, tuple)):
         return [copied(item) for item in value]
     if isinstance(value, keras.layers.Layer):
@@ -95,16 +95,16 @@ def comparable(value: object) -> Argument:
 
 
 def check_same(slot: str, layer: keras.layers.Layer, given: Mapping[str, object]) -> None:
-    """Raises a `ValueError` for an argument that differs from the slot's layer and would be ignored."""
+    """Raises a `ValueError` for arguments that differ from those of the slot's layer, as they would be ignored."""
     for name, value in given.items():
         own = getattr(layer, name, None)
         if value is not None and not alike(comparable(value), comparable(own)):
             raise ValueError(
-                f"`{name}` must be the `{name}` of the `{slot}` it is given with. "
+                f"`{name}` must be the `{name}` of the given `{slot}`. "
                 f"Received: {name}={short_repr(value)}, {slot}.{name}={short_repr(own)}."
             )
 
 
 def plainly_configured(layer: object) -> TypeGuard[BaseLayer]:
-    """Whether a layer's config is its constructor arguments: a `BaseLayer` that leaves `get_config` as it is."""
+    """Returns whether a layer's config is its constructor arguments: a `BaseLayer` that keeps its `get_config`."""
     return isinstance(layer, BaseLayer) and layer.__class__.get_config is BaseLayer.get_config

@@ -1,4 +1,4 @@
-"""The base class of layers made of other layers: argument checks, config, dtype policies."""
+"""The base class of layers that consist of other layers: argument checks, config, dtype policies."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ LayerType = TypeVar("LayerType", bound=keras.layers.Layer)
 class BaseLayer(keras.layers.Layer):
     """A layer whose parts are other layers and slot objects.
 
-    A subclass stores each constructor argument under its own name, and names the axes of
-    its tensor arguments in `axes`. It gets: a `ValueError` for shapes that do not fit before
-    `call` runs, a config that serialises every argument, children of its own dtype policy
-    (each with its own after `quantize`), and masks that are passed on.
+    A subclass stores each constructor argument under its own name, and lists the axes of its tensor
+    arguments in `axes`. This class raises a `ValueError` before `call` runs if shapes do not match, and
+    serialises every argument in the config. Child layers have the dtype policy of the layer (after
+    `quantize`, each has its own), and masks are passed on.
 
     Attributes:
-        axes: Axes of the call's arguments, for instance `{"inputs": "BTD"}`.
-        score_masks: Axes to which mask arguments broadcast, for instance `{"attention_mask": "BHTS"}`.
-        requires: From an argument to another one without which it must not be given.
-        row_free: Arguments of `axes` of which one row, `[1, T]` or `[T]`, may stand for all.
+        axes: Axes of the call's arguments, for example `{"inputs": "BTD"}`.
+        score_masks: Axes to which mask arguments broadcast, for example `{"attention_mask": "BHTS"}`.
+        requires: Dictionary from an argument to the other argument that must be given with it.
+        row_free: Arguments of `axes` that may have a single row, `[1, T]` or `[T]`, used for all rows.
     """
 
     axes: dict[str, str] = {}
@@ -54,24 +54,24 @@ class BaseLayer(keras.layers.Layer):
         return super().__call__(*positional, **kwargs)
 
     def symbolic_call(self, *args: object, **kwargs: object) -> State:
-        """Checks the arguments again, after Keras has filled in the masks that tensors carry."""
+        """Checks the arguments again, after Keras has filled in the masks of the tensors."""
         self.check_arguments(inspect.signature(self.call).bind(*args, **kwargs).arguments)
         return super().symbolic_call(*args, **kwargs)
 
     def _as_tensor(self, name: str, value: object) -> object:
-        """Returns a tensor argument as a tensor, and others as they are."""
+        """Returns a tensor argument as a tensor, and other arguments unchanged."""
         if name not in self.axes and name not in self.score_masks:
             return value
         tensor = to_tensor(name, value)
         return tensor[None] if name in self.row_free and tensor is not None and len(tensor.shape) == 1 else tensor
 
     def check_arguments(self, arguments: CallArguments) -> dict[str, int]:
-        """Raises a `ValueError` for tensors that do not fit; returns the sizes known from them."""
+        """Raises a `ValueError` if the shapes of tensors do not match; returns their static sizes by letter."""
         for name, other in self.requires.items():
             check_together(other, name, arguments)
         given = {name: value for name, value in arguments.items() if is_array(value)}
         sizes = check_axes({name: self.axes[name] for name in self.axes if name not in self.row_free}, given)
-        for name in given.keys() & self.axes.keys() & self.row_free:  # one row may stand for all
+        for name in given.keys() & self.axes.keys() & self.row_free:  # one row may be given for all
             known = {**sizes, "B": 1} if tuple(given[name].shape)[:1] == (1,) else sizes
             check_axes({name: self.axes[name]}, given, known)
         for name in given.keys() & self.axes.keys():
@@ -98,12 +98,12 @@ class BaseLayer(keras.layers.Layer):
     def build_child(
         self, child: keras.layers.Layer, *shapes: Shape, by_call: Callable[..., None] = build_by_call
     ) -> None:
-        """Builds `child` unless it is built, as loading builds children first; freezes it in a frozen layer.
+        """Builds `child` unless it is built already, as it is after loading; freezes it if this layer is frozen.
 
         Args:
             child: The layer.
             *shapes: Shapes of its tensor arguments.
-            by_call: Calls a child that has no `build` of its own, given child and shapes.
+            by_call: Function of the child and the shapes that builds a child without a `build` method.
         """
         if not child.built:
             self._restore_quantization(child, self._name_of(child))
@@ -120,7 +120,7 @@ class BaseLayer(keras.layers.Layer):
         """Returns a built `Dense` layer for the attribute `name`, with the dtype policy that it was saved with.
 
         Args:
-            name: Name of the layer and of the attribute that will hold it.
+            name: Name of the layer and of its attribute.
             units: Size of its outputs.
             input_shape: Shape of its inputs.
             **kwargs: Further arguments of `keras.layers.Dense`.
@@ -131,7 +131,7 @@ class BaseLayer(keras.layers.Layer):
         return child
 
     def _name_of(self, child: keras.layers.Layer) -> str | None:
-        """Returns the name of the attribute that holds a child, or None."""
+        """Returns the name of the attribute that contains a child, or None."""
         return next((name for name, value in attributes(self).items() if value is child), None)
 
     def _restore_quantization(self, child: keras.layers.Layer, name: str | None) -> None:
@@ -172,7 +172,7 @@ class BaseLayer(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: Config) -> Self:
-        """Makes the layer. Its parts follow the `dtype` of the config where they were saved with another one."""
+        """Creates the layer. Parts that were saved with another dtype policy get that of the config."""
         config = dict(config)
         quantization = config.pop("quantization", {})
         config = with_policy(config, keras.dtype_policies.get(config.get("dtype")))
@@ -192,26 +192,26 @@ def serialize(value: Argument) -> Serialized:
 
 
 def unshared(config: Serialized) -> Serialized:
-    """Returns a config without the ids by which Keras restores shared objects, as clones share nothing."""
+    """Returns a config without the ids by which Keras restores shared objects, because clones share no objects."""
     if isinstance(config, dict):
         return {key: unshared(value) for key, value in config.items() if key != "shared_object_id"}
     return [unshared(item) for item in config] if isinstance(config, list) else config
 
 
 def deserialize(value: Serialized) -> Argument:
-    """Undoes `serialize`."""
+    """The inverse of `serialize`."""
     if isinstance(value, (list, tuple)):
         return [deserialize(item) for item in value]
     return keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
 
 
 def attributes(layer: keras.layers.Layer) -> dict[str, object]:
-    """Returns the layer's attributes by name, the modules in which PyTorch holds its parts too."""
+    """Returns the layer's attributes by name. On PyTorch, they include the modules that contain its parts."""
     return {**vars(layer), **vars(layer).get("_modules", {})}
 
 
 def is_quantized(layer: keras.layers.Layer) -> bool:
-    """Whether `quantize` changed the policy of this layer itself, not only those of its parts."""
+    """Returns whether `quantize` changed the policy of this layer itself, not only those of its parts."""
     return not isinstance(layer, BaseLayer) and layer.dtype_policy.quantization_mode is not None
 
 

@@ -1,4 +1,4 @@
-"""Norms as slots: they make Keras layers and have no weights themselves."""
+"""Norms as slot objects: they create Keras layers and have no weights themselves."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from keras_attn.base.types import DType
 
 
 class Norm(Slot):
-    """Makes the norm layers of a block or of an attention's heads."""
+    """Creates the norm layers of a block, or of the heads of an attention layer."""
 
     def make(self, name: str, dtype: DType) -> keras.layers.Layer:
-        """Returns a new Keras layer that normalises the last axis, in float32 inside."""
+        """Returns a new Keras layer that normalises the last axis. It computes in float32."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `make(name, dtype)`.")
 
 
@@ -47,5 +47,5 @@ class RMSNorm(Norm):
 
     def make(self, name: str, dtype: DType) -> keras.layers.Layer:
         layer = keras.layers.RMSNormalization(epsilon=self.epsilon, dtype=dtype, name=name)
-        layer.supports_masking = True  # Keras does not declare it, and warns at every masked input
+        layer.supports_masking = True  # Keras does not set it and warns for every masked input
         return layer

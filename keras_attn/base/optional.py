@@ -1,4 +1,4 @@
-"""Imports of optional packages, which an extra of the library installs."""
+"""Imports of optional packages, which the library's extras install."""
 
 import importlib
 from types import ModuleType

@@ -1,4 +1,4 @@
-"""Dtype policies of parts, which follow the layer that holds them."""
+"""Dtype policies of the parts of a layer, which follow the policy of the layer."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ DTypePolicyMap = keras.dtype_policies.DTypePolicyMap
 def with_policy(config: Config, policy: keras.DTypePolicy) -> Config:
     """Returns a layer's config with the policy of its parts changed to that of the layer.
 
-    Parts are saved with the policy of the layer that holds them. If a part was saved with another one than
-    `policy`, then that was the layer's old policy, and it is replaced everywhere. Other policies are kept.
+    Parts are saved with the policy of the layer that contains them. If the policy of a part is not `policy`,
+    it was the layer's old policy and is replaced everywhere. Other policies are kept.
     """
     new = plain_policy(policy)
     parts = [item for value in config.values() for item in (value if isinstance(value, (list, tuple)) else [value])]
     for part in parts:
         own = part.get("config") if isinstance(part, dict) else None
-        # Keras does not use the policy of a model, which may differ from that of the layer that holds it.
+        # Keras does not use the policy of a model, which may differ from that of the layer that contains it.
         if isinstance(own, dict) and own.get("dtype") is not None and "layers" not in own:
             old = plain_policy(keras.dtype_policies.get(own["dtype"]))
             if (old.compute_dtype, old.variable_dtype) != (new.compute_dtype, new.variable_dtype):
@@ -35,7 +35,7 @@ def plain_policy(policy: keras.DTypePolicy) -> keras.DTypePolicy:
 
 
 def replace_policy(config: Serialized, old: str, new: str) -> Serialized:
-    """Returns a config with all policies named `old` replaced by `new`, sources of quantised policies too."""
+    """Returns a config with all policies named `old` replaced by `new`, also as the source of quantised policies."""
     if isinstance(config, (list, tuple)):
         return [replace_policy(item, old, new) for item in config]
     if not isinstance(config, dict):

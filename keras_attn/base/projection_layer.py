@@ -1,4 +1,4 @@
-"""Layers whose linear maps take the arguments of `keras.layers.Dense`."""
+"""Layers that take the arguments of `keras.layers.Dense` for their linear maps."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ProjectionArguments(LayerArguments, total=False):
 
 
 class ProjectionLayer(BaseLayer):
-    """A layer made of linear maps that are initialised, regularised and constrained alike.
+    """A layer of linear maps that all have the same initialisers, regularisers and constraints.
 
     Args:
         use_bias: Whether the linear maps have a bias.

@@ -1,4 +1,4 @@
-"""Scores of attention layers, recorded while a model runs, by the path of each layer."""
+"""The scores of attention layers, recorded by layer path while a model runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _recorded: contextvars.ContextVar[dict[str, Tensor] | None] = contextvars.Contex
 
 @contextlib.contextmanager
 def recording() -> Iterator[dict[str, Tensor]]:
-    """Records the scores of all attentions that run inside; yields them in a dictionary by layer path."""
+    """Records the scores of all attention layers that run in the context; yields a dictionary by layer path."""
     scores_of: dict[str, Tensor] = {}
     token = _recorded.set(scores_of)
     try:
@@ -25,7 +25,7 @@ def recording() -> Iterator[dict[str, Tensor]]:
 
 
 def is_recording() -> bool:
-    """Whether scores are recorded, so that every attention must compute them."""
+    """Returns whether scores are recorded, so that every attention layer must compute them."""
     return _recorded.get() is not None
 
 

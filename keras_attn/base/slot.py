@@ -1,4 +1,4 @@
-"""Plain objects that fill a layer's slots: masks, residual wirings, norms, positions.
+"""Plain objects for the slots of a layer: masks, residual connections, norms, positions.
 
 A slot object has no weights. Its constructor arguments are its attributes and its config,
 so that a subclass only has to store its arguments.
@@ -22,7 +22,7 @@ Registered = TypeVar("Registered", bound=type)
 
 
 def register(cls: Registered) -> Registered:
-    """Registers a class with Keras, so that a config that holds its objects can be loaded."""
+    """Registers a class with Keras, so that a config that contains its objects can be loaded."""
     return keras.saving.register_keras_serializable("keras_attn")(cls)
 
 
@@ -37,7 +37,7 @@ class Slot:
     """A registered, comparable, serialisable value object."""
 
     def get_config(self) -> Config:
-        """Returns the constructor arguments, nested slots serialised."""
+        """Returns the constructor arguments; nested slot objects are serialised."""
         return {
             name: keras.saving.serialize_keras_object(getattr(self, name))
             for name in inspect.signature(self.__class__).parameters
@@ -45,7 +45,7 @@ class Slot:
 
     @classmethod
     def from_config(cls, config: Config) -> Self:
-        """Makes the object from the dictionary that `get_config` returns.
+        """Creates the object from the dictionary that `get_config` returns.
 
         Raises:
             ValueError: If `config` has a key that is not an argument of the constructor.
@@ -76,9 +76,9 @@ class Slot:
 
 
 def alike(one: object, other: object) -> bool:
-    """Whether two constructor arguments are equal; functions and tensors are equal only if they are the same object.
+    """Returns whether two constructor arguments are equal. Functions and tensors must be the same object.
 
-    Configs are compared only for objects without an `__eq__` of their own.
+    Objects are compared by their configs only if they define no `__eq__`.
     """
     if one is other:
         return True

@@ -1,4 +1,4 @@
-"""Layers that users put into the slots of other layers: what their `call` takes, how to build and call them."""
+"""Layers that users put into the slots of other layers: which arguments they take, how to build and call them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PADDING = {name: " (there is padding, which it would attend to)" for name in ("m
 
 
 class NewPositions(Protocol):
-    """The attributes of a `Chunk` that `run_slot` passes to layers of the user."""
+    """The attributes of a `Chunk` that `run_slot` passes to custom layers."""
 
     @property
     def start(self) -> ArrayLike: ...
@@ -33,15 +33,15 @@ def check_call(slot: str, layer: keras.layers.Layer, *names: str) -> None:
         bound = signature.bind(*names)
     except TypeError:
         bound = None
-    if bound is None or bound.arguments.keys() & {"mask", "training"}:  # where a second tensor would go
+    if bound is None or bound.arguments.keys() & {"mask", "training"}:  # would be bound to a second tensor
         raise ValueError(
             f"`{slot}` must be a layer whose `call` takes ({', '.join(names)}) and needs no other argument. Wrap it "
-            f"in a layer with such a `call`. Received: {short_repr(layer)}, whose `call` takes {signature}."
+            f"in a layer whose `call` does. Received: {short_repr(layer)}, whose `call` takes {signature}."
         )
 
 
 def accepted(layer: keras.layers.Layer) -> Callable[[str], bool]:
-    """Returns a function that returns whether the layer's `call` takes an argument of a given name."""
+    """Returns a function from an argument's name to whether the layer's `call` takes it."""
     parameters = inspect.signature(layer.call).parameters.values()
     names = {each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
     # A functional model passes arguments that its `call` does not name to each of its layers.
@@ -50,7 +50,7 @@ def accepted(layer: keras.layers.Layer) -> Callable[[str], bool]:
 
 
 def check_given(slot: str, layer: keras.layers.Layer, named: CallArguments) -> None:
-    """Raises a `ValueError` for an argument that is given and that the `call` of the slot's layer does not take."""
+    """Raises a `ValueError` if the `call` of the slot's layer does not take an argument that is given."""
     given = [name for name, value in named.items() if value is not None and value is not False]
     if not given:
         return
@@ -70,21 +70,21 @@ def call_slot(
     named: CallArguments,
     optional: Collection[str] = ("training",),
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Calls a layer that fills a slot with those of the arguments that its `call` takes.
+    """Calls the layer in a slot with those arguments that its `call` takes.
 
     Args:
         slot: Name of the slot, for messages.
         layer: The layer.
         tensors: Its positional arguments.
-        named: Its keyword arguments by name. Those that are None or False, and those of
-            `optional`, are left out where the `call` does not take them.
+        named: Its keyword arguments by name. Those that are None or False, and those in
+            `optional`, are left out if the `call` does not take them.
         optional: Names of arguments that the layer may lack.
 
     Returns:
-        What the layer returns: a tensor, or (tensor, scores) where scores are asked for.
+        The outputs of the layer, or (outputs, scores) if `named` requests scores.
 
     Raises:
-        ValueError: For an argument that the layer does not take, or scores that it does not return.
+        ValueError: If the layer does not take an argument or does not return what is requested.
     """
     check_given(slot, layer, {name: value for name, value in named.items() if name not in optional})
     takes = accepted(layer)
@@ -98,17 +98,17 @@ def call_slot(
         )
     stream = outputs[0] if scores else outputs
     check_shape(slot, stream.shape, tensors[0].shape)
-    stream = ops.cast(stream, tensors[0].dtype)  # layers inside may have a policy of their own
+    stream = ops.cast(stream, tensors[0].dtype)  # inner layers may have another policy
     return (stream, outputs[1]) if scores else stream
 
 
 def build_by_call(layer: keras.layers.Layer, *shapes: Shape) -> None:
-    """Builds a layer without a `build` of its own by a call with symbolic tensors, as Keras does."""
+    """Builds a layer that has no `build` method by a call with symbolic tensors, as Keras does."""
     layer(*(keras.KerasTensor(shape, layer.compute_dtype) for shape in shapes))
 
 
 def check_returns(slot: str, layer: keras.layers.Layer, *shapes: Shape) -> None:
-    """Raises a `ValueError` unless a built layer, given tensors of `shapes`, returns one of the first shape."""
+    """Raises a `ValueError` unless a built layer maps tensors of `shapes` to a tensor of the first shape."""
     try:
         spec = layer.compute_output_spec(*(keras.KerasTensor(shape, layer.compute_dtype) for shape in shapes))
     except NotImplementedError:  # without a spec, `call_slot` checks what the layer returns
@@ -117,7 +117,7 @@ def check_returns(slot: str, layer: keras.layers.Layer, *shapes: Shape) -> None:
 
 
 def check_shape(slot: str, returned: Shape | None, wanted: Shape) -> None:
-    """Raises a `ValueError` if a layer returns another shape than `wanted`, as far as both are static."""
+    """Raises a `ValueError` if a layer returns a shape other than `wanted`. Only static sizes are compared."""
     returned, wanted = None if returned is None else tuple(returned), tuple(wanted)
     fits = (
         returned is not None
@@ -129,9 +129,9 @@ def check_shape(slot: str, returned: Shape | None, wanted: Shape) -> None:
 
 
 def is_plain(layer: keras.layers.Layer, cls: type[keras.layers.Layer]) -> bool:
-    """Whether a layer is a `cls` without entry points of its own, so that `run` may be called directly.
+    """Returns whether a layer is a `cls` and overrides none of its entry points, so that `run` may be called directly.
 
-    A layer made in a `keras.RematScope` recomputes in `__call__`, so it does not count.
+    A layer created in a `keras.RematScope` recomputes in `__call__`, so the result is False.
     """
     plain = isinstance(layer, cls) and all(
         getattr(layer.__class__, method) is getattr(cls, method) for method in ("__call__", "call", "extend", "step")
@@ -140,7 +140,7 @@ def is_plain(layer: keras.layers.Layer, cls: type[keras.layers.Layer]) -> bool:
 
 
 def stepwise(name: str, layer: Stepwise) -> Stepwise:
-    """Returns a layer given for the slot `name` if it can decode step by step, else raises a `ValueError`."""
+    """Returns the layer in the slot `name`; raises a `ValueError` unless it can decode step by step."""
     methods = {method: callable(getattr(layer, method, None)) for method in ("init_state", "extend", "step")}
     if not (methods["init_state"] and (methods["extend"] or methods["step"])):
         raise ValueError(
@@ -159,14 +159,14 @@ def run_slot(
     named: CallArguments,
     optional: Collection[str] = ("training",),
 ) -> tuple[Tensor, Tensor | None, State]:
-    """Runs a layer that fills a slot: by `run` if it is one of ours, else by `__call__`, `extend` or `step`.
+    """Runs the layer in a slot: by `run` if it is a layer of this library, else by `__call__`, `extend` or `step`.
 
     Args:
         slot: Name of the slot, for messages.
         layer: The layer.
         plain: The class whose `run` may be called directly (see `is_plain`).
         tensors: Its positional arguments; the first is `[B, T, D]`.
-        state, chunk: The state and the `Chunk` of an extension; None in a call.
+        state, chunk: The state and the `Chunk` of `extend`; None in a call.
         named: The other arguments of its call, by name.
         optional: As for `call_slot`.
 
@@ -188,18 +188,18 @@ def _extend(
     chunk: NewPositions,
     return_attention_scores: bool,
 ) -> tuple[Tensor, Tensor | None, State]:
-    """Reads a chunk with a layer of the user's own: by its `extend`, or by its `step` if it has no `extend`.
+    """Reads a chunk with a custom layer: by its `extend`, or by its `step` if it has no `extend`.
 
     Returns:
         The outputs `[B, T, D]`, the scores or None, and the new state.
     """
-    named = {"return_attention_scores": True} if return_attention_scores else {}  # which it may lack
+    named = {"return_attention_scores": True} if return_attention_scores else {}  # the layer may lack this argument
     if callable(getattr(layer, "extend", None)):
         outputs, state = layer.extend(x, state, chunk.start, **chunk.counts, **named)
         return *with_scores(outputs), state
     if x.shape[1] != 1 or chunk.counts:
         raise ValueError(
-            f"`{name}` must have `extend` to read several positions at once, as a prompt's. "
+            f"`{name}` must have `extend` to read several positions at once, for example a prompt. "
             f"Received: {short_repr(layer)}."
         )
     outputs, state = layer.step(x[:, 0], state, chunk.start, **named)
@@ -208,10 +208,10 @@ def _extend(
 
 
 def joined(outputs: Tensor, scores: Tensor | None) -> Tensor | tuple[Tensor, Tensor]:
-    """Returns the outputs, or a tuple of outputs and scores where there are scores."""
+    """Returns the outputs, or a tuple of outputs and scores if the scores are not None."""
     return outputs if scores is None else (outputs, scores)
 
 
 def with_scores(outputs: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor | None]:
-    """Returns outputs and scores, None where there are none: the inverse of `joined`."""
+    """Returns a tuple of outputs and scores, or of outputs and None: the inverse of `joined`."""
     return outputs if isinstance(outputs, tuple) else (outputs, None)

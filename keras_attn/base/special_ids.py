@@ -21,13 +21,13 @@ class SpecialIds(Slot):
     Start and padding may be the same id (T5, Marian), and so may start and end (BART, GPT-2). The other ids differ.
 
     Args:
-        padding: Fills rows after their end; None for a vocabulary without it: then no id is masked.
+        padding: Id that fills rows after their end. None for a vocabulary without it; then no id is masked.
         start: The first id that a decoder reads.
-        end: Ends a text.
-        unknown: Replaces what is not in the vocabulary; None for a vocabulary without it.
+        end: Id that ends a text.
+        unknown: Id that replaces tokens that are not in the vocabulary; None for a vocabulary without it.
 
     Raises:
-        ValueError: For ids that are not integers of at least 0, or that must differ and do not.
+        ValueError: If an id is not an integer of at least 0, or ids that must differ are equal.
 
     Example:
     >>> import keras_attn as ka
@@ -49,29 +49,29 @@ class SpecialIds(Slot):
         distinct = [value for value in (self.padding, self.end, self.unknown) if value is not None]
         if len(set(distinct)) < len(distinct) or self.start == self.unknown:
             raise ValueError(
-                "`start` may equal `padding` or `end`; the other special ids must differ, or be None where there is "
-                f"none. Received: {self}."
+                "`start` may equal `padding` or `end`; the other special ids must differ, or be None if the "
+                f"vocabulary has none. Received: {self}."
             )
 
     @property
     def filler(self) -> int:
-        """The id that fills a row after its end: padding, or 0 where there is none."""
+        """The id that fills a row after its end: padding, or 0 if padding is None."""
         return 0 if self.padding is None else self.padding
 
     @property
     def absent(self) -> int:
-        """A number that is the id of no token: padding, or -1 where there is none."""
+        """A number that is no token's id: padding, or -1 if padding is None."""
         return -1 if self.padding is None else self.padding
 
     def is_real(self, ids: Tensor) -> Tensor:
-        """Returns `[B, T]` booleans, True where an id is not padding: everywhere if there is no padding id."""
-        return ids != self.absent  # not `keras.ops`, as pipelines of TensorFlow call it on every backend
+        """Returns `[B, T]` booleans, True where an id is not padding. Without a padding id, all are True."""
+        return ids != self.absent  # not `keras.ops`: TensorFlow pipelines call it on every backend
 
     def is_read(self, ids: Tensor, segment_ids: Tensor | None = None) -> Tensor:
         """Returns `[B, T]` booleans, True where a decoder reads an id.
 
-        As `is_real`. But where the start id is the padding id, the first id of a row is read too, or in
-        a packed row all ids of its texts.
+        The same as `is_real`, unless the start id is the padding id. Then the first id of a row is read too;
+        in a packed row, all ids of its texts are read.
 
         Args:
             ids: `[B, T]`, the start id first.
@@ -82,15 +82,15 @@ class SpecialIds(Slot):
             return real
         if segment_ids is not None:
             return ops.logical_or(real, ops.not_equal(segment_ids, 0))
-        number = ops.cumsum(ops.ones_like(ids, dtype="int32"), axis=1, dtype="int32")  # also of a symbolic length
+        number = ops.cumsum(ops.ones_like(ids, dtype="int32"), axis=1, dtype="int32")  # also for a symbolic length
         return ops.logical_or(real, ops.equal(number, 1))
 
 
 def special_ids_or_default(special_ids: SpecialIds | Config | None) -> SpecialIds:
-    """Returns `special_ids`, deserialised if it is a config; for None the ids of our own tokenizers.
+    """Returns `special_ids`, deserialised if it is a config; for None, the ids of this library's tokenizers.
 
     Raises:
-        ValueError: For anything else.
+        ValueError: If `special_ids` is none of these.
     """
     if isinstance(special_ids, dict):
         special_ids = keras.saving.deserialize_keras_object(special_ids)
@@ -101,7 +101,7 @@ def check_same_special_ids(**owners: SpecialIds) -> None:
     """Raises a `ValueError` unless all owners have the same special ids.
 
     Args:
-        **owners: `SpecialIds` by the name of the argument that holds them.
+        **owners: `SpecialIds` by the name of the argument that contains them.
     """
     if len({repr(special_ids) for special_ids in owners.values()}) > 1:
         names = " and ".join(f"`{name}`" for name in owners)

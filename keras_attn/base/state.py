@@ -1,4 +1,4 @@
-"""The state of a decoding loop: a structure of tensors, one row per text, and what the texts of a row share."""
+"""The state of a decoding loop: tensors with one row per text, and `Shared` ones with one row for all its beams."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,7 +12,7 @@ SHARED = "shared"
 
 
 class Shared(NamedTuple):
-    """A part of a state that belongs to a row of the batch and not to its beams: it is neither repeated nor reordered.
+    """A part of a state with one row for all beams of a batch element: it is neither repeated nor reordered.
 
     Attributes:
         value: Tensors `[B, ...]`, in any structure.
@@ -28,12 +28,12 @@ def check_state(state: State, kind: type) -> None:
 
 
 def map_rows(function: Callable[[Tensor], Tensor], state: State) -> State:
-    """Applies a function to all tensors `[B, ...]` of a state, except those that the texts of a row share.
+    """Applies a function to all tensors `[B, ...]` of a state, except the shared ones.
 
     Args:
-        function: From a tensor `[B, ...]` to a tensor.
-        state: Tensors in dictionaries, lists, tuples and named tuples. What is `Shared`, or stands under the
-            key `"shared"` of a dictionary, stays as it is, and so do scalars and None.
+        function: Function from a tensor `[B, ...]` to a tensor.
+        state: Tensors in dictionaries, lists, tuples and named tuples. `Shared` parts, the value of the key
+            `"shared"` of a dictionary, scalars and None do not change.
     """
 
     def visit(part: State) -> State:
@@ -41,6 +41,6 @@ def map_rows(function: Callable[[Tensor], Tensor], state: State) -> State:
             return part
         if isinstance(part, dict) and SHARED in part:
             return {name: value if name == SHARED else map_rows(function, value) for name, value in part.items()}
-        return function(part) if is_array(part) and len(part.shape) else None  # None: look inside
+        return function(part) if is_array(part) and len(part.shape) else None  # None: visit its parts
 
     return tree.traverse(visit, state)

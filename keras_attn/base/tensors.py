@@ -1,4 +1,4 @@
-"""Arguments as tensors: recognise them, convert lists, describe them in messages."""
+"""Arguments as tensors: tests for tensors, conversion of lists, short descriptions for error messages."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from keras_attn.base.types import ArrayLike, DType, Shape, Tensor
 
 
 def is_array(value: object) -> TypeGuard[Tensor]:
-    """Whether an argument of a call is a tensor or array, symbolic or not."""
+    """Returns whether an argument of a call is a tensor or array, symbolic or not."""
     return isinstance(value, (np.ndarray, keras.KerasTensor)) or ops.is_tensor(value)
 
 
 def as_array(name: str, value: ArrayLike | None) -> Tensor:
-    """Returns an argument with a shape and a dtype, for checks: nothing is moved to a device or cast.
+    """Returns an argument with a shape and a dtype, for checks. Nothing is moved to a device or cast.
 
     Args:
         name: Name of the argument, for messages.
@@ -31,8 +31,8 @@ def as_array(name: str, value: ArrayLike | None) -> Tensor:
     """
     if is_ragged(value) or has_unequal_rows(value):
         raise ValueError(
-            f"`{name}` must have rows of one length: pad them, for instance by `keras.utils.pad_sequences({name}, "
-            f"padding='post')` or, if ragged, by `.to_tensor()`; where 0 is not padding, pass a padding mask too. "
+            f"`{name}` must have rows of one length: pad them, for example by `keras.utils.pad_sequences({name}, "
+            f"padding='post')` or, if ragged, by `.to_tensor()`; if 0 is not padding, pass a padding mask too. "
             f"Received: {name} of type {value.__class__.__name__} with rows of different lengths."
         )
     if isinstance(value, (list, tuple)) and value and all(map(is_array, value)):
@@ -51,12 +51,12 @@ def to_tensor(name: str, value: ArrayLike | None, dtype: DType = None) -> Tensor
     Args:
         name: Name of the argument, for messages.
         value: As for `as_array`. None stays None, and symbolic tensors stay symbolic.
-        dtype: The dtype to cast to, for instance `"int32"` for positions, ids, lengths and indices, which may
+        dtype: The dtype to cast to, for example `"int32"` for positions, ids, lengths and indices, which may
             be integers of any kind. None keeps the dtype of tensors, integers and booleans; Keras chooses
             that of other arrays.
 
     Raises:
-        ValueError: As `as_array`, and for floats where `dtype` is an integer dtype.
+        ValueError: As for `as_array`, and for floats if `dtype` is an integer dtype.
     """
     value = as_array(name, value)
     if value is None:
@@ -69,7 +69,7 @@ def to_tensor(name: str, value: ArrayLike | None, dtype: DType = None) -> Tensor
         return ops.convert_to_tensor(value, dtype_of(value) if is_whole else None)
     given = dtype_of(value)
     is_wrong = keras.backend.is_int_dtype(dtype) and keras.backend.is_float_dtype(given)
-    if is_wrong and 0 not in value.shape:  # an empty list has no dtype of its own
+    if is_wrong and 0 not in value.shape:  # an empty list has no dtype
         wanted = "integers" if len(value.shape) else "an integer"
         raise ValueError(f"`{name}` must be {wanted}. Received: {name}.dtype={given}.")
     if isinstance(value, np.ndarray) and value.dtype.kind == "V":  # bfloat16, which Keras on PyTorch does not cast
@@ -78,7 +78,7 @@ def to_tensor(name: str, value: ArrayLike | None, dtype: DType = None) -> Tensor
 
 
 def has_unequal_rows(value: ArrayLike | None) -> bool:
-    """Whether a nested list, or an array of lists, has rows of different lengths."""
+    """Returns whether a nested list, or an array of lists, has rows of different lengths."""
     if isinstance(value, np.ndarray):
         return value.dtype == object
     if not isinstance(value, (list, tuple)):
@@ -92,13 +92,13 @@ def has_unequal_rows(value: ArrayLike | None) -> bool:
 
 
 def is_ragged(value: ArrayLike | None) -> bool:
-    """Whether rows differ in length: a ragged tensor of TensorFlow, a nested one of PyTorch, or a symbolic one."""
+    """Returns whether rows differ in length: TensorFlow's ragged tensors, PyTorch's nested ones, or symbolic ones."""
     named = value.__class__.__name__ == "RaggedTensor"
     return named or getattr(value, "ragged", False) is True or getattr(value, "is_nested", False) is True
 
 
 class _Description(reprlib.Repr):
-    """A short `repr` that gives dtype and shape of tensors and arrays, never their numbers."""
+    """A short `repr` that shows dtype and shape of tensors and arrays, never their numbers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,36 +107,36 @@ class _Description(reprlib.Repr):
 
     def repr1(self, value: object, level: int) -> str:
         if is_array(value):
-            is_numpy = isinstance(value, np.ndarray)  # which may hold strings or objects
+            is_numpy = isinstance(value, np.ndarray)  # arrays may contain strings or objects
             dtype = value.dtype.name if is_numpy else dtype_of(value)
             return f"<{value.__class__.__name__} of dtype {dtype} and shape {static_shape(value)}>"
         return super().repr1(value, level)
 
 
 def short_repr(value: object) -> str:
-    """Returns a short `repr` of an argument for error messages; of tensors only dtype and shape."""
+    """Returns a short `repr` of an argument for error messages; for tensors only dtype and shape."""
     return _Description().repr(value)
 
 
 def static_shape(tensor: Tensor) -> Shape:
-    """Returns the shape as a tuple of integers, None where it is not static.
+    """Returns the shape as a tuple of integers, with None for sizes that are not static.
 
-    Symbolic sizes, which JAX and PyTorch have while they export, count as not static.
+    Symbolic sizes, which JAX and PyTorch have during an export, are not static.
     """
     return tuple(static_size(size) for size in tensor.shape)
 
 
 def static_size(size: ArrayLike) -> int | None:
-    """Returns an element of a shape as an integer, or None where it is not static."""
+    """Returns an element of a shape as an integer, or None if it is not static."""
     known = isinstance(size, numbers.Integral) or ops.is_tensor(size)  # PyTorch traces sizes as tensors
     return int(size) if known else None
 
 
 def is_float(tensor: Tensor) -> bool:
-    """Whether a tensor or array has a floating-point dtype."""
+    """Returns whether a tensor or array has a floating-point dtype."""
     return keras.backend.is_float_dtype(dtype_of(tensor))
 
 
 def dtype_of(tensor: Tensor) -> str:
-    """Returns the dtype of a tensor or array as Keras names it, for instance `"float32"`."""
+    """Returns Keras' name of the dtype of a tensor or array, for example `"float32"`."""
     return keras.backend.standardize_dtype(tensor.dtype)

@@ -9,35 +9,35 @@ Tensor: TypeAlias = Any
 """A tensor, variable or symbolic tensor of the backend, or a NumPy array."""
 
 ArrayLike: TypeAlias = Any
-"""What `base.tensors.to_tensor` reads: a tensor, an array, or nested lists of numbers."""
+"""What `base.tensors.to_tensor` accepts: a tensor, an array, or nested lists of numbers."""
 
 Shape: TypeAlias = tuple[int | None, ...]
 """The static shape of a tensor, None for sizes that are not static."""
 
 DType: TypeAlias = Any
-"""What Keras takes as `dtype=`: a name such as `"float32"`, or a dtype policy."""
+"""What Keras accepts as `dtype`: a name, for example `"float32"`, or a dtype policy."""
 
 State: TypeAlias = Any
-"""A structure of tensors that a loop carries: named tuples, tuples, dictionaries. `keras.tree` walks it."""
+"""A structure of tensors that a loop carries: named tuples, tuples, dictionaries. `keras.tree` traverses it."""
 
 Results: TypeAlias = Any
-"""What a call returns: outputs, a tensor; with `return_attention_scores=True` a tuple of them and the scores."""
+"""What a call returns: the outputs, or with `return_attention_scores=True` a tuple of outputs and scores."""
 
 Config: TypeAlias = dict[str, Any]
 """What `get_config` returns."""
 
 Activation: TypeAlias = str | Callable[[Tensor], Tensor]
-"""What `keras.activations.get` reads."""
+"""What `keras.activations.get` accepts."""
 
 Identifier: TypeAlias = Any
-"""What `keras.initializers.get`, `keras.regularizers.get` and `keras.constraints.get` read."""
+"""What `keras.initializers.get`, `keras.regularizers.get` and `keras.constraints.get` accept."""
 
 
 Serialized: TypeAlias = Any
-"""What a config holds of an argument: dictionaries, lists, strings, numbers, booleans, None."""
+"""A serialised argument in a config: dictionaries, lists, strings, numbers, booleans, None."""
 
 Argument: TypeAlias = Any
-"""A constructor argument that a config holds: a number, a name, a layer, a slot object, or a list of them."""
+"""A constructor argument that a config contains: a number, a name, a layer, a slot object, or a list of them."""
 
 CallArguments: TypeAlias = Mapping[str, Any]
 """Arguments of a layer's `call` by name: tensors, lists, booleans, None."""

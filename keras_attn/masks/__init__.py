@@ -1,9 +1,9 @@
-"""Mask objects: which keys a query may see.
+"""Mask objects: which keys a query may attend to.
 
-*Patterns* (`Causal`, `Window`, ...) are functions of the query's and the key's index; they
-fill a layer's `mask=` slot and are saved with it. *Call masks* (`Padding`, `Segments`, ...)
-hold tensors of one call. `&`, `|` and `~` combine any of them. `__all__` lists what users need; the other
-names are for layers and kernels.
+*Patterns* (`Causal`, `Window`, ...) are functions of the query's and the key's index. They are the
+`mask` argument of a layer and are saved with it. *Call masks* (`Padding`, `Segments`, ...) contain
+tensors of one call. All of them can be combined by `&`, `|` and `~`. `__all__` lists the names for
+users; the others are for layers and kernels.
 """
 
 # ruff: noqa: F401

@@ -1,4 +1,4 @@
-"""The base classes of masks, and the algebra that combines them.
+"""The base classes of masks, and the operators that combine them.
 
 A kernel calls `visible` to mask the `Grid` of scores that it computes. Before that it calls `coverage` for
 rectangles of the grid: it skips those that are hidden, and does not mask those that are fully visible.
@@ -25,10 +25,10 @@ class Grid:
 
     Attributes:
         query_index: Index of each query among the keys, `[B or 1, 1, T, 1]`.
-        key_index: Index of each key, `[B or 1, 1, 1, S]`, or `[B or 1, 1, T, S]` where each query has keys
-            of its own.
-        query_present, key_present: Booleans of the same shapes, False where there is no query or no key;
-            None where all are present.
+        key_index: Index of each key, `[B or 1, 1, 1, S]`, or `[B or 1, 1, T, S]` if each query has
+            its own keys.
+        query_present, key_present: Booleans of the same shapes, False where a query or key is missing;
+            None if all are present.
     """
 
     query_index: Tensor
@@ -37,7 +37,7 @@ class Grid:
     key_present: Tensor | None = None
 
     def visible(self, mask: Mask | None) -> Tensor | None:
-        """Returns which cells are present and visible, boolean, broadcasts to `[B, H, T, S]`; None for all.
+        """Returns booleans that broadcast to `[B, H, T, S]`, True for cells that are present and visible; None for all.
 
         Args:
             mask: A mask object, or None.
@@ -55,7 +55,7 @@ class Grid:
         return ops.expand_dims(tensor, (1, 2))
 
     def cells(self, tensor: Tensor) -> Tensor:
-        """Returns the cells of the grid of a tensor that broadcasts to `[B, H, T, S]`."""
+        """Returns the part of a tensor, which broadcasts to `[B, H, T, S]`, that belongs to the cells of the grid."""
         return tensor
 
 
@@ -73,7 +73,7 @@ class Rectangle:
 
 
 class Coverage(NamedTuple):
-    """What a mask shows of a `Rectangle`, as booleans or boolean tensors.
+    """How much of a `Rectangle` is visible, as booleans or boolean tensors.
 
     Attributes:
         any_visible: Whether a cell may be visible; False only if all cells are hidden.
@@ -88,9 +88,9 @@ class Mask(Slot):
     """The base class of all masks, with `&`, `|` and `~`.
 
     Attributes:
-        reach: How many keys back a query may see at most, itself included; None if no bound is known.
-        ahead: How many keys ahead a query may see at most, itself not included: 0 hides the future. None if
-            no bound is known.
+        reach: Maximum number of keys back that a query may attend to, including its own; None if unknown.
+        ahead: Maximum number of keys ahead that a query may attend to, without its own; 0 hides the future.
+            None if unknown.
     """
 
     reach: int | None = None
@@ -120,10 +120,10 @@ class Mask(Slot):
 
 
 class Pattern(Mask):
-    """A mask that is a function of indices: subclasses define `__call__`, and `coverage` where it is known."""
+    """A mask that is a function of indices: subclasses define `__call__`, and optionally `coverage`."""
 
     def __call__(self, query_index: int | Tensor, key_index: int | Tensor) -> bool | Tensor:
-        """Returns whether the query may see the key, for indices that broadcast against each other."""
+        """Returns whether the query may attend to the key, for indices that broadcast against each other."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `__call__`.")
 
     def visible(self, grid: Grid) -> Tensor:
@@ -136,7 +136,7 @@ class _Pair(Pattern):
         self.second = check_mask("second", second)
 
     def join(self, first: bool | Tensor, second: bool | Tensor) -> bool | Tensor:
-        """Returns what is visible through both masks together."""
+        """Returns the visibility of the combined mask from that of its two masks."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `join`.")
 
     def parts(self) -> list[Mask]:
@@ -154,7 +154,7 @@ class _Pair(Pattern):
 
 @register
 class And(_Pair):
-    """Shows what both masks show."""
+    """Visible where both masks are visible."""
 
     def __init__(self, first: Mask, second: Mask) -> None:
         super().__init__(first, second)
@@ -167,7 +167,7 @@ class And(_Pair):
 
 @register
 class Or(_Pair):
-    """Shows what at least one of the masks shows."""
+    """Visible where at least one of the masks is visible."""
 
     def __init__(self, first: Mask, second: Mask) -> None:
         super().__init__(first, second)
@@ -180,7 +180,7 @@ class Or(_Pair):
 
 @register
 class Not(Pattern):
-    """Shows what the mask hides."""
+    """Visible where the mask is hidden."""
 
     def __init__(self, mask: Mask) -> None:
         self.mask = check_mask("mask", mask)
@@ -200,7 +200,7 @@ class Not(Pattern):
 
 
 def evaluate(mask: Mask, query_index: int | Tensor, key_index: int | Tensor) -> bool | Tensor:
-    """Returns whether the query may see the key; raises a `TypeError` for call masks, which have no indices."""
+    """Returns whether the query may attend to the key; raises a `TypeError` for call masks."""
     if not isinstance(mask, Pattern):
         raise TypeError(f"`{mask.__class__.__name__}` is not a function of indices: it holds the tensors of one call.")
     return mask(query_index, key_index)
@@ -242,6 +242,6 @@ def check_mask(name: str, mask: Mask) -> Mask:
 
 
 def combine(*masks: Mask | None) -> Mask | None:
-    """Combines the masks that are not None by `&`; None if all are None."""
+    """Combines the masks that are not None by `&`; returns None if all are None."""
     given = [mask for mask in masks if mask is not None]
     return functools.reduce(operator.and_, given) if given else None

@@ -1,4 +1,4 @@
-"""Call masks: they hold the tensors of one call. Layers make them from arguments and add them to their pattern."""
+"""Call masks contain the tensors of one call. Layers create them from arguments and combine them with their pattern."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Padding(Mask):
     """Hides padded keys from all queries, and all keys from padded queries.
 
     Args:
-        query_mask: Boolean `[B, T]`, True for real positions, or None.
-        key_mask: Boolean `[B, S]`, or None.
+        query_mask: Boolean `[B, T]`, False at padding, or None.
+        key_mask: Boolean `[B, S]`, False at padding, or None.
 
     Raises:
         ValueError: If both are None.
@@ -40,7 +40,7 @@ class Padding(Mask):
 
 
 class Segments(Mask):
-    """Packed sequences: a query sees the keys of its own segment; segment 0 is padding.
+    """Packed sequences: a query attends to the keys of its own segment; segment 0 is padding.
 
     Args:
         query_ids: Integers `[B, T]`.
@@ -61,7 +61,7 @@ class Explicit(Mask):
     """A mask given as a tensor.
 
     Args:
-        tensor: Boolean, broadcasts to `[B, H, T, S]`; `[B, T, S]` is taken as `[B, 1, T, S]`.
+        tensor: Boolean, broadcasts to `[B, H, T, S]`; `[B, T, S]` is treated as `[B, 1, T, S]`.
     """
 
     def __init__(self, tensor: Tensor) -> None:
@@ -108,12 +108,12 @@ def explicit(tensor: Tensor | None) -> Explicit | None:
 
 
 def first_not_none(*masks: Tensor | None) -> Tensor | None:
-    """Returns the first mask that is not None, or None: an explicit mask has precedence over one set by Keras."""
+    """Returns the first mask that is not None, or None: an explicit mask takes precedence over one set by Keras."""
     return next((mask for mask in masks if mask is not None), None)
 
 
 def real_positions(mask: ArrayLike | None, segment_ids: ArrayLike | None) -> Tensor | None:
-    """Returns the padding mask `[B, T]` of `mask` and of segment 0 together, or None."""
+    """Returns the padding mask `[B, T]` that combines `mask` and segment 0, or None."""
     if segment_ids is None:
         return mask
     real = ops.not_equal(to_tensor("segment_ids", segment_ids, "int32"), 0)

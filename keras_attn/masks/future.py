@@ -19,10 +19,10 @@ def check_hides_the_future(mask: Pattern | None) -> Pattern:
     larger ones, and the positions of `Global`. If `ahead` is known and at most 65,536, every distance up to it is
     tested; otherwise the distances 1 ... 1,024 and some up to 2^30. If the pattern raises an `IndexError`, as a
     table does beyond its size, only the first 64 positions are tested. A pattern that looks ahead only at other
-    places is not detected.
+    queries or distances is not detected.
 
     Raises:
-        ValueError: If a query may see a later key, or if `mask` is None.
+        ValueError: If a query may attend to a later key, or if `mask` is None.
     """
     if mask is None or sees_the_future(mask):
         raise ValueError(
@@ -32,7 +32,7 @@ def check_hides_the_future(mask: Pattern | None) -> Pattern:
 
 
 def sees_the_future(mask: Pattern) -> bool:
-    """Returns whether a query sees a later key, as far as `check_hides_the_future` tests it."""
+    """Returns whether a query may attend to a later key, as far as `check_hides_the_future` tests it."""
     if mask.ahead is not None and mask.ahead <= 0:
         return False
     near = np.arange(64)

@@ -17,9 +17,9 @@ from keras_attn.masks.algebra import Coverage, Pattern, Rectangle
 
 @register
 class Causal(Pattern):
-    """A query sees the keys up to its own index: `key <= query`.
+    """A query attends to the keys up to its own index: `key <= query`.
 
-    With fewer queries than keys the last query sees every key (bottom-right alignment).
+    With fewer queries than keys, the last query attends to every key (bottom-right alignment).
 
     >>> from keras_attn import masks
     >>> masks.Causal()(2, 3)
@@ -37,14 +37,14 @@ class Causal(Pattern):
 
 @register
 class Window(Pattern):
-    """A query sees `left` keys back and `right` keys ahead, both including itself.
+    """A query attends to `left` keys back and `right` keys ahead, both including its own.
 
-    `Window(n)` lets query i see the keys i-n+1 ... i+n-1; `Causal() & Window(n)` the last n
-    (Beltagy et al. 2020, arXiv:2004.05150).
+    With `Window(n)`, query i attends to the keys i-n+1 ... i+n-1; with `Causal() & Window(n)`, to the
+    last n (Beltagy et al. 2020, arXiv:2004.05150).
 
     Args:
         left: Number of keys at or before the query, at least 1.
-        right: Number of keys at or after it, at least 1; None means as many as `left`.
+        right: Number of keys at or after the query, at least 1; None means `left`.
 
     >>> from keras_attn import masks
     >>> [key for key in range(9) if masks.Window(2)(4, key)]
@@ -73,7 +73,7 @@ class Window(Pattern):
 
 @register
 class Prefix(Pattern):
-    """Every query sees the first `length` keys; `Causal() | Prefix(n)` is the prefix language model.
+    """Every query attends to the first `length` keys; `Causal() | Prefix(n)` is the mask of a prefix language model.
 
     See Raffel et al. 2020, arXiv:1910.10683.
 
@@ -99,7 +99,7 @@ class Prefix(Pattern):
 
 @register
 class Global(Pattern):
-    """The positions `indices` see every key, and every query sees them.
+    """The positions `indices` attend to every key, and every query attends to them.
 
     `Window(n) | Global([0])` is a mask of Longformer (Beltagy et al. 2020, arXiv:2004.05150).
 
@@ -142,10 +142,10 @@ class Global(Pattern):
 
 @register
 class Blocks(Pattern):
-    """A query sees the keys of its own block of `size` positions.
+    """A query attends to the keys of its own block of `size` positions.
 
     Args:
-        size: Number of positions of a block, at least 1.
+        size: Number of positions in a block, at least 1.
 
     >>> from keras_attn import masks
     >>> [key for key in range(9) if masks.Blocks(3)(4, key)]
@@ -170,10 +170,10 @@ class Blocks(Pattern):
 
 @register
 class Dilated(Pattern):
-    """A query sees every `step`-th key before and after itself, and itself (Child et al. 2019, arXiv:1904.10509).
+    """A query attends to its own key and every `step`-th key before and after it (Child et al. 2019, arXiv:1904.10509).
 
     Args:
-        step: Distance between the keys seen, at least 1.
+        step: Distance between these keys, at least 1.
 
     >>> from keras_attn import masks
     >>> [key for key in range(9) if masks.Dilated(3)(4, key)]
@@ -193,11 +193,11 @@ class Where(Pattern):
     """A mask given as a function of the query's and the key's index.
 
     Args:
-        function: Takes integer arrays or tensors (query index, key index), returns booleans. To be saved
-            with a layer it must be registered with `keras.saving.register_keras_serializable`.
+        function: Takes integer arrays or tensors (query index, key index), and returns booleans. To be saved
+            with a layer, it must be registered with `keras.saving.register_keras_serializable`.
 
-    How far back and ahead it sees is not known. To decode step by step, combine it with `Causal()`; otherwise
-    it is evaluated at sample indices (see `check_hides_the_future`).
+    `reach` and `ahead` are unknown. To decode step by step, combine it with `Causal()`; otherwise it is
+    evaluated at sample indices (see `check_hides_the_future`).
 
     >>> from keras_attn import masks
     >>> masks.Where(lambda query, key: key != query)(4, 4)

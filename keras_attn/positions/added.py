@@ -70,13 +70,13 @@ class Sinusoidal(_AddedPositions):
     Call arguments:
         inputs: Embeddings `[B, T, D]`.
         positions: Integers `[B, T]`; 0, 1, ... T-1 by default.
-        mask, inputs_mask: Padding `[B, T]`, filled in by Keras.
+        mask, inputs_mask: Padding mask `[B, T]`, filled in by Keras.
 
     Returns:
-        `[B, T, D]`.
+        The outputs `[B, T, D]`.
 
     Raises:
-        ValueError: If `inputs` is not of rank 3 or `positions` not `[B, T]`.
+        ValueError: If `inputs` does not have rank 3, or `positions` does not have the shape `[B, T]`.
 
     Example:
     >>> import numpy as np
@@ -110,13 +110,13 @@ class Learned(_AddedPositions):
     Args:
         max_length: Number of positions that have a vector.
 
-    Call arguments and Returns as `Sinusoidal`.
+    Call arguments and Returns are those of `Sinusoidal`.
 
     Raises:
-        ValueError: If `inputs` is longer than `max_length`, or `positions` are negative or not less
-            than it, where the length is static and the values of the positions are known. In a compiled
-            graph the embedding lookup then raises an error (TensorFlow on a CPU), or returns zeros
-            (TensorFlow on a GPU), the nearest vector (TensorFlow under XLA), or NaN (JAX).
+        ValueError: If `inputs` is longer than `max_length`, or a position is not from 0 to
+            `max_length - 1`. Only static lengths and concrete positions are checked. In a compiled graph,
+            the embedding lookup of these positions raises an error (TensorFlow on a CPU), or returns
+            zeros (TensorFlow on a GPU), the nearest vector (TensorFlow under XLA), or NaN (JAX).
 
     Example:
     >>> import numpy as np
@@ -151,7 +151,7 @@ class Learned(_AddedPositions):
         return sizes
 
     def check_positions(self, name: str, positions: ArrayLike) -> None:
-        """Raises a `ValueError` for positions that have no vector, if their values are known."""
+        """Raises a `ValueError` for positions without a vector, if the positions are concrete."""
         symbolic = isinstance(positions, keras.KerasTensor)
         if symbolic or not (isinstance(positions, np.ndarray) or is_concrete(positions)) or 0 in positions.shape:
             return

@@ -1,4 +1,4 @@
-"""The base class of what fills the `position=` slot of an attention layer."""
+"""The base class of objects for the `position` argument of an attention layer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from keras_attn.kernels.biases import Bias
 
 
 class HeadPosition:
-    """Positions that change the heads or their scores, not embeddings. Subclasses define one of the two methods."""
+    """Positions that change heads or scores, not embeddings. Subclasses define one of the two methods."""
 
     def turn(self, heads: Tensor, positions: Tensor) -> Tensor:
         """Returns queries or keys `[B, H, T, K]`, rotated by their integer positions `[B or 1, T]`."""

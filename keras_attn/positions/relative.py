@@ -1,4 +1,4 @@
-"""Positions as a bias of the scores, which depends on the distance of query and key alone."""
+"""Positions as a bias of the scores, which depends only on the distance between query and key."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 @register
 class Alibi(HeadPosition, Slot):
-    """Scores fall linearly with the distance, with a fixed slope for each head.
+    """Scores decrease linearly with the distance, with a fixed slope for each head.
 
-    `score_ij - m_h |i - j|`, with `m_h = 2^(-8 h / H)` for h = 1 ... H where H is a power of 2;
-    for other H the slopes of the next lower power, then every second one of the next higher.
+    `score_ij - m_h |i - j|`, with `m_h = 2^(-8 h / H)` for h = 1 ... H if H is a power of 2. For other
+    H, the slopes are those of the next lower power of 2, then every second one of the next higher power.
 
     Example:
     >>> from keras_attn import Alibi, Causal, MultiHeadSelfAttention
@@ -43,7 +43,7 @@ class Alibi(HeadPosition, Slot):
 
 
 def alibi_slopes(num_heads: int) -> NDArray[np.floating]:
-    """Returns the slopes `[H]` as the authors' code computes them."""
+    """Returns the slopes `[H]`, computed as in the authors' code."""
     power = 2 ** int(math.log2(num_heads))
     slopes = [2.0 ** (-8 * (h + 1) / power) for h in range(power)]
     between = [2.0 ** (-4 * (h + 1) / power) for h in range(0, 2 * power, 2)]
@@ -54,18 +54,18 @@ def alibi_slopes(num_heads: int) -> NDArray[np.floating]:
 class RelativeBias(HeadPosition, BaseLayer):
     """Adds a learned number per head and bucket of distances to the scores.
 
-    `score_ij + table[bucket(j - i), h]`. Half of the buckets hold one distance each, the others
-    ranges that grow geometrically up to `max_distance`; the last one has no end. T5 does not scale
-    its scores, so multiply the query projection by `sqrt(K)` to use its weights.
+    `score_ij + table[bucket(j - i), h]`. Half of the buckets contain one distance each. The others
+    contain ranges that grow geometrically up to `max_distance`; the last range is unbounded. T5 does
+    not scale its scores, so multiply the query projection by `sqrt(K)` to use its weights.
 
     Args:
         num_buckets: Number R of buckets.
-        max_distance: All distances from here on have the same bucket.
+        max_distance: All distances from this one on are in the same bucket.
         bidirectional: Whether half of the buckets are for keys after the query. If not, these keys
-            use the bucket of distance 0, as a causal mask hides them anyway.
+            use the bucket of distance 0, because a causal mask hides them anyway.
 
-    It fills the `position=` slot of `MultiHeadSelfAttention` and of the blocks. Each layer of a
-    stack has a table of its own.
+    Use it as the `position` argument of `MultiHeadSelfAttention` and of the blocks. Each layer of a
+    stack has its own table.
 
     Raises:
         ValueError: If `num_buckets` or `max_distance` is too small.
@@ -77,7 +77,7 @@ class RelativeBias(HeadPosition, BaseLayer):
     >>> layer(np.ones((2, 5, 16), "float32")).shape.as_list()
     [2, 5, 16]
 
-    It has no call: the attention layer reads its `bias`.
+    It is not called itself: the attention layer uses its method `bias`.
 
     References:
         Raffel et al. 2020, Exploring the Limits of Transfer Learning, arXiv:1910.10683, section 2.1.
@@ -98,7 +98,7 @@ class RelativeBias(HeadPosition, BaseLayer):
             raise ValueError(f"`num_buckets` must be even and at least {least}. Received: num_buckets={num_buckets}.")
         if max_distance <= num_buckets // least:
             raise ValueError(
-                f"`max_distance` must be beyond the {num_buckets // least} distances that have a bucket each. "
+                f"`max_distance` must be beyond the {num_buckets // least} distances that have their own buckets. "
                 f"Received: max_distance={max_distance}."
             )
         self.num_buckets = num_buckets
@@ -111,7 +111,7 @@ class RelativeBias(HeadPosition, BaseLayer):
             name="table",
             shape=(self.num_buckets, scores_shape[1]),
             initializer=keras.initializers.RandomNormal(stddev=0.02),
-            autocast=False,  # float32 whatever the policy
+            autocast=False,  # float32 for every policy
         )
 
     def bias(
@@ -119,7 +119,7 @@ class RelativeBias(HeadPosition, BaseLayer):
     ) -> BucketBias:
         if self.table.shape[1] != num_heads:
             raise ValueError(
-                "`position` must not be shared by attentions of different `num_heads`. "
+                "`position` must not be shared by attention layers with different `num_heads`. "
                 f"Received: a table for {self.table.shape[1]} heads, num_heads={num_heads}."
             )
         table = value_of(keras.ops.convert_to_tensor(self.table))

@@ -18,7 +18,7 @@ class Rotary(HeadPosition, Slot):
     """Rotates pairs of query and key units by angles that grow with the position.
 
     Units i and i + R/2 of the first R = fraction * K units form a pair, rotated by
-    `p * base^(-2i / R)`, so that scores depend on the distance of query and key alone.
+    `p * base^(-2i / R)`, so that scores depend only on the distance between query and key.
 
     Args:
         base: The slowest pair rotates once in about `2 pi base` positions.
@@ -27,7 +27,7 @@ class Rotary(HeadPosition, Slot):
             `NTKScaling(factor)`, `YarnScaling(factor, original_length)`, or None.
 
     Raises:
-        ValueError: If the number of rotated units is not even, or an argument out of range.
+        ValueError: If the number of rotated units is not even, or an argument is out of range.
 
     Example:
     >>> from keras_attn import MultiHeadSelfAttention, Rotary

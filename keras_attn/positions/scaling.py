@@ -14,7 +14,7 @@ from keras_attn.positions.angles import geometric_rates
 
 
 class Scaling(Slot):
-    """Slows the waves of `Rotary(scaling=...)`.
+    """Base class of scalings, which slow the waves of `Rotary(scaling=...)`.
 
     Args:
         factor: How many times longer sequences may be than in training, at least 1.
@@ -26,7 +26,7 @@ class Scaling(Slot):
 
     @property
     def magnitude(self) -> float:
-        """Factor of the rotated queries and keys."""
+        """Factor that multiplies the rotated queries and keys."""
         return 1.0
 
     def rates(self, base: float, size: int) -> NDArray[np.floating]:
@@ -67,14 +67,14 @@ class NTKScaling(Scaling):
 class YarnScaling(Scaling):
     """Slows the slow waves, keeps the fast ones, and sharpens the scores (Peng et al. 2023, arXiv:2309.00071).
 
-    A wave that turns more than `fast` times within `original_length` positions is kept, one that
-    turns less than `slow` times is slowed by `factor`, with a ramp between. Queries and keys are
-    multiplied by `0.1 ln(factor) + 1`.
+    A wave that turns more than `fast` times within `original_length` positions does not change. One
+    that turns less than `slow` times is slowed by `factor`. Between them, the change is gradual.
+    Queries and keys are multiplied by `0.1 ln(factor) + 1`.
 
     Args:
         factor: How many times longer sequences may be than in training, at least 1.
         original_length: Number of positions of the training sequences.
-        fast, slow: Numbers of turns.
+        fast, slow: Numbers of turns within `original_length` positions.
 
     >>> from keras_attn import Rotary, YarnScaling
     >>> position = Rotary(scaling=YarnScaling(factor=4, original_length=4096))

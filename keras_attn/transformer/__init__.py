@@ -1,4 +1,4 @@
-"""The Transformer: feed-forward layers, residual wirings, both blocks, both stacks."""
+"""The Transformer: feed-forward layers, residual connections, and the blocks and stacks of encoder and decoder."""
 
 from keras_attn.transformer.decoder_block import DecoderBlock
 from keras_attn.transformer.encoder_block import EncoderBlock

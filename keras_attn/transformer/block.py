@@ -1,4 +1,4 @@
-"""What the blocks share: their slots, and the wiring of sublayers into the residual stream."""
+"""The base class of the blocks: their slots, and the residual connections around their sublayers."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from keras_attn.transformer.residual import PostNorm, Residual
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-OPTIONAL = "training", "query_mask"  # which a layer need not know: padded queries spoil nobody else
+OPTIONAL = "training", "query_mask"  # a layer may lack them: padded queries do not affect other positions
 PLAIN = {"attention": MultiHeadSelfAttention, "memory_attention": EncoderDecoderAttention}
 
 
 class Block(Doors):
-    """What both blocks share: the slots, and one norm and one dropout per sublayer."""
+    """Base class of both blocks: the slots, and one norm and one dropout per sublayer."""
 
     num_sublayers = 0
 
@@ -62,22 +62,22 @@ class Block(Doors):
         masks.check_pattern("mask", mask)
         check_slot("position", position, HeadPosition)
         self.residual = check_slot("residual", residual, Residual) or PostNorm()
-        if callable(self.residual):  # as wirings were up to 0.1.0: it would be ignored
+        if callable(self.residual):  # the form of `residual` up to 0.1.0, which would be ignored
             raise ValueError(f"`residual` must define `before` and `after`. Received: {self.residual!r}, a function.")
         if attention is None:
             attention = MultiHeadSelfAttention(num_heads, mask=mask, position=position, dtype=policy, name="attention")
         self.attention = self.check_child("attention", attention)
         check_call("attention", attention, "inputs")
         if accepted(attention)("mask"):
-            attention.supports_masking = True  # else Keras warns, at every mask, that it is not passed on
+            attention.supports_masking = True  # otherwise Keras warns for every mask that it is not passed on
         given = {"mask": mask, "position": position}
-        ours = isinstance(attention, MultiHeadSelfAttention)  # others need not have heads
+        ours = isinstance(attention, MultiHeadSelfAttention)  # other layers may have no heads
         check_same("attention", attention, {**given, "num_heads": num_heads} if ours else given)
         if feed_forward is None:
             feed_forward = FeedForward(hidden_size, activation or "relu", dtype=policy, name="feed_forward")
         self.feed_forward = self.check_child("feed_forward", feed_forward)
         check_call("feed_forward", feed_forward, "inputs")
-        if getattr(feed_forward, "hidden_size", None) is not None:  # other layers need not have it
+        if getattr(feed_forward, "hidden_size", None) is not None:  # other layers may lack it
             check_same("feed_forward", feed_forward, {"hidden_size": hidden_size})
         if activation is not None:
             check_same("feed_forward", feed_forward, {"activation": keras.activations.get(activation)})
@@ -88,22 +88,22 @@ class Block(Doors):
 
     @property
     def mask(self) -> masks.Pattern | None:
-        """The attention's static pattern."""
+        """The static mask pattern of the attention."""
         return getattr(self.attention, "mask", None)
 
     @property
     def position(self) -> HeadPosition | None:
-        """The attention's positions."""
+        """The `position` of the attention."""
         return getattr(self.attention, "position", None)
 
     @property
     def activation(self) -> Activation | None:
-        """The feed-forward layer's activation, where it has one."""
+        """The activation of the feed-forward layer, or None if it has none."""
         return getattr(self.feed_forward, "activation", None)
 
     @classmethod
     def from_config(cls, config: Config) -> Self:
-        """Makes the block; a file of an older version may hold a `hidden_size` that was ignored."""
+        """Creates the block. `hidden_size` is that of its feed-forward layer: older versions ignored the block's."""
         feed_forward = config.get("feed_forward")
         own = feed_forward["config"].get("hidden_size") if isinstance(feed_forward, dict) else None
         return super().from_config(config if own is None else {**config, "hidden_size": own})
@@ -113,11 +113,11 @@ class Block(Doors):
         return super().check_arguments(arguments)
 
     def check_slots(self, arguments: Mapping[str, object]) -> None:
-        """Raises a `ValueError` for arguments of a call that the layers in the slots do not take."""
+        """Raises a `ValueError` for call arguments that the layers in the slots do not accept."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `check_slots(arguments)`.")
 
     def before(self, i: int, x: Tensor) -> Tensor:
-        """Returns what sublayer i reads of the stream `x`."""
+        """Returns the input of sublayer i for the stream `x`."""
         return self.residual.before(x, self.norms[i])
 
     def after(self, i: int, x: Tensor, y: Tensor, training: bool | None) -> Tensor:
@@ -133,11 +133,11 @@ class Block(Doors):
         return_attention_scores: bool = False,
         **named: Any,
     ) -> tuple[Tensor, Tensor | None, State]:
-        """Runs the attention in a slot: returns its outputs, its scores or None, and its new state.
+        """Runs the attention in a slot. Returns its outputs, its scores or None, and its new state.
 
         Args:
             slot: Name of the slot.
-            tensors: The stream `[B, T, D]`, and the memory `[B, S, M]` unless there is none or the state holds it.
+            tensors: The stream `[B, T, D]`, and the memory `[B, S, M]` if the attention reads one from the call.
             state, chunk: As for `Doors.run`.
             return_attention_scores, **named: The other arguments of the attention's call.
         """
@@ -145,7 +145,7 @@ class Block(Doors):
         return run_slot(slot, getattr(self, slot), PLAIN[slot], tensors, state, chunk, named, OPTIONAL)
 
     def feed(self, x: Tensor, training: bool | None = None) -> Tensor:
-        """The feed-forward sublayer of a stream `[B, T, D]`."""
+        """Applies the feed-forward layer to a stream `[B, T, D]`."""
         return call_slot("feed_forward", self.feed_forward, [x], {"training": training})
 
     def _build_around(self, inputs_shape: Shape) -> None:

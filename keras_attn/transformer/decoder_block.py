@@ -29,7 +29,7 @@ SIDES = (("inputs", ""), ("memory", "memory_"))
 
 
 class DecoderBlockState(NamedTuple):
-    """The state of a decoder block: those of its two attentions."""
+    """The state of a decoder block: the states of its two attention layers."""
 
     attention: State
     memory_attention: State
@@ -46,26 +46,26 @@ class DecoderBlock(MemoryDoors, Block):
         num_heads, hidden_size, dropout, position, residual, feed_forward, attention, activation: As for
             `EncoderBlock`.
         mask: Static pattern of the self-attention.
-        memory_attention: A layer `[B, T, D], [B, S, M] -> [B, T, D]` in place of
+        memory_attention: A layer `[B, T, D], [B, S, M] -> [B, T, D]` to use instead of
             `EncoderDecoderAttention(num_heads)`.
 
     Call arguments:
         inputs: `[B, T, D]`.
         memory: `[B, S, M]`.
-        inputs_mask, memory_mask: Padding `[B, T]` and `[B, S]`, filled in by Keras.
-        attention_mask: Boolean, broadcasts to `[B, H, T, T]`, of the self-attention.
-        memory_attention_mask: Boolean, broadcasts to `[B, H, T, S]`.
+        inputs_mask, memory_mask: Padding masks `[B, T]` and `[B, S]`, filled in by Keras.
+        attention_mask: Boolean, broadcasts to `[B, H, T, T]`, for the self-attention.
+        memory_attention_mask: Boolean, broadcasts to `[B, H, T, S]`, for the encoder-decoder attention.
         segment_ids, memory_segment_ids: Integers `[B, T]` and `[B, S]`; 0 is padding.
         positions: Integers `[B, T]`.
         return_attention_scores: Whether to return the encoder-decoder scores too.
 
     Returns:
-        `[B, T, D]`, or that and the encoder-decoder scores `[B, H, T, S]`.
+        The outputs `[B, T, D]`, or a pair of outputs and encoder-decoder scores `[B, H, T, S]`.
 
-    Masks as for `MultiHeadSelfAttention`; padded inputs and memory count as zeros.
+    Masks work as in `MultiHeadSelfAttention`; padded inputs and memory are treated as zeros.
 
     Raises:
-        ValueError: For shapes or slots that do not fit, or a slot of another dtype policy.
+        ValueError: If shapes do not match, or a layer does not fit its slot or has another dtype policy.
 
     Example:
     >>> import numpy as np
@@ -85,7 +85,7 @@ class DecoderBlock(MemoryDoors, Block):
         num_heads: int,
         hidden_size: int,
         dropout: float = 0.1,
-        mask: masks.Pattern | None = masks.Causal(),  # noqa: B008 - slots never change
+        mask: masks.Pattern | None = masks.Causal(),  # noqa: B008 - slots are immutable
         position: HeadPosition | None = None,
         residual: Residual = PostNorm(),  # noqa: B008
         feed_forward: keras.layers.Layer | None = None,
@@ -121,11 +121,11 @@ class DecoderBlock(MemoryDoors, Block):
 
         Args:
             memory, memory_mask: As for the call.
-            initial_state: Not needed by this layer.
+            initial_state: Not used by this layer.
             max_length, cache: As for `MultiHeadSelfAttention.init_state`.
 
         Raises:
-            ValueError: If the layer is not built, its mask shows the future, or there is no limit.
+            ValueError: If the layer is not built, its mask shows the future, or `max_length` is missing.
         """
         memory = as_array("memory", memory)
         batch_size = ops.shape(memory)[0]
@@ -158,7 +158,7 @@ class DecoderBlock(MemoryDoors, Block):
         return self.memory_attention.compute_output_spec(inputs, memory, return_attention_scores=True)[1]
 
     def check_slots(self, arguments: Mapping[str, object]) -> None:
-        """Raises a `ValueError` for arguments of a call that the layers in the slots do not take."""
+        """Raises a `ValueError` for call arguments that the layers in the slots do not accept."""
         get = arguments.get
         padding = {side: masks.first_not_none(get(f"{side}_mask"), get(f"{end}segment_ids")) for side, end in SIDES}
         named = {name: get(name) for name in ("attention_mask", "segment_ids", "positions")}
@@ -179,7 +179,7 @@ def arguments(
     memory_segment_ids: Tensor | None = None,
     positions: Tensor | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns what of a call's arguments goes to the self-attention, and what to the encoder-decoder attention."""
+    """Returns the call's arguments for the self-attention and those for the encoder-decoder attention."""
     own = {
         "mask": inputs_mask,
         "attention_mask": attention_mask,

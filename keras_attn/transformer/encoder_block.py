@@ -1,4 +1,4 @@
-"""The Transformer's encoder block: self-attention and feed-forward in a residual stream."""
+"""The Transformer's encoder block: self-attention and feed-forward with residual connections."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @register
 class EncoderBlock(SequenceDoors, Block):
-    """Self-attention and feed-forward, each wired into the residual stream.
+    """Self-attention and feed-forward, each with a residual connection.
 
     With `residual=PostNorm()`: `h = Norm(x + SelfAttention(x))`, `y = Norm(h + FeedForward(h))`.
     With `mask=Causal()` this is the decoder-only (GPT) block.
@@ -33,16 +33,16 @@ class EncoderBlock(SequenceDoors, Block):
     Args:
         num_heads: Number of heads of the default attention.
         hidden_size: Inner size of the default feed-forward layer.
-        dropout: Rate at which each sublayer's outputs are dropped in training.
-        mask: Static pattern of the self-attention, for instance `masks.Window(128)`.
-        position: For instance `Rotary()`.
-        residual: `PostNorm()`, `PreNorm()`, `InnerNorm()` or your own wiring.
-        feed_forward: A layer `[B, T, D] -> [B, T, D]` in place of `FeedForward(hidden_size, activation)`. Its
-            own `hidden_size`, where it has one, must be that of the block.
-        attention: A layer `[B, T, D] -> [B, T, D]` in place of `MultiHeadSelfAttention(num_heads, ...)`;
-            the call arguments below are for it to take, and raise where it does not take one that is given.
-        activation: Of the default feed-forward layer, ReLU if None; must be that of `feed_forward` where both
-            are given.
+        dropout: Dropout rate of each sublayer's outputs in training.
+        mask: Static pattern of the self-attention, for example `masks.Window(128)`.
+        position: Positions of the self-attention, for example `Rotary()`.
+        residual: `PostNorm()`, `PreNorm()`, `InnerNorm()` or a custom subclass of `Residual`.
+        feed_forward: A layer `[B, T, D] -> [B, T, D]` to use instead of `FeedForward(hidden_size, activation)`.
+            If it has a `hidden_size`, that must be the block's.
+        attention: A layer `[B, T, D] -> [B, T, D]` to use instead of `MultiHeadSelfAttention(num_heads, ...)`.
+            It must accept all call arguments below that are given.
+        activation: Activation of the default feed-forward layer, ReLU if None. If `feed_forward` is given too,
+            its activation must be the same.
 
     Call arguments:
         inputs: `[B, T, D]`.
@@ -50,12 +50,12 @@ class EncoderBlock(SequenceDoors, Block):
             for `MultiHeadSelfAttention`.
 
     Returns:
-        `[B, T, D]`, or that and the scores `[B, H, T, T]`.
+        The outputs `[B, T, D]`, or a pair of outputs and scores `[B, H, T, T]`.
 
-    Masks as for `MultiHeadSelfAttention`; padded inputs count as zeros.
+    Masks work as in `MultiHeadSelfAttention`; padded inputs are treated as zeros.
 
     Raises:
-        ValueError: For shapes or slots that do not fit, or a slot of another dtype policy.
+        ValueError: If shapes do not match, or a layer does not fit its slot or has another dtype policy.
 
     Example:
     >>> import numpy as np
@@ -78,7 +78,7 @@ class EncoderBlock(SequenceDoors, Block):
         dropout: float = 0.1,
         mask: masks.Pattern | None = None,
         position: HeadPosition | None = None,
-        residual: Residual = PostNorm(),  # noqa: B008 - slots never change
+        residual: Residual = PostNorm(),  # noqa: B008 - slots are immutable
         feed_forward: keras.layers.Layer | None = None,
         attention: keras.layers.Layer | None = None,
         activation: Activation | None = None,
@@ -109,7 +109,7 @@ class EncoderBlock(SequenceDoors, Block):
         return self.attention.compute_output_spec(inputs, return_attention_scores=True)[1]
 
     def check_slots(self, arguments: Mapping[str, object]) -> None:
-        """Raises a `ValueError` for arguments of a call that the layer in the slot does not take."""
+        """Raises a `ValueError` for call arguments that the layer in the slot does not accept."""
         padding = masks.first_not_none(*(arguments.get(name) for name in ("mask", "inputs_mask", "segment_ids")))
         others = ("attention_mask", "segment_ids", "positions", "return_attention_scores")
         named = {"mask": padding, **{name: arguments.get(name) for name in others}}

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class _PositionWise(ProjectionLayer):
-    """What the feed-forward layers share: `[B, T, D]` in and out, padding hidden at the door.
+    """Base class of the feed-forward layers `[B, T, D] -> [B, T, D]`; it replaces padded inputs by zeros.
 
-    A subclass defines `hidden`, and makes the projections for it before it calls `build` here.
+    A subclass defines `hidden`. Its `build` creates the projections for it, then calls `build` of this class.
     """
 
     axes = {"inputs": "BTD", "mask": "BT", "inputs_mask": "BT"}
@@ -68,23 +68,23 @@ class _PositionWise(ProjectionLayer):
 
 @register
 class FeedForward(_PositionWise):
-    """Two linear maps with an activation between, at each position alone.
+    """Two linear maps with an activation between them, applied to each position separately.
 
     `y = W_2 activation(W_1 x + b_1) + b_2`
 
     Args:
         hidden_size: Size of the inner layer.
-        activation: Anything `keras.activations.get` knows.
-        dropout: Rate at which inner units are dropped in training.
+        activation: Anything that `keras.activations.get` accepts.
+        dropout: Dropout rate of the inner units in training.
         use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer,
-        kernel_constraint, bias_constraint: Of both linear maps, as for `keras.layers.Dense`.
+        kernel_constraint, bias_constraint: For both linear maps, as for `keras.layers.Dense`.
 
     Call arguments:
         inputs: `[B, T, D]`.
-        mask, inputs_mask: Padding `[B, T]`, filled in by Keras; padded positions count as zeros.
+        mask, inputs_mask: Padding mask `[B, T]`, filled in by Keras; padded positions are treated as zeros.
 
     Returns:
-        `[B, T, D]`.
+        The outputs `[B, T, D]`.
 
     Raises:
         ValueError: If `inputs` is not of rank 3, or `hidden_size` is not positive.
@@ -127,7 +127,7 @@ class GatedFeedForward(_PositionWise):
     `y = W_3 (activation(W_1 x + b_1) * (W_2 x + b_2)) + b_3`; with `"silu"` this is SwiGLU,
     with `"gelu"` GEGLU.
 
-    Args, call arguments, Returns and Raises as `FeedForward`.
+    Args, Call arguments, Returns and Raises are those of `FeedForward`.
 
     Example:
     >>> import numpy as np

@@ -1,6 +1,6 @@
-"""Three ways to wire a sublayer into the residual stream: `x = after(x, sublayer(before(x)))`.
+"""Three kinds of residual connections around a sublayer: `x = after(x, sublayer(before(x)))`.
 
-A wiring is a few lines: write your own by subclassing `Residual`.
+To define another one, subclass `Residual`.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from keras_attn.base.types import Tensor
 
 
 class Residual(Slot):
-    """What the wirings share.
+    """Base class of residual connections.
 
     Args:
-        norm: The norm that blocks make for each sublayer.
+        norm: The norm that blocks create for each sublayer.
 
     Attributes:
-        final_norm: Whether a stack of such blocks ends in a norm of its own.
+        final_norm: Whether a stack of blocks adds a norm after the last block.
     """
 
     final_norm = False
 
-    def __init__(self, norm: Norm = LayerNorm()) -> None:  # noqa: B008 - slots never change
+    def __init__(self, norm: Norm = LayerNorm()) -> None:  # noqa: B008 - slots are immutable
         self.norm = check_slot("norm", norm, Norm) or LayerNorm()
 
     def before(self, x: Tensor, norm: keras.layers.Layer) -> Tensor:
-        """Returns what the sublayer reads of the stream `[B, T, D]`; `norm` is the layer that goes with it."""
+        """Returns the sublayer's input for the stream `[B, T, D]`; `norm` is the norm of this sublayer."""
         del norm
         return x
 
@@ -52,7 +52,7 @@ class PostNorm(Residual):
 
 @register
 class PreNorm(Residual):
-    """`x + f(Norm(x))`; a stack ends in a norm (Xiong et al. 2020, arXiv:2002.04745).
+    """`x + f(Norm(x))`; a stack ends with a norm (Xiong et al. 2020, arXiv:2002.04745).
 
     >>> from keras_attn import EncoderBlock, PreNorm, RMSNorm
     >>> block = EncoderBlock(num_heads=8, hidden_size=2048, residual=PreNorm(RMSNorm()))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class _Stack(Doors):
-    """What both stacks share: the blocks, the final norm, the scores of all blocks."""
+    """Base class of both stacks: the blocks, the final norm, and the scores of all blocks."""
 
     block_class: type[Block] = Block
 
@@ -46,7 +46,7 @@ class _Stack(Doors):
         self.final_norm = residual.norm.make("final_norm", self.dtype_policy) if residual.final_norm else None
 
     def _make_blocks(self, block: Block | list[Block] | tuple[Block, ...]) -> list[Block]:
-        """Clones one block, or takes as many as there are layers; keeps no prototype beside them."""
+        """Returns `num_layers` clones of one block, or a clone of each block of a list."""
         given = list(block) if isinstance(block, (list, tuple)) else [block]
         for item in given:
             if not isinstance(item, self.block_class):
@@ -62,13 +62,13 @@ class _Stack(Doors):
             return [clone(block, f"block_{i}") for i in range(self.num_layers)]
         if len(given) != self.num_layers:
             raise ValueError(
-                f"`block` must hold num_layers={self.num_layers} blocks where it is a list. Received: {len(given)}."
+                f"`block` must hold num_layers={self.num_layers} blocks if it is a list. Received: {len(given)}."
             )
         return [clone(item, f"block_{i}") for i, item in enumerate(given)]
 
     @property
     def block(self) -> Block | list[Block]:
-        """The block all layers are alike to, or the list of them where they differ."""
+        """The first block if all blocks have the same config, otherwise the list of blocks."""
         configs = [{**comparable(block), "name": None} for block in self.blocks]
         return self.blocks[0] if all(alike(config, configs[0]) for config in configs) else list(self.blocks)
 
@@ -98,7 +98,7 @@ class _Stack(Doors):
         scores, states = [], []
         for block, block_state in zip(self.blocks, state or [None] * self.num_layers, strict=True):
             if block is self.blocks[-1] is not self.blocks[0]:
-                x = masks.hide(x, padding)  # what comes out in padding is what the last block makes of zeros
+                x = masks.hide(x, padding)  # so that the outputs at padding are the last block's outputs for zeros
             x, *results = run_slot("block", block, self.block_class, [x, *memory], block_state, chunk, named)
             scores.append(results[0])
             states.append(results[1])
@@ -106,7 +106,7 @@ class _Stack(Doors):
         return x, ops.stack(scores, axis=1) if return_attention_scores else None, tuple(states)  # [B, N, H, T, S]
 
     def init_state(self, *args: Any, **kwargs: Any) -> tuple[State, ...]:
-        """Returns the states of all blocks before the first step; arguments as the block's `init_state`."""
+        """Returns the states of all blocks before the first step; arguments as for the block's `init_state`."""
         return tuple(block.init_state(*args, **kwargs) for block in self.blocks)
 
     def scores_spec(self, *tensors: Any) -> keras.KerasTensor:
@@ -116,21 +116,21 @@ class _Stack(Doors):
 
 @register
 class Encoder(SequenceDoors, _Stack):
-    """N encoder blocks, and a final norm where their wiring wants one.
+    """N encoder blocks, and a final norm if their `residual` requires one.
 
     Args:
         num_layers: Number of blocks N.
-        block: An `EncoderBlock`, cloned N times, or a list of N of them. By default the paper's:
-            8 heads, feed-forward 2,048.
+        block: An `EncoderBlock`, cloned N times, or a list of N of them. By default that of the paper:
+            8 heads, hidden size 2,048.
 
     Call arguments:
-        As `EncoderBlock`.
+        As for `EncoderBlock`.
 
     Returns:
-        `[B, T, D]`, or that and the scores of all blocks `[B, N, H, T, T]`.
+        The outputs `[B, T, D]`, or a pair of outputs and scores of all blocks `[B, N, H, T, T]`.
 
     Raises:
-        ValueError: If `block` is no encoder block, or of another dtype policy.
+        ValueError: If `block` is not an encoder block or has another dtype policy.
 
     Example:
     >>> import numpy as np
@@ -151,21 +151,21 @@ class Encoder(SequenceDoors, _Stack):
 
 @register
 class Decoder(MemoryDoors, _Stack):
-    """N decoder blocks, and a final norm where their wiring wants one.
+    """N decoder blocks, and a final norm if their `residual` requires one.
 
     Args:
         num_layers: Number of blocks N.
-        block: A `DecoderBlock`, cloned N times, or a list of N of them. By default the paper's:
-            8 heads, feed-forward 2,048.
+        block: A `DecoderBlock`, cloned N times, or a list of N of them. By default that of the paper:
+            8 heads, hidden size 2,048.
 
     Call arguments:
-        As `DecoderBlock`.
+        As for `DecoderBlock`.
 
     Returns:
-        `[B, T, D]`, or that and the encoder-decoder scores of all blocks `[B, N, H, T, S]`.
+        The outputs `[B, T, D]`, or a pair of outputs and encoder-decoder scores of all blocks `[B, N, H, T, S]`.
 
     Raises:
-        ValueError: If `block` is no decoder block, or of another dtype policy.
+        ValueError: If `block` is not a decoder block or has another dtype policy.
 
     Example:
     >>> import numpy as np
