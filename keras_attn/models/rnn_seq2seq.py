@@ -18,6 +18,7 @@ from keras_attn.models.embedding import LayerByName, logit_layers, project
 from keras_attn.models.inputs import id_inputs
 from keras_attn.models.sequence_model import Seq2SeqModel
 from keras_attn.recurrent.additive_rnn_attention import AdditiveRNNAttention
+from keras_attn.recurrent.alignment import Alignment
 from keras_attn.recurrent.cells import recurrent_initializer
 from keras_attn.recurrent.decoder import RNNState
 from keras_attn.recurrent.encoder import pass_masks_on
@@ -109,6 +110,7 @@ def RNNSeq2Seq(  # noqa: N802 - a recipe is named as what it makes
     name: str = "rnn_seq2seq",
     *,
     score: keras.layers.Layer | None = None,
+    alignment: Alignment | None = None,
 ) -> RNNSeq2SeqModel:
     """The recurrent encoder-decoder of Bahdanau et al.
 
@@ -124,6 +126,7 @@ def RNNSeq2Seq(  # noqa: N802 - a recipe is named as what it makes
         special_ids: The `SpecialIds` of both sides; 0 padding, 1 start, 2 end, 3 unknown by default.
         name: Of the model.
         score: A score in place of `AdditiveScore(attention_units)`, for instance `MultiplicativeScore()`.
+        alignment: What turns scores into weights, for instance `Monotonic()`; by default the softmax.
 
     Returns:
         A functional `keras.Model`: inputs `{"source": [B, S], "target": [B, T]}`, integers;
@@ -163,7 +166,12 @@ def RNNSeq2Seq(  # noqa: N802 - a recipe is named as what it makes
         "encoder": pass_masks_on(keras.layers.Bidirectional(reader, name="encoder")),
         "bridge": keras.layers.Dense(size, "tanh", name="bridge"),
         "decoder": AdditiveRNNAttention(
-            size, attention_units, score=None if score is None else clone(score), dropout=dropout, name="decoder"
+            size,
+            attention_units,
+            score=None if score is None else clone(score),
+            dropout=dropout,
+            alignment=None if alignment is None else clone(alignment),
+            name="decoder",
         ),
         **logit_layers(target_vocabulary_size),
     }

@@ -164,9 +164,7 @@ class RecurrentDecoder(BaseLayer):
                 )
             return None
         if score is None:
-            raise ValueError(
-                f"`score` must be a layer such as `AdditiveScore()`: `{name}` reads scores. Received: None."
-            )
+            raise ValueError(f"`score` must be a layer, as `{name}` reads scores. Received: score=None.")
         history = ("previous", "summed") if isinstance(score, HistoryScore) else ()
         return self.check_child("score", check_score("score", score, "query", "keys", *history))
 

@@ -70,11 +70,13 @@ CROSS = {"query": "BTD", "memory": "BSM"}
 DECODER = {"inputs": "BTD", "memory": "BSM"}
 
 
+def lstm_cell(units, dtype=None):
+    return keras.layers.LSTMCell(units, recurrent_initializer=recurrent_initializer(dtype), dtype=dtype)
+
+
 def stacked_cells(dtype=None):
-    named = {"recurrent_initializer": recurrent_initializer(dtype), "dtype": dtype}
-    return keras.layers.StackedRNNCells(
-        [keras.layers.LSTMCell(5, **named), keras.layers.GRUCell(3, **named)], dtype=dtype
-    )
+    gru = keras.layers.GRUCell(3, recurrent_initializer=recurrent_initializer(dtype), dtype=dtype)
+    return keras.layers.StackedRNNCells([lstm_cell(5, dtype), gru], dtype=dtype)
 
 
 def bidirectional(dtype=None):
@@ -159,11 +161,75 @@ CASES = [
         "BTS",
         causal=True,
     ),
+    Case(
+        "RNNAttention-location-monotonic",
+        lambda **k: ka.RNNAttention(
+            lstm_cell(5, **k),
+            ka.LocationSensitiveScore(3, 3, cumulative=True, **k),
+            alignment=ka.Monotonic(offset=0.5, **k),
+            **k,
+        ),
+        DECODER,
+        "BTS",
+        causal=True,
+    ),
+    Case(
+        "AdditiveRNNAttention-coverage-chunkwise",
+        lambda **k: ka.AdditiveRNNAttention(
+            5, score=ka.CoverageScore(**k), alignment=ka.MonotonicChunkwise(2, offset=0.5, **k), **k
+        ),
+        DECODER,
+        "BTS",
+        causal=True,
+    ),
+    Case(
+        "AdditiveRNNAttention-mixture",
+        lambda **k: ka.AdditiveRNNAttention(5, alignment=ka.GaussianMixture(2, **k), **k),
+        DECODER,
+        "BTS",
+        causal=True,
+    ),
+    Case("LuongRNNAttention", lambda **k: ka.LuongRNNAttention(5, dropout=0.1, **k), DECODER, "BTS", causal=True),
+    Case(
+        "LuongRNNAttention-dot-forward",
+        lambda **k: ka.LuongRNNAttention(
+            13, score=ka.DotScore(use_scale=True, **k), alignment=ka.ForwardAlignment(**k), **k
+        ),
+        DECODER,
+        "BTS",
+        causal=True,
+    ),
+    Case(
+        "LuongRNNAttention-window",
+        lambda **k: ka.LuongRNNAttention(
+            5, score=ka.AdditiveScore(normalize=True, **k), alignment=ka.LocalWindow(2, **k), **k
+        ),
+        DECODER,
+        "BTS",
+        causal=True,
+    ),
+    Case(
+        "LuongRNNAttention-predicted-window",
+        lambda **k: ka.LuongRNNAttention(5, alignment=ka.PredictedWindow(2, **k), **k),
+        DECODER,
+        "BTS",
+        causal=True,
+    ),
 ]
 
 # Layers that only work inside another one's slot, and the case that has them.
 SLOT_LAYERS = {
     "AdditiveScore": "AdditiveRNNAttention",
+    "CoverageScore": "AdditiveRNNAttention-coverage-chunkwise",
+    "DotScore": "LuongRNNAttention-dot-forward",
+    "ForwardAlignment": "LuongRNNAttention-dot-forward",
+    "GaussianMixture": "AdditiveRNNAttention-mixture",
+    "LocalWindow": "LuongRNNAttention-window",
+    "LocationSensitiveScore": "RNNAttention-location-monotonic",
+    "Monotonic": "RNNAttention-location-monotonic",
+    "MonotonicChunkwise": "AdditiveRNNAttention-coverage-chunkwise",
     "MultiplicativeScore": "RNNAttention",
+    "PredictedWindow": "LuongRNNAttention-predicted-window",
+    "SoftmaxAlignment": "AdditiveRNNAttention",
     "RelativeBias": "Encoder-relative",
 }
