@@ -111,6 +111,7 @@ def RNNSeq2Seq(  # noqa: N802 - a recipe is named as what it makes
     *,
     score: keras.layers.Layer | None = None,
     alignment: Alignment | None = None,
+    attention_loss: keras.losses.Loss | None = None,
 ) -> RNNSeq2SeqModel:
     """The recurrent encoder-decoder of Bahdanau et al.
 
@@ -127,6 +128,7 @@ def RNNSeq2Seq(  # noqa: N802 - a recipe is named as what it makes
         name: Of the model.
         score: A score in place of `AdditiveScore(attention_units)`, for instance `MultiplicativeScore()`.
         alignment: What turns scores into weights, for instance `Monotonic()`; by default the softmax.
+        attention_loss: A loss on the attention weights, for instance `training.CoverageLoss()`.
 
     Returns:
         A functional `keras.Model`: inputs `{"source": [B, S], "target": [B, T]}`, integers;
@@ -171,6 +173,7 @@ def RNNSeq2Seq(  # noqa: N802 - a recipe is named as what it makes
             score=None if score is None else clone(score),
             dropout=dropout,
             alignment=None if alignment is None else clone(alignment),
+            attention_loss=attention_loss,
             name="decoder",
         ),
         **logit_layers(target_vocabulary_size),

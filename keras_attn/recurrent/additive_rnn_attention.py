@@ -33,7 +33,7 @@ class AdditiveRNNAttention(RNNAttention):
         score: A score to use instead of `AdditiveScore(attention_units)`. If it is given, `attention_units`
             must be None or `score.units`.
         dropout: Dropout rate of the concatenated cell input `[x_i ; c_i]` in training.
-        return_state, alignment: As for `RNNAttention`. An alignment without scores leaves `score` None.
+        return_state, alignment, attention_loss: As for `RNNAttention`. An alignment without scores leaves `score` None.
 
     Call arguments, Returns, masks and Raises are those of `RNNAttention`.
 
@@ -58,6 +58,7 @@ class AdditiveRNNAttention(RNNAttention):
         dropout: float = 0.0,
         return_state: bool = False,
         alignment: Alignment | None = None,
+        attention_loss: keras.losses.Loss | None = None,
         **kwargs: Unpack[LayerArguments],
     ) -> None:
         check_positive("units", units)
@@ -73,7 +74,7 @@ class AdditiveRNNAttention(RNNAttention):
                 f"`score` is given. Received: attention_units={attention_units}, score={short_repr(score)} with "
                 f"units={getattr(score, 'units', None)}."
             )
-        super().__init__(cell, score, dropout, return_state, alignment, **kwargs)
+        super().__init__(cell, score, dropout, return_state, alignment, attention_loss, **kwargs)
         if cell_output_size(cell) != units:
             raise ValueError(
                 f"`cell` must have outputs of size units={units}. Received: cell with {cell_output_size(cell)}."

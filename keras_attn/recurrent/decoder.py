@@ -125,6 +125,7 @@ class RecurrentDecoder(BaseLayer):
         dropout: Rate at which the joined cell input is dropped in training.
         return_state: Whether a call returns the last state of the cell too.
         alignment: An `Alignment`; `SoftmaxAlignment()` by default.
+        attention_loss: A loss on the attention weights that calls with `training=True` add, or None.
     """
 
     axes = {"inputs": "BTD", "memory": "BSM", "inputs_mask": "BT", "memory_mask": "BS"}
@@ -136,6 +137,7 @@ class RecurrentDecoder(BaseLayer):
         dropout: float = 0.0,
         return_state: bool = False,
         alignment: Alignment | None = None,
+        attention_loss: keras.losses.Loss | None = None,
         **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(**kwargs)
@@ -149,6 +151,12 @@ class RecurrentDecoder(BaseLayer):
             raise ValueError(f"`alignment` must be an `Alignment`. Received: alignment={short_repr(alignment)}.")
         self.alignment = self.check_child("alignment", alignment)
         self.score = self._checked_score(score)
+        if attention_loss is not None and not isinstance(attention_loss, keras.losses.Loss):
+            raise ValueError(
+                "`attention_loss` must be a `keras.losses.Loss` or None. "
+                f"Received: attention_loss={short_repr(attention_loss)}."
+            )
+        self.attention_loss = attention_loss
         self.dropout = dropout
         self.return_state = return_state
         self.noise = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="noise")
@@ -232,10 +240,22 @@ class RecurrentDecoder(BaseLayer):
     ) -> Results:
         source = self._read_once(memory, memory_mask)
         first = self._first_state(source, initial_state)
-        outputs, scores, last = self._run(inputs, inputs_mask, first, source, bool(training), return_attention_scores)
+        loss = self.attention_loss if training else None
+        wanted = return_attention_scores or loss is not None
+        outputs, scores, last = self._run(inputs, inputs_mask, first, source, bool(training), wanted)
+        if loss is not None:
+            self.add_loss(loss(self._real_cells(scores, inputs_mask, source.mask), scores))
+        scores = scores if return_attention_scores else None
         results = [outputs] if scores is None else [outputs, scores]
         results += tree.flatten(last.cell) if self.return_state else []
         return results[0] if len(results) == 1 else tuple(results)
+
+    def _real_cells(self, scores: Tensor, inputs_mask: Tensor | None, memory_mask: Tensor | None) -> Tensor:
+        """Returns a boolean `[B, T, S]`: True where neither the step nor the memory position is padding."""
+        real = ops.ones(ops.shape(scores), "bool")
+        if inputs_mask is not None:
+            real = real & as_boolean("inputs_mask", inputs_mask)[:, :, None]
+        return real if memory_mask is None else real & memory_mask[:, None]
 
     def extend(
         self,

@@ -35,6 +35,7 @@ class LuongRNNAttention(RecurrentDecoder):
         dropout: Dropout rate of the concatenated cell input `[x_i ; h~_(i-1)]` in training.
         return_state: Whether a call also returns the tensors of the cell's last state, as Keras' `RNN` does.
         alignment: What turns scores into weights; by default `SoftmaxAlignment()`.
+        attention_loss: As for `RNNAttention`.
 
     Call arguments:
         inputs: `[B, T, D]`.
@@ -68,6 +69,7 @@ class LuongRNNAttention(RecurrentDecoder):
         dropout: float = 0.0,
         return_state: bool = False,
         alignment: Alignment | None = None,
+        attention_loss: keras.losses.Loss | None = None,
         **kwargs: Unpack[LayerArguments],
     ) -> None:
         check_positive("units", units)
@@ -76,7 +78,7 @@ class LuongRNNAttention(RecurrentDecoder):
             cell = keras.layers.LSTMCell(units, recurrent_initializer=recurrent_initializer(policy), dtype=policy)
         if score is None and (alignment is None or alignment.needs_score):
             score = MultiplicativeScore(dtype=policy)
-        super().__init__(cell, score, dropout, return_state, alignment, **kwargs)
+        super().__init__(cell, score, dropout, return_state, alignment, attention_loss, **kwargs)
         self.units = units
 
     def build(self, inputs_shape: Shape, memory_shape: Shape) -> None:

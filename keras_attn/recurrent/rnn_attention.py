@@ -25,6 +25,8 @@ class RNNAttention(RecurrentDecoder):
         dropout: Dropout rate of the concatenated cell input `[x_i ; c_i]` in training.
         return_state: Whether a call also returns the tensors of the cell's last state, as Keras' `RNN` does.
         alignment: What turns scores into weights; by default `SoftmaxAlignment()`.
+        attention_loss: A loss on the attention weights, for instance `training.CoverageLoss()`, that calls with
+            `training=True` add; it takes a boolean `[B, T, S]`, True where nothing is padding, and the weights.
 
     Call arguments:
         inputs: `[B, T, D]`.

@@ -1,5 +1,6 @@
 """Tools to train sequence models: a loss, metrics, schedules, checkpoints and their mean, word dropout."""
 
+from keras_attn.training.attention_losses import CoverageLoss, GuidedAttentionLoss
 from keras_attn.training.averaging import average_weights
 from keras_attn.training.checkpoints import Checkpoints
 from keras_attn.training.losses import MaskedCrossentropy
@@ -11,7 +12,9 @@ from keras_attn.training.word_dropout import WordDropout
 __all__ = [
     "BleuScore",
     "Checkpoints",
+    "CoverageLoss",
     "EditDistance",
+    "GuidedAttentionLoss",
     "InverseSquareRoot",
     "LinearDecay",
     "LinearWarmup",
