@@ -6,12 +6,16 @@ import pytest
 from keras import ops, tree
 
 import keras_attn as ka
+from keras_attn.recurrent.cell_steps import CellSteps, GRUSteps, LSTMSteps, steps_of
 from tests import oracle
 
 B, T, S, D, M, UNITS, U = 3, 5, 7, 11, 13, 6, 4
 CELLS = {
     "gru": lambda: keras.layers.GRUCell(UNITS),
     "lstm": lambda: keras.layers.LSTMCell(UNITS),
+    "gru, reset before": lambda: keras.layers.GRUCell(UNITS, reset_after=False, recurrent_activation="hard_sigmoid"),
+    "gru, no bias": lambda: keras.layers.GRUCell(UNITS, activation="relu", use_bias=False),
+    "lstm, no bias": lambda: keras.layers.LSTMCell(UNITS, activation="relu", use_bias=False),
     "simple": lambda: keras.layers.SimpleRNNCell(UNITS),
     "stacked": lambda: keras.layers.StackedRNNCells([keras.layers.LSTMCell(5), keras.layers.GRUCell(UNITS)]),
     "stack of one": lambda: keras.layers.StackedRNNCells([keras.layers.GRUCell(UNITS)]),
@@ -74,6 +78,25 @@ def test_outputs_follow_the_cell(make_cell, inputs, memory):
     joined = np.concatenate([inputs, np.repeat(memory[:, :1], T, axis=1)], axis=-1)
     np.testing.assert_allclose(outputs[..., :UNITS], rnn(joined), atol=1e-5)
     np.testing.assert_allclose(outputs[..., UNITS:], joined[..., D:], atol=1e-6)
+
+
+def test_products_over_the_inputs_leave_the_loop_of_cells_whose_weights_are_known():
+    class Other(keras.layers.GRUCell):
+        pass
+
+    makers = {
+        GRUSteps: keras.layers.GRUCell,
+        LSTMSteps: keras.layers.LSTMCell,
+        CellSteps: Other,
+    }
+    for kind, make in makers.items():
+        cell = make(UNITS)
+        cell.build((None, D + M))
+        assert type(steps_of(cell, M)) is kind
+        dropped = make(UNITS, dropout=0.1)
+        dropped.build((None, D + M))
+        assert type(steps_of(dropped, M)) is CellSteps  # Keras' own dropout acts on `[x ; c]`
+    assert steps_of(cell, M).project(inputs := np.ones((B, T, D))) is inputs
 
 
 def test_initial_state_none_means_zeros(inputs, memory):

@@ -5,6 +5,8 @@
 - `zero_blocks`, `add_to_block`, `stack_blocks`: sums of blocks that a loop adds to in place.
 - `block_uniform(shape, seed, row, column)`: random numbers that depend on these arguments alone.
 - `recompute(function, *tensors)`: a call whose gradient recomputes it.
+- `with_gradient(function, gradient, *tensors)`: a call with a gradient of its own.
+- `tanh_gradient(outputs, upstream)`: the gradient of a tanh, given its outputs.
 - `product(left, right, transpose_left, transpose_right)`: matrix products summed in float32 or wider.
 - `fused(query, key, value, visible, bias, scale, is_causal)`: the backend's own attention, if it `has_fused`.
 - `fused_is_linear(query, masked, biased)`: whether its memory is linear in length.
@@ -49,7 +51,9 @@ product = adapter.product
 recompute = adapter.recompute
 scan = adapter.scan
 stack_blocks = adapter.stack_blocks
+tanh_gradient = adapter.tanh_gradient
 value_of = adapter.value_of
 while_loop = adapter.while_loop
+with_gradient = adapter.with_gradient
 write_rows = adapter.write_rows
 zero_blocks = adapter.zero_blocks

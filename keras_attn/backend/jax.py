@@ -135,6 +135,25 @@ def recompute(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     return jax.checkpoint(function)(*tensors)
 
 
+def with_gradient(
+    function: Callable[..., tuple[Tensor, State]], gradient: Callable[..., tuple[Tensor, ...]], *tensors: Tensor
+) -> Tensor:
+    """As the TensorFlow adapter's `with_gradient`."""
+
+    def forward(*tensors: Tensor) -> tuple[Tensor, tuple[State, tuple[Tensor, ...]]]:
+        outputs, kept = function(*tensors)
+        return outputs, (kept, tensors)
+
+    run = jax.custom_vjp(lambda *tensors: function(*tensors)[0])
+    run.defvjp(forward, lambda kept, upstream: tuple(gradient(upstream, kept[0], *kept[1])))
+    return run(*tensors)
+
+
+def tanh_gradient(outputs: Tensor, upstream: Tensor) -> Tensor:
+    """As the TensorFlow adapter's `tanh_gradient`."""
+    return upstream * (1 - outputs * outputs)
+
+
 def write_rows(table: Tensor, rows: Tensor, values: Tensor, in_place: bool) -> Tensor:
     """As the TensorFlow adapter's `write_rows`; XLA itself writes in place inside a compiled loop."""
     return table.at[rows].set(values)

@@ -207,6 +207,30 @@ def recompute(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     return run(*tensors)
 
 
+def with_gradient(
+    function: Callable[..., tuple[Tensor, State]], gradient: Callable[..., tuple[Tensor, ...]], *tensors: Tensor
+) -> Tensor:
+    """Returns the outputs of `function(*tensors)`, whose gradient is `gradient`.
+
+    Args:
+        function: From tensors to the outputs and what the gradient needs of the computation, a structure of tensors.
+        gradient: From the gradient of the outputs, what `function` kept, and the tensors, to their gradients.
+        *tensors: The tensors. The gradient reads them from the closure, as `recompute` does.
+    """
+
+    @tf.custom_gradient
+    def run(*arguments: Tensor) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]:
+        outputs, kept = function(*arguments)
+        return outputs, lambda upstream: gradient(upstream, kept, *tensors)
+
+    return run(*tensors)
+
+
+def tanh_gradient(outputs: Tensor, upstream: Tensor) -> Tensor:
+    """Returns `upstream * (1 - outputs^2)`, the gradient of a tanh with these outputs, in one pass."""
+    return tf.raw_ops.TanhGrad(y=outputs, dy=upstream)
+
+
 def write_rows(table: Tensor, rows: Tensor, values: Tensor, in_place: bool) -> Tensor:
     """Returns the table `[R, K]` with the values `[n, K]` in the rows `[n]`.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import torch
@@ -124,6 +125,35 @@ def device_kind(tensor: Tensor | None = None) -> str:
 def recompute(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
     """As the TensorFlow adapter's `recompute`."""
     return torch.utils.checkpoint.checkpoint(function, *tensors, use_reentrant=False)
+
+
+def with_gradient(
+    function: Callable[..., tuple[Tensor, State]], gradient: Callable[..., tuple[Tensor, ...]], *tensors: Tensor
+) -> Tensor:
+    """As the TensorFlow adapter's `with_gradient`."""
+
+    class Run(torch.autograd.Function):
+        @staticmethod
+        def forward(context: Any, *tensors: Tensor) -> Tensor:
+            outputs, kept = function(*tensors)
+            context.structure = tree.map_structure(lambda _: 0, kept)
+            flat = tree.flatten(kept)
+            context.save_for_backward(*flat, *tensors)
+            context.number = len(flat)
+            return outputs
+
+        @staticmethod
+        def backward(context: Any, upstream: Tensor) -> tuple[Tensor, ...]:
+            saved = context.saved_tensors
+            kept = tree.pack_sequence_as(context.structure, saved[: context.number])
+            return gradient(upstream, kept, *saved[context.number :])
+
+    return Run.apply(*tensors)
+
+
+def tanh_gradient(outputs: Tensor, upstream: Tensor) -> Tensor:
+    """As the TensorFlow adapter's `tanh_gradient`."""
+    return torch.ops.aten.tanh_backward(upstream, outputs)
 
 
 def write_rows(table: Tensor, rows: Tensor, values: Tensor, in_place: bool) -> Tensor:

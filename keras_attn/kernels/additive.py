@@ -5,7 +5,7 @@ from __future__ import annotations
 from keras import ops
 
 from keras_attn import masks
-from keras_attn.backend import recompute, value_of
+from keras_attn.backend import tanh_gradient, value_of, with_gradient
 from keras_attn.base.checks import check_attention_mask, check_axes
 from keras_attn.base.tensors import to_tensor
 from keras_attn.base.types import ArrayLike, Tensor
@@ -31,11 +31,20 @@ def additive_scores(query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
         `[B, S]`.
     """
 
-    def scores(query: Tensor, keys: Tensor, v: Tensor) -> Tensor:
-        # A sum of products: a matrix product with v would not compile under XLA inside a loop.
-        return ops.sum(ops.tanh(query[:, None, :] + keys) * v, axis=-1)
+    def forward(query: Tensor, keys: Tensor, v: Tensor) -> tuple[Tensor, tuple[()]]:
+        hidden = ops.tanh(query[:, None, :] + keys)
+        products = ops.matmul(ops.reshape(hidden, (-1, hidden.shape[-1])), v[:, None])
+        return ops.reshape(products, ops.shape(hidden)[:2]), ()
 
-    return recompute(scores, *(value_of(ops.convert_to_tensor(tensor)) for tensor in (query, keys, v)))
+    def gradient(
+        upstream: Tensor, kept: tuple[()], query: Tensor, keys: Tensor, v: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        hidden = ops.tanh(query[:, None, :] + keys)
+        v_gradient = ops.matmul(ops.reshape(upstream, (1, -1)), ops.reshape(hidden, (-1, hidden.shape[-1])))[0]
+        keys_gradient = tanh_gradient(hidden, upstream[..., None] * v)
+        return ops.sum(keys_gradient, axis=1), keys_gradient, v_gradient
+
+    return with_gradient(forward, gradient, *(value_of(ops.convert_to_tensor(tensor)) for tensor in (query, keys, v)))
 
 
 def additive_attention(
