@@ -316,7 +316,7 @@ def test_prompts_are_read_to_their_end():
         model.generate(np.array([[0, 0, 5, 6]]), max_length=3)
     with pytest.raises(ValueError, match="attends to a source: `step` must take `return_attention_scores`"):
         model.generate(SOURCE, decoding.Beam(2, 0, 0.1), max_length=3)
-    with pytest.raises(ValueError, match="`cache` wants a model with caches: `init_state` must take `cache`"):
+    with pytest.raises(ValueError, match="`cache` needs a model with caches: `init_state` must take `cache`"):
         recipe("rnn").generate(SOURCE, max_length=3, cache=cache.Int8Cache())
 
 
