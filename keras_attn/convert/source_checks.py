@@ -95,7 +95,7 @@ def check_norm(name: str, ours: keras.layers.Layer | None, theirs: torch.nn.Modu
 def check_activation(ours: Callable[[Tensor], Tensor], module: torch.nn.Module) -> None:
     """Raises a `ValueError` unless the activations of both feed-forward layers agree on sample inputs."""
     activation = getattr(module, "activation", None)
-    if activation is None:  # not a Transformer layer: its weights do not match later
+    if activation is None:  # not a Transformer layer, so its weights do not match
         return
     numbers = np.linspace(-4, 4, 17, dtype="float32")
     theirs = activation(next(module.parameters()).detach().cpu().float().new_tensor(numbers.tolist()))
