@@ -47,7 +47,7 @@ class Layout(Slot):
     """Base class of the layouts of `Batches`; abstract.
 
     Attributes:
-        packed: Whether rows hold several pairs, so that inputs need segment ids and positions.
+        packed: Whether rows contain several pairs, so that inputs need segment ids and positions.
     """
 
     packed: bool = False

@@ -134,7 +134,7 @@ def stats_of_batches(
 
 
 def text_lengths(ids: np.ndarray, segments: np.ndarray | None, special_ids: SpecialIds) -> np.ndarray:
-    """Returns the lengths of the texts of one batch, `[n]`; rows of padding contain no text."""
+    """Returns the lengths of the texts of one batch, `[n]`, without rows of only padding."""
     if segments is None:
         lengths = (ids != special_ids.filler).sum(axis=1)
     else:
