@@ -174,7 +174,7 @@ BAD = [
         "`max_length` must be at most the 16 positions of the model",
     ),
     (lambda d: serving.export(named("a b"), d), r"valid names of arguments.*Received: \['a b'\]"),
-    (lambda d: serving.export(named("self"), d), r"names could be those of arguments.*Received: \['self'\]"),
+    (lambda d: serving.export(named("self"), d), r"valid names of arguments.*Received: \['self'\]"),
     (lambda d: serving.export(nested_outputs(), d), r"flat structure of outputs. Received: \['a', 'b'\]"),
     (lambda d: serving.export(model("rnn"), d, max_length=0), "`max_length` must be an integer of at least 1"),
     (lambda d: serving.export(model("rnn"), d, strategy="beam"), "`strategy` must be a Strategy"),
