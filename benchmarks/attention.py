@@ -1,15 +1,15 @@
-"""Seconds and peak memory of attention, ours beside its peers, each case in a process of its own.
+"""Time and peak memory of attention, ours and other libraries, each case in a separate process.
 
 Compares the layer (`MultiHeadSelfAttention`, dense and blockwise) with Keras'
-`MultiHeadAttention` and PyTorch's `scaled_dot_product_attention` between the same linear maps,
-forward and forward with backward, batch 1, 8 heads of 64, float32. Prints a table with the
-ratios to Keras in the same run, and the share of the machine's matrix-product rate that the
-useful products (half of them under a causal mask) reach; writes the figures as JSON.
+`MultiHeadAttention` and PyTorch's `scaled_dot_product_attention` between the same linear maps:
+forward, and forward with backward, batch 1, 8 heads of 64, float32. Prints a table with the
+ratios to Keras in the same run, and the fraction of the machine's matrix-product rate that the
+useful products (half of them under a causal mask) reach. Writes the figures as JSON.
 
     python benchmarks/attention.py --lengths 512 4096 --causal yes
     python benchmarks/attention.py --tune     # writes keras_attn/kernels/measured.py
 
-Ours and Keras' run on the backend that `KERAS_BACKEND` names, in the mode that `--compile` says.
+The layers of Keras and ours run on the backend in `KERAS_BACKEND`, in the mode of `--compile`.
 """
 
 import argparse
@@ -44,13 +44,13 @@ def main():
     )
     parser.add_argument("--work", nargs="+", default=["forward", "both"], choices=["forward", "both"])
     parser.add_argument("--causal", nargs="+", default=["yes", "no"], choices=["yes", "no"])
-    parser.add_argument("--compile", nargs="+", default=MODES[:1], choices=MODES, help="of the Keras layers")
+    parser.add_argument("--compile", nargs="+", default=MODES[:1], choices=MODES, help="modes of the Keras layers")
     parser.add_argument("--free", action="store_true", help="trace with a free length (TensorFlow)")
-    parser.add_argument("--window", type=int, default=None, help="sees the last so many positions only (ours)")
-    parser.add_argument("--memory-limit", type=float, default=12, help="GB of scores beyond which a peer is left out")
+    parser.add_argument("--window", type=int, default=None, help="number of last positions that a query sees (ours)")
+    parser.add_argument("--memory-limit", type=float, default=12, help="GB of scores above which a case is left out")
     parser.add_argument("--out", type=pathlib.Path, default=None, help="JSON file for the figures")
     parser.add_argument(
-        "--tune", action="store_true", help="find where blockwise becomes the faster, and write it down"
+        "--tune", action="store_true", help="find from which length blockwise is faster, and write the tables"
     )
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -63,7 +63,7 @@ def main():
 
 
 def compare(arguments):
-    """Measures all that was asked for and prints it as a table."""
+    """Measures all requested cases and prints them as a table."""
     rate = run(__file__, who="roof", length=2048)["rate"]
     print(f"matrix products of this machine: {rate / 1e9:.0f} GFLOP/s in float32")
     print(
@@ -97,13 +97,13 @@ def compare(arguments):
 
 
 def useful_products(length, causal, work, window):
-    """Floating-point operations of the four linear maps and the two products of attention; backward is twice."""
+    """Returns the operations of the four linear maps and the two products of attention; backward counts twice."""
     seen = length * min(window, length) if window else length * length / (2 if causal else 1)
     return (8 * length * SIZE**2 + 4 * seen * SIZE) * (3 if work == "both" else 1)
 
 
 def measure(who, length, work="both", causal=True, mode=None, window=None, free=False, repeats=5):
-    """Returns the least seconds of a few calls and the peak memory they took beyond what stood before."""
+    """Returns the shortest time of a few calls, and their peak memory above the memory before them."""
     if who == "roof":
         return {"rate": product_rate(length)}
     if who == "device":
@@ -118,14 +118,14 @@ def measure(who, length, work="both", causal=True, mode=None, window=None, free=
 
 
 def device_kind():
-    """Returns the kind of device that the backend runs on: the figures are its own."""
+    """Returns the kind of device that the backend runs on, for which the figures are valid."""
     from keras_attn.backend import device_kind
 
     return device_kind()
 
 
 def keras_layer(who, length, causal, window):
-    """Returns Keras' layer or ours, built, as a layer of one argument."""
+    """Returns Keras' layer or ours, built, as a layer with one argument."""
     import keras
 
     import keras_attn as ka
@@ -214,7 +214,7 @@ def torch_call(length, work, causal):
 
 
 def tune():
-    """Finds from where on blockwise, and the backend's own kernel, are the faster in a training step."""
+    """Finds the lengths from which blockwise, and the backend's own kernel, are faster in a training step."""
     sys.path.insert(0, str(MEASURED.parent))
     import measured
 
@@ -232,12 +232,12 @@ def tune():
 
 
 def row(table, device, mode):
-    """Returns the row of a table, new if this kind of device or mode had none."""
+    """Returns the row of a table, a new one if this kind of device or mode has none."""
     return table.setdefault(device, {}).setdefault(mode, {})
 
 
 def write_tables(path, measured):
-    """Writes the tables back, behind what stands before them in the file."""
+    """Writes the tables to the file, and keeps the text before them."""
     text = path.read_text(encoding="utf-8")
     text = text[: text.index("BLOCKWISE_FROM")]
     for name in ("BLOCKWISE_FROM", "FUSED_FROM"):
@@ -252,12 +252,12 @@ def write_tables(path, measured):
 
 
 def shortest(who, lengths, case):
-    """Returns the shortest of the lengths from which on a kernel is no slower than the dense one, or None."""
+    """Returns the shortest length from which a kernel is not slower than the dense one, or None."""
     found = None
     for length in reversed(lengths):
         seconds = {each: run(__file__, who=each, length=length, **case)["seconds"] for each in ("dense", who)}
         ratio = seconds[who] / seconds["dense"]
-        print(f"{BACKEND} {case} length {length}: {who} takes {ratio:.2f} of dense", flush=True)
+        print(f"{BACKEND} {case} length {length}: {who} takes {ratio:.2f} of the time of dense", flush=True)
         if ratio > 1:
             break
         found = length
@@ -265,7 +265,7 @@ def shortest(who, lengths, case):
 
 
 def as_source(row):
-    """Returns a row of a table as Python."""
+    """Returns a row of a table as Python source."""
     cells = (
         f'"{kind}": {"NEVER" if least == float("inf") else f"{round(least**0.5)}**2"}' for kind, least in row.items()
     )

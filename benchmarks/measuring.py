@@ -1,4 +1,4 @@
-"""What the benchmarks share: each case in a process of its own, the best of some calls, the machine's own rates."""
+"""Shared code of the benchmarks: a separate process per case, the best of some calls, the rates of the machine."""
 
 import json
 import resource
@@ -8,7 +8,7 @@ import time
 
 
 def run(script, **case):
-    """Runs one case of a script in a process of its own (`script --one JSON`) and returns its figures."""
+    """Runs one case of a script in a separate process (`script --one JSON`) and returns its figures."""
     done = subprocess.run([sys.executable, script, "--one", json.dumps(case)], capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"{case} failed:\n{done.stderr[-2000:]}")
@@ -16,7 +16,7 @@ def run(script, **case):
 
 
 def best_of(call, repeats=10, seconds=0.0):
-    """Returns the least seconds of some calls, after one to warm up: of `repeats`, and up to 200 in `seconds`."""
+    """Returns the shortest time of at least `repeats` calls, of up to 200 within `seconds`, after one to warm up."""
     call()
     found, begin = [], time.perf_counter()
     while len(found) < repeats or (time.perf_counter() - begin < seconds and len(found) < 200):
@@ -27,12 +27,12 @@ def best_of(call, repeats=10, seconds=0.0):
 
 
 def peak_megabytes():
-    """Returns the most memory that this process has held so far."""
+    """Returns the peak memory of this process so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def product_rate(size=2048):
-    """Floating-point operations a second of a large matrix product."""
+    """Returns the floating-point operations per second of a large matrix product."""
     import tensorflow as tf
 
     matrix = tf.random.normal((size, size))
@@ -41,7 +41,7 @@ def product_rate(size=2048):
 
 
 def stream_rate(megabytes=256):
-    """Bytes a second that a sum over a large array reads."""
+    """Returns the bytes per second that a sum over a large array reads."""
     import tensorflow as tf
 
     array = tf.zeros((megabytes * 2**18,))

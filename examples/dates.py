@@ -1,9 +1,9 @@
 """Reads dates written in any of many languages: "jeudi 12 mars 1987" -> 1987-03-12.
 
 Builds the data, trains a recurrent encoder-decoder with additive attention, saves it as
-`.keras` and exports it for TF Serving, texts in and texts out. Then a fresh process checks the
-export, loads both again, compares them, reads ten dates aloud and draws where the decoder
-looked for each character.
+`.keras` and exports it for TF Serving, with texts as input and output. Then a new process checks
+the export, loads and compares both files, prints the readings of ten dates, and draws where the
+decoder attended for each character.
 """
 
 import argparse
@@ -26,12 +26,12 @@ from dates_dataset import load
 from keras_attn import data, decoding, models, plot, serving
 from keras_attn.text import Characters, generate
 
-MAX_LENGTH = 11  # ten characters of a date and the end
-BUCKETS = [14, 18, 22, 26, 32]  # source lengths, so that batches hold little padding
+MAX_LENGTH = 11  # ten characters of a date and the end id
+BUCKETS = [14, 18, 22, 26, 32]  # source lengths, so that batches contain little padding
 DRAWN = ["jeudi 12 mars 1987", "Dienstag, 3. September 2041", "среда, 9 мая 1945 г.", "Tuesday, July 4, 1876"]
 STRATEGIES = {
     "greedy": decoding.Greedy(),
-    "drawn by chance": decoding.Sample(seed=0),
+    "sampled": decoding.Sample(seed=0),
     "four beams": decoding.Beam(width=4),
 }
 DEFAULT_OUT = pathlib.Path(os.path.relpath(pathlib.Path(__file__).parents[1] / "savedmodels" / "dates"))
@@ -73,7 +73,7 @@ def main():
     for name, strategy in STRATEGIES.items():
         print(f"the first 2,000 of them, {name}: {reader.exact_match(tuple(s[:2_000] for s in test), strategy):.2%}")
 
-    untied = model.__class__.from_config(model.get_config())  # from the optimizer, which is twice as large
+    untied = model.__class__.from_config(model.get_config())  # without the optimizer, which is twice as large
     untied.set_weights(model.get_weights())
     untied.save(arguments.out / "model.keras")
     vocabularies = {"source": characters.tokens, "target": digits.tokens}
@@ -88,15 +88,17 @@ def main():
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=3, help="rounds of training, each followed by a check")
-    parser.add_argument("--steps", type=int, default=200, help="batches in a round")
+    parser.add_argument("--epochs", type=int, default=3, help="epochs of training, each followed by a validation")
+    parser.add_argument("--steps", type=int, default=200, help="batches in an epoch")
     parser.add_argument("--batch-size", type=int, default=256, help="pairs in a batch")
     parser.add_argument("--size", type=int, default=128, help="size of embeddings and states")
     parser.add_argument("--learning-rate", type=float, default=4e-3, help="highest learning rate, after the warm-up")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights and the order of the data")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights and of the order of the data")
     parser.add_argument("--out", type=pathlib.Path, default=DEFAULT_OUT, help="folder for models and pictures")
     parser.add_argument("--data-dir", default=None, help="folder for the data; TFDS' own by default")
-    parser.add_argument("--show", action="store_true", help="train nothing: load what --out holds, compare, read, draw")
+    parser.add_argument(
+        "--show", action="store_true", help="do not train: load the models in --out, compare, read, draw"
+    )
     return parser.parse_args()
 
 
@@ -108,7 +110,7 @@ def texts(split, arguments):
 
 
 def bucketed(pairs, characters, digits, batch_size):
-    """Returns endless shuffled batches of similar source lengths, padded to their longest."""
+    """Returns infinite shuffled batches of similar source lengths, padded to the longest text of each."""
     dataset = tf.data.Dataset.from_tensor_slices(pairs).shuffle(len(pairs[0])).repeat()
     dataset = dataset.bucket_by_sequence_length(
         lambda written, date: tf.strings.length(written, unit="UTF8_CHAR"),
@@ -125,7 +127,7 @@ class DateReader:
     """Reads dates with a model.
 
     Args:
-        model: What `models.RNNSeq2Seq` returned.
+        model: A model of `models.RNNSeq2Seq`.
         characters, digits: Tokenizers of its two sides.
     """
 
@@ -133,18 +135,18 @@ class DateReader:
         self.model, self.characters, self.digits = model, characters, digits
 
     def read(self, written, strategy=None, batch_size=1_000):
-        """Returns the reading of each written date; by default the likeliest character after the likeliest."""
+        """Returns the reading of each written date; by default with greedy decoding."""
         options = {"strategy": strategy, "max_length": MAX_LENGTH, "batch_size": batch_size}
         return generate(self.model, written, self.characters, self.digits, **options)
 
     def exact_match(self, pairs, strategy=None):
-        """Returns the share of (texts, dates) that are read without any error."""
+        """Returns the fraction of (texts, dates) that are read without any error."""
         written, dates = pairs
         return np.mean([reading == date for reading, date in zip(self.read(written, strategy), dates, strict=True)])
 
 
 class ExactMatch(keras.callbacks.Callback):
-    """Adds the share of validation texts that are read without any error to each epoch's figures."""
+    """Adds the fraction of validation texts that are read without any error to each epoch's logs."""
 
     def __init__(self, reader, pairs):
         super().__init__()
@@ -173,11 +175,11 @@ def show(out):
 
 
 def draw_attention(reader, out):
-    """Draws for a few dates which written characters each character of the reading came from."""
+    """Draws, for a few dates, which written characters each character of the reading came from."""
     for number, (text, reading) in enumerate(zip(DRAWN, reader.read(DRAWN), strict=True), start=1):
         figure = plot.text_attention(reader.model, text, reading, reader.characters, reader.digits)
         figure.savefig(out / f"attention-{number}.png", dpi=120)
-    print(f"where the decoder looked: {out / 'attention-*.png'}")
+    print(f"attention of the decoder: {out / 'attention-*.png'}")
 
 
 if __name__ == "__main__":

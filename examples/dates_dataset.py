@@ -1,10 +1,10 @@
 """Dates as people write them, in many languages, paired with their ISO form.
 
 A TFDS builder that downloads nothing: words, order and punctuation come from the
-Unicode CLDR data in Babel (Unicode licence), and change a little with its version.
-French "jeudi 12 mars 1987" becomes "1987-03-12". Each text has one meaning only,
-in whichever of the locales it is read: there is "25/12/1987" but no "3/12/1987".
-Calendar and digits are the Gregorian and Western ones everywhere.
+Unicode CLDR data in Babel (Unicode license), and change slightly with its version.
+French "jeudi 12 mars 1987" becomes "1987-03-12". Each text has the same meaning in
+all locales: "25/12/1987" is in the data, "3/12/1987" is not. The calendar is always
+the Gregorian one, and digits are Western.
 """
 
 import dataclasses
@@ -19,10 +19,10 @@ from date_templates import LOCALES, default_reader, locale_templates
 
 SPLITS = ("train", "validation", "test")
 TRAIN_PERCENT, VALIDATION_PERCENT = 90, 5
-PAIRS_PER_RECORD = 500  # TFDS takes milliseconds a record, so a record holds many pairs
+PAIRS_PER_RECORD = 500  # TFDS takes milliseconds per record, so a record contains many pairs
 SHUFFLE_BUFFER = 20_000
 MAX_RENDERINGS = 4
-NUM_DRAWS = 14  # of four bytes each, after the eight bytes of a digest that give the split
+NUM_DRAWS = 14  # of four bytes each, after the eight bytes of a digest that determine the split
 
 
 def date_digest(date: datetime.date) -> bytes:
@@ -39,7 +39,7 @@ def date_split(date: datetime.date) -> str:
 
 
 def date_renderings(date: datetime.date, count: int) -> list[tuple[str, str]]:
-    """Up to `count` different (text, locale) of a date, none of which can mean another date."""
+    """Up to `count` different (text, locale) of a date that cannot mean another date."""
     digest = date_digest(date)
     renderings = {}
     for start in range(8, 8 + 4 * NUM_DRAWS, 4):
@@ -75,14 +75,14 @@ class DatesConfig(tfds.core.BuilderConfig):
             )
 
     def dates(self) -> list[datetime.date]:
-        """All dates in the order of their hashes, so that neighbours are unrelated."""
+        """All dates in the order of their hashes, so that successive dates are unrelated."""
         first = datetime.date(self.first_year, 1, 1).toordinal()
         last = datetime.date(self.last_year, 12, 31).toordinal()
         return sorted(map(datetime.date.fromordinal, range(first, last + 1)), key=date_digest)
 
 
 class Dates(tfds.core.GeneratorBasedBuilder):
-    """Written dates of many locales and their ISO form; one record holds many pairs."""
+    """Written dates of many locales and their ISO form; one record contains many pairs."""
 
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS: typing.ClassVar = [DatesConfig(name="years_1800_to_2199")]
@@ -121,12 +121,12 @@ def load(
     Args:
         split: "train", "validation" or "test". No date is in two splits.
         data_dir: where TFDS keeps its files; its default folder if `None`.
-        shuffle_seed: if given, the pairs are shuffled, anew in every pass.
-        config: the dates to make, under a name of its own; four centuries if `None`.
+        shuffle_seed: if given, the pairs are shuffled again in every epoch.
+        config: the dates to generate, with another name; four centuries if `None`.
 
     Returns:
         A dataset of {"source": "jeudi 12 mars 1987", "target": "1987-03-12",
-        "locale": "fr"}, string scalars all.
+        "locale": "fr"}, all string scalars.
     """
     if split not in SPLITS:
         raise ValueError(f"`split` must be one of {SPLITS}. Received: split={split!r}")

@@ -13,7 +13,7 @@ from keras_attn import data
 
 
 def place_among_workers():
-    """Returns how many workers `TF_CONFIG` names, and which of them this is; number 0 writes and reports."""
+    """Returns the number of workers in `TF_CONFIG` and the index of this one; worker 0 writes and reports."""
     config = json.loads(os.environ.get("TF_CONFIG", "{}"))
     chiefs, workers = (len(config.get("cluster", {}).get(kind, ())) for kind in ("chief", "worker"))
     task = config.get("task", {"type": "worker", "index": 0})
@@ -21,7 +21,7 @@ def place_among_workers():
 
 
 def new_strategy(devices, num_workers):
-    """Returns how to train: on several machines, on several devices of one, or plainly."""
+    """Returns the strategy for several machines, several devices of one machine, or one device."""
     if num_workers > 1:
         return tf.distribute.MultiWorkerMirroredStrategy()
     gpus = [f"GPU:{i}" for i in range(len(tf.config.list_physical_devices("GPU")))]
@@ -30,11 +30,11 @@ def new_strategy(devices, num_workers):
 
 
 def fit(model, strategy, batches, validation, callbacks, **named):
-    """Trains a model on this worker's share of the batches; named arguments are Keras'."""
+    """Trains a model on this worker's part of the batches; named arguments are those of Keras' `fit`."""
     follow = data.FollowEpochs(batches)
     datasets = follow.dataset, validation.epoch(0)
     if strategy.num_replicas_in_sync > 1:
-        # Keras would read a batch before the first epoch, and fail to take the mean of its ids, to build what is built.
+        # Keras would read a batch before the first epoch to build the built model, and fail at the mean of its ids.
         model._maybe_symbolic_build = lambda *_, **__: None
     if batches.num_shards > 1:
         mend_for_workers(model)
@@ -50,7 +50,7 @@ def fit(model, strategy, batches, validation, callbacks, **named):
 
 
 def dealt(dataset, strategy, num_replicas):
-    """Returns a worker's batches with their rows dealt to its own replicas; Keras would have them dealt to all."""
+    """Returns a worker's batches, with rows divided among its own replicas; Keras would divide them among all."""
 
     def deal(*batch):
         return tf.nest.map_structure(lambda rows: tf.stack(tf.split(rows, num_replicas)), batch)
@@ -63,7 +63,7 @@ def dealt(dataset, strategy, num_replicas):
 def mend_for_workers(model):
     """Makes `fit` run on several workers, where Keras 3 fails: https://github.com/keras-team/keras/issues/20585.
 
-    It averages the figures of the replicas over a first axis, so they get one.
+    Keras averages the metrics of the replicas over a first axis, so this adds that axis.
     """
     for name in ("train_step", "test_step"):
         step = getattr(model, name)

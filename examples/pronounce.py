@@ -1,10 +1,10 @@
-"""Says how English words are pronounced: "attention" -> AH T EH N SH AH N.
+"""Predicts how English words are pronounced: "attention" -> AH T EH N SH AH N.
 
 Trains a Transformer (or, with `--model rnn`, a recurrent encoder-decoder) on the CMU Pronouncing
-Dictionary; it saves its place after every epoch and goes on there when started again with the
+Dictionary. It saves the training after every epoch, and resumes it when started again with the
 same arguments. Then it scores the test words, saves the model as `.keras` and exports it for TF
-Serving, a word in and phonemes out. A fresh process checks the export, loads both again, compares
-them, reads ten test words aloud and draws which letters the decoder looked at for each phoneme.
+Serving, from a word to phonemes. A new process checks the export, loads and compares both files,
+prints ten test words, and draws which letters the decoder attended to for each phoneme.
 """
 
 import argparse
@@ -35,12 +35,12 @@ MAX_LENGTH = 30  # the longest pronunciation has 28 phonemes
 DRAWN = ["attention", "transformer", "knowledge", "through"]
 BEAMS = decoding.Beam(width=4)
 STRATEGIES = {
-    "drawn by chance": decoding.Sample(seed=0),
+    "sampled": decoding.Sample(seed=0),
     "greedy": decoding.Greedy(),
     "four beams": BEAMS,
     "four beams, length penalty 0.6": decoding.Beam(width=4, length_penalty=0.6),
 }
-MAY_CHANGE = {"words", "out", "data_dir", "show"}  # where a training goes on
+MAY_CHANGE = {"words", "out", "data_dir", "show"}  # when a training resumes
 DEFAULT_OUT = pathlib.Path(__file__).parent.parent / "savedmodels" / "pronounce"
 
 
@@ -55,7 +55,7 @@ def main(argv=None):
     goes_on = (backup / "last").exists()
     if goes_on:
         run_folder.check_arguments(arguments.out, arguments, MAY_CHANGE, what=backup)
-        print(f"goes on with the training kept in {backup}; remove that folder to start anew")
+        print(f"resuming the training in {backup}; remove that folder to start again")
     train, validation = entries("train", arguments, arguments.limit), entries("validation", arguments, arguments.words)
     test = entries("test", arguments, arguments.limit and max(10, arguments.limit // 9))  # a ninth of the train split
     letters, phonemes = Characters(sorted(set("".join(train))), lowercase=True), Words()
@@ -73,10 +73,10 @@ def main(argv=None):
     )
     backup.mkdir(parents=True, exist_ok=True)
     run_folder.keep_arguments(arguments.out, arguments)
-    (arguments.out / "figures.json").unlink(missing_ok=True)  # of a training before
+    (arguments.out / "figures.json").unlink(missing_ok=True)  # of an earlier training
     pronounce = Pronouncer(model, letters, phonemes)
     follow = data.FollowEpochs(batches)
-    callbacks = [  # in this order: figures, what writes them, and last the place to go on from
+    callbacks = [  # in this order: the logs, their writer, and last the backup to resume from
         follow,
         ErrorRates(pronounce, validation),
         keras.callbacks.CSVLogger(arguments.out / "history.csv", append=goes_on),
@@ -104,25 +104,27 @@ def main(argv=None):
 
 def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=16, help="rounds through the training words")
-    parser.add_argument("--model", choices=["transformer", "rnn"], default="transformer", help="which recipe")
+    parser.add_argument("--epochs", type=int, default=16, help="epochs over the training words")
+    parser.add_argument("--model", choices=["transformer", "rnn"], default="transformer", help="recipe to train")
     parser.add_argument("--layers", type=int, default=4, help="encoder blocks, and as many decoder blocks")
     parser.add_argument("--size", type=int, default=256, help="size of the embeddings and of every block")
     parser.add_argument("--heads", type=int, default=4, help="heads of each attention")
     parser.add_argument("--hidden", type=int, default=768, help="inner size of the feed-forward layers")
-    parser.add_argument("--dropout", type=float, default=0.1, help="share of the values dropped in training")
+    parser.add_argument("--dropout", type=float, default=0.1, help="fraction of the values dropped in training")
     parser.add_argument("--tokens", type=int, default=2560, help="positions of a batch on each side")
     parser.add_argument("--learning-rate", type=float, default=1.2e-3, help="highest learning rate, after the warm-up")
     parser.add_argument("--warmup", type=int, default=1000, help="batches over which the learning rate rises")
     parser.add_argument("--policy", default="mixed_bfloat16", help="dtype policy of the layers")
     parser.add_argument("--config", choices=["plain", "stress"], default="plain", help="vowels without or with stress")
-    parser.add_argument("--words", type=int, default=3_000, help="validation words to score after each round")
-    parser.add_argument("--limit", type=int, default=None, help="train on so many words only, to try it")
-    parser.add_argument("--start", type=pathlib.Path, help="model.keras of the same sizes to begin with")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights and the order of the data")
+    parser.add_argument("--words", type=int, default=3_000, help="validation words to score after each epoch")
+    parser.add_argument("--limit", type=int, default=None, help="number of words to train on, for a quick try")
+    parser.add_argument("--start", type=pathlib.Path, help="model.keras of the same sizes whose weights to start from")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights and of the order of the data")
     parser.add_argument("--out", type=pathlib.Path, default=DEFAULT_OUT, help="folder for models, figures and backup")
     parser.add_argument("--data-dir", default=None, help="folder for the data; TFDS' own by default")
-    parser.add_argument("--show", action="store_true", help="train nothing: load what --out holds, compare, read, draw")
+    parser.add_argument(
+        "--show", action="store_true", help="do not train: load the models in --out, compare, read, draw"
+    )
     return parser.parse_args(argv)
 
 
@@ -153,9 +155,9 @@ def new_model(num_letters, num_phonemes, arguments):
 
 
 def to_serve(model, num_letters, num_phonemes, arguments):
-    """Returns the trained model as it ships: in float32, its matrices kept as 8-bit integers.
+    """Returns the trained model for serving: in float32, with matrices of 8-bit integers.
 
-    In half precision an answer would depend, in its last digits, on the texts it was batched with.
+    In half precision the last digits of an answer would depend on the other texts of its batch.
     """
     keras.config.set_dtype_policy("float32")
     served = new_model(num_letters, num_phonemes, arguments)
@@ -165,7 +167,7 @@ def to_serve(model, num_letters, num_phonemes, arguments):
 
 
 def copy_weights(source, model):
-    """Copies the weights of a model as `to_serve` returns it into one that trains: integers times their scales."""
+    """Copies the weights of a model from `to_serve` into one that trains: integers divided by their scales."""
     pairs = zip(source._flatten_layers(include_self=False), model._flatten_layers(include_self=False), strict=True)
     for theirs, ours in pairs:
         if isinstance(theirs, keras.layers.Dense):
@@ -180,24 +182,24 @@ def copy_weights(source, model):
 
 
 def own_weights(layer):
-    """Returns the weights of a layer that are not those of its parts."""
+    """Returns the weights of a layer without those of its sublayers."""
     of_parts = {id(weight) for part in layer._flatten_layers(include_self=False) for weight in part.weights}
     return [weight for weight in layer.weights if id(weight) not in of_parts]
 
 
 def compiled(model, num_steps, arguments):
-    """Returns the model, ready for so many steps of training."""
+    """Returns the model, compiled for `num_steps` steps of training."""
     schedule = training.LinearDecay(arguments.learning_rate, min(arguments.warmup, num_steps), num_steps)
     model.compile(
         optimizer=keras.optimizers.AdamW(schedule, weight_decay=0.01, beta_2=0.98, clipnorm=1.0),
         loss=training.MaskedCrossentropy(label_smoothing=0.1),
-        jit_compile=False,  # XLA would compile anew for every pair of lengths
+        jit_compile=False,  # XLA would compile again for every pair of lengths
     )
     return model
 
 
 class ErrorRates(keras.callbacks.Callback):
-    """Adds the error rates of the validation words to each epoch's figures, the learning rate and the seconds."""
+    """Adds the error rates of the validation words, the learning rate and the seconds to each epoch's logs."""
 
     def __init__(self, pronounce, words):
         super().__init__()
@@ -217,9 +219,9 @@ class ErrorRates(keras.callbacks.Callback):
 def error_rates(predictions, references):
     """Returns the phoneme and the word error rate.
 
-    A prediction is compared with that of the word's pronunciations it is nearest to, the
-    shorter of two equally near ones; the edits of all words are divided by the phonemes of
-    these pronunciations. A word is right if it needs no edit.
+    A prediction is compared with the nearest pronunciation of the word, the shorter of two
+    that are equally near. The edits of all words are divided by the phonemes of these
+    pronunciations. A word is correct if it needs no edit.
     """
     words = np.repeat(range(len(predictions)), [len(known) for known in references])
     spoken = tf.strings.split([predictions[word] for word in words])
@@ -262,11 +264,11 @@ def show(out):
 
 
 def draw_attention(pronounce, out):
-    """Draws for a few words which letters each phoneme came from: in the last block, the mean of its heads."""
+    """Draws, for a few words, which letters each phoneme came from: the mean of the heads of the last block."""
     for word, reading in zip(DRAWN, pronounce(DRAWN), strict=True):
         figure = plot.text_attention(pronounce.model, word, reading, pronounce.letters, pronounce.phonemes)
         figure.savefig(out / f"attention-{word}.png", dpi=120)
-    print(f"where the decoder looked: {out / 'attention-*.png'}")
+    print(f"attention of the decoder: {out / 'attention-*.png'}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Examples that print what they have to say: TensorFlow starts without its remarks, bars are for terminals.
+"""Makes the examples print only their own lines: no remarks of TensorFlow, and progress bars only in terminals.
 
-To be imported before anything that imports TensorFlow.
-TensorFlow writes some remarks before a log level can be set. They are held back here; what else is written to stderr
-meanwhile is written after it. Its later remarks are left out by `TF_CPP_MIN_LOG_LEVEL`, and on machines without a GPU
-its error lines too, which are there about missing drivers and instructions: what fails raises in Python.
+Import it before anything that imports TensorFlow.
+TensorFlow writes some remarks before a log level can be set. This module removes them; other output to stderr at that
+time is written afterwards. `TF_CPP_MIN_LOG_LEVEL` removes later remarks. On machines without a GPU it also removes
+error lines: there they are about missing drivers and instructions, and real errors raise in Python.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ REMARK = re.compile(
 
 @contextlib.contextmanager
 def without_remarks():
-    """Holds back what is written to stderr, also by libraries, and then writes all of it but remarks."""
+    """Collects all output to stderr, also of libraries, and then writes it without the remarks."""
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as log:
@@ -45,12 +45,12 @@ with without_remarks():
 
 # How `fit` shows its progress: a bar in a terminal, a line after each epoch in a file.
 VERBOSE = "auto" if sys.stdout.isatty() else 2
-# The same of what has no lines: a bar in a terminal, nothing in a file.
+# The same for progress without lines: a bar in a terminal, nothing in a file.
 BARS = int(sys.stdout.isatty())
 
 
 def prepare(builder):
-    """Makes a data set of TensorFlow Datasets that downloads nothing, and says so in one line."""
+    """Builds a data set of TensorFlow Datasets that downloads nothing, and prints one line about it."""
     import tensorflow_datasets as tfds
 
     if (pathlib.Path(builder.data_dir) / "dataset_info.json").exists():
@@ -58,5 +58,5 @@ def prepare(builder):
     print(f"making the data set {builder.info.full_name} in {builder.data_dir}", flush=True)
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
-    with contextlib.redirect_stdout(io.StringIO()):  # where it says that it downloads something of unknown size
+    with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints that it downloads something of unknown size
         builder.download_and_prepare()

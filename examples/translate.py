@@ -1,12 +1,13 @@
-"""Translates: trains a Transformer on pairs of texts, on one device, on several, or on several machines.
+"""Trains a Transformer that translates, on one device, on several, or on several machines.
 
-The pairs are a translation set of TensorFlow Datasets, downloaded the first time, or lines of a file, source and
-target parted by a tab. What cannot be trained on is left out, counted and shown. Started again with the same
-arguments, the training goes on after the last whole epoch, with the losses that it would have had. Then the mean of
-the last checkpoints translates the validation texts with beams for their BLEU, is saved as `.keras`, and is exported
-for TF Serving, text in and text out; a fresh process checks the export and compares both.
+The pairs are a translation set of TensorFlow Datasets, downloaded the first time, or lines of a file, with source and
+target separated by a tab. Pairs that cannot be used are dropped, counted and shown. When started again with the same
+arguments, the training resumes after the last whole epoch, with the same losses as without the interruption. At the
+end, the weights of the last checkpoints are averaged. The averaged model translates the validation texts with beams to
+compute BLEU, is saved as `.keras`, and is exported for TF Serving, with text as input and output. A new process checks
+the export and compares both files.
 
-Several machines: the same command on each, with its own `TF_CONFIG` and one `--out` that all of them see.
+On several machines: run the same command on each, with its own `TF_CONFIG` and one `--out` that all of them can access.
 """
 
 import argparse
@@ -29,10 +30,10 @@ import tensorflow_datasets as tfds
 from keras_attn import PreNorm, data, decoding, models, serving, training
 from keras_attn.text import SentencePiece, generate
 
-HELD_OUT = 50  # of a file without another for validation, every fiftieth line is not trained on
+HELD_OUT = 50  # without a validation file, every fiftieth line of the file is for validation
 NUM_SAMPLES = 5
 WAIT = 3600  # seconds that the other workers wait for the tokenizers
-# What a training that goes on may have anew.
+# Arguments that may change when a training resumes.
 NOT_OF_TRAINING = {"epochs", "average", "beams", "bleu_every", "bleu_pairs", "bleu_tokenize", "devices", "data_dir"}
 NOT_OF_TRAINING |= {"out", "show"}
 DEFAULT_OUT = pathlib.Path(__file__).parent.parent / "savedmodels" / "translate"
@@ -43,7 +44,7 @@ def main(argv=None):
     if arguments.show:
         return show(arguments.out)
     num_workers, worker = devices.place_among_workers()
-    # First of all: workers meet before TensorFlow does anything.
+    # This must come first: workers connect before TensorFlow does anything.
     strategy = devices.new_strategy(arguments.devices, num_workers)
     keras.utils.set_random_seed(arguments.seed)
     keras.config.set_dtype_policy(arguments.policy)
@@ -69,7 +70,7 @@ def main(argv=None):
         texts = [side[: arguments.bleu_pairs] for side in texts_of(held_out)]
         figures = Figures(lambda: bleu(model, tokenizers, texts, arguments).score, arguments.bleu_every)
         history = keras.callbacks.CSVLogger(arguments.out / "history.csv", append=first_epoch > 0)
-        callbacks = [figures, history, checkpoints]  # figures, what writes them, and last the place to go on from
+        callbacks = [figures, history, checkpoints]  # the logs, their writer, and last the checkpoints to resume from
     shares = (each.shard(num_workers, worker) for each in (batches, validation))
     devices.fit(model, strategy, *shares, callbacks, initial_epoch=first_epoch, epochs=arguments.epochs)
     if worker == 0:
@@ -77,14 +78,14 @@ def main(argv=None):
 
 
 def positive(text):
-    """Returns the integer that a text of the command line says, if it is at least 1."""
+    """Returns an integer from the command line, which must be at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be an integer of at least 1. Received: {text!r}")
     return int(text)
 
 
 def share(text):
-    """Returns the number that a text of the command line says, if it is in [0, 1)."""
+    """Returns a number from the command line, which must be in [0, 1)."""
     if not 0 <= float(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a number in [0, 1). Received: {text!r}")
     return float(text)
@@ -94,21 +95,25 @@ def parse_arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     add = parser.add_argument
     add("--dataset", default="ted_hrlr_translate/pt_to_en", help="a translation set of TensorFlow Datasets")
-    add("--validation-split", default="validation", help="the split of it that is not trained on")
-    add("--tsv", type=pathlib.Path, help="file of pairs in the place of --dataset")
-    add("--validation-tsv", type=pathlib.Path, help=f"pairs not to train on; else every {HELD_OUT}th of --tsv")
-    add("--vocabulary", type=positive, default=8000, help="subwords of each language at most")
-    add("--max-length", type=positive, default=128, help="subwords of a text at most, its end counted")
-    add("--layout", choices=["packed", "bucketed"], default="packed", help="several pairs in a row, or one")
-    add("--row", type=positive, default=256, help="positions of a packed row on each side, about")
-    add("--buckets", type=positive, default=8, help="different lengths of bucketed rows")
+    add("--validation-split", default="validation", help="the split of the data set for validation")
+    add("--tsv", type=pathlib.Path, help="file of pairs, instead of --dataset")
+    add(
+        "--validation-tsv",
+        type=pathlib.Path,
+        help=f"file of pairs for validation; by default every {HELD_OUT}th line of --tsv",
+    )
+    add("--vocabulary", type=positive, default=8000, help="maximum number of subwords of each language")
+    add("--max-length", type=positive, default=128, help="maximum number of subwords of a text, including its end")
+    add("--layout", choices=["packed", "bucketed"], default="packed", help="several pairs per row, or one")
+    add("--row", type=positive, default=256, help="approximate positions of a packed row on each side")
+    add("--buckets", type=positive, default=8, help="number of different lengths of bucketed rows")
     add("--tokens", type=positive, default=8192, help="positions of a batch on each side, of all replicas together")
-    add("--epochs", type=positive, default=20, help="rounds through the pairs")
+    add("--epochs", type=positive, default=20, help="epochs over the pairs")
     add("--layers", type=positive, default=4, help="encoder blocks, and as many decoder blocks")
     add("--size", type=positive, default=256, help="size of the embeddings and of every block")
     add("--heads", type=positive, default=4, help="heads of each attention")
     add("--hidden", type=positive, default=1024, help="inner size of the feed-forward layers")
-    add("--dropout", type=share, default=0.1, help="share of the values dropped in training")
+    add("--dropout", type=share, default=0.1, help="fraction of the values dropped in training")
     add("--learning-rate", type=float, default=1e-3, help="highest learning rate, after the warm-up")
     add("--warmup", type=positive, default=2000, help="batches over which the learning rate rises")
     add("--policy", default="mixed_bfloat16", help="dtype policy of the layers")
@@ -116,35 +121,35 @@ def parse_arguments(argv=None):
         "--average",
         type=positive,
         default=5,
-        help="checkpoints of the last epochs that are kept, and averaged at the end",
+        help="number of last epochs whose checkpoints are kept, and averaged at the end",
     )
     add("--beams", type=positive, default=4, help="beams of translations")
-    add("--bleu-every", type=int, default=0, help="epochs from one BLEU to the next in training; 0 for the end only")
-    add("--bleu-pairs", type=positive, default=2000, help="validation pairs that BLEU is taken of")
-    add("--bleu-tokenize", help="sacrebleu's tokeniser for the target language, such as zh")
+    add("--bleu-every", type=int, default=0, help="epochs between two computations of BLEU; 0 for only at the end")
+    add("--bleu-pairs", type=positive, default=2000, help="number of validation pairs for BLEU")
+    add("--bleu-tokenize", help="sacrebleu's tokenizer for the target language, such as zh")
     add("--devices", nargs="+", help="devices to train on, such as GPU:0 GPU:1; all GPUs by default")
-    add("--deterministic", action="store_true", help="the same losses to the last bit on GPUs too, but slower")
-    add("--seed", type=int, default=0, help="of the weights and the order of the data")
+    add("--deterministic", action="store_true", help="exactly the same losses on GPUs too, but slower")
+    add("--seed", type=int, default=0, help="seed of the weights and of the order of the data")
     add("--out", type=pathlib.Path, default=DEFAULT_OUT, help="folder for checkpoints, vocabularies and models")
     add("--data-dir", default=None, help="folder for the data; TFDS' own by default")
-    add("--show", action="store_true", help="train nothing: check and compare what --out holds")
+    add("--show", action="store_true", help="do not train: check and compare the models in --out")
     return parser.parse_args(argv)
 
 
 class Lines(data.Tsv):
-    """A file of pairs: every so many-th of its lines, or all the others."""
+    """A file of pairs: every `HELD_OUT`-th of its lines, or all others."""
 
     def __init__(self, path, held_out):
         super().__init__(path)
         self.held_out = held_out
 
     def read(self, report):
-        report = data.Report() if self.held_out else report  # broken lines are told once
+        report = data.Report() if self.held_out else report  # broken lines are reported once
         return (pair for pair in super().read(report) if (pair[0] % HELD_OUT == 0) == self.held_out)
 
 
 def pairs_of(arguments):
-    """Returns the pairs to train on and those to validate on, as `data.encode` takes them."""
+    """Returns the pairs for training and those for validation, as `data.encode` accepts them."""
     if arguments.tsv is None:
         if not quiet.BARS:
             tfds.disable_progress_bar()
@@ -155,14 +160,14 @@ def pairs_of(arguments):
         if not any(True for _ in held_out.read(data.Report())):
             raise ValueError(
                 f"Every {HELD_OUT}th line of --tsv is for validation, and none of these is a pair: "
-                f"give --validation-tsv. Received: {arguments.tsv}."
+                f"pass --validation-tsv. Received: {arguments.tsv}."
             )
         return pairs, held_out
     return data.Tsv(arguments.tsv), data.Tsv(arguments.validation_tsv)
 
 
 def texts_of(pairs):
-    """Returns the sources and the targets of the pairs that are whole, two lists of strings."""
+    """Returns the sources and the targets of the complete pairs, two lists of strings."""
     report = data.Report("line")
     if isinstance(pairs, data.Tsv):
         texts = [sides for _, *sides in pairs.read(report)]
@@ -176,11 +181,11 @@ def texts_of(pairs):
 
 
 def kept_tokenizers(out, texts, arguments, makes):
-    """Returns the tokenizers of both sides that a folder holds; one worker makes them if there are none yet."""
+    """Returns the tokenizers of both sides from a folder; one worker makes them if they do not exist yet."""
     folders = [out / "source", out / "target"]
     if makes and not all(folder.exists() for folder in folders):
         sides = texts()
-        run_folder.keep_arguments(out, arguments)  # not before the data could be read
+        run_folder.keep_arguments(out, arguments)  # only after the data could be read
         for folder, side in zip(folders, sides, strict=True):
             if not folder.exists():
                 tokenizer = SentencePiece()
@@ -192,13 +197,13 @@ def kept_tokenizers(out, texts, arguments, makes):
     give_up = time.time() + WAIT
     while not all(folder.exists() for folder in folders):
         if time.time() > give_up:
-            raise TimeoutError(f"The first worker has made no tokenizers in {out} within {WAIT} s.")
+            raise TimeoutError(f"The first worker did not write the tokenizers to {out} within {WAIT} s.")
         time.sleep(1)
     return [SentencePiece(folder / SentencePiece.asset_name, arguments.max_length) for folder in folders]
 
 
 def new_batches(pairs, tokenizers, arguments, num_replicas, verbose):
-    """Returns the batches of some pairs in the layout asked for, their rows a multiple of the replicas."""
+    """Returns the batches of pairs in the requested layout; the number of rows is a multiple of the replicas."""
     limit = data.DropLonger(arguments.max_length, arguments.max_length)
     pairs = data.encode(pairs, *tokenizers, limit, int(verbose))
     if arguments.layout == "packed":
@@ -220,7 +225,7 @@ def new_model(tokenizers, arguments):
         dropout=arguments.dropout,
         residual=PreNorm(),
     )
-    # It need not know the last batch, so that a training can be prolonged.
+    # A schedule without a last batch, so that a training can be extended.
     schedule = training.InverseSquareRoot(arguments.learning_rate, arguments.warmup)
     model.compile(
         optimizer=keras.optimizers.AdamW(schedule, weight_decay=0.01, beta_2=0.98, clipnorm=1.0),
@@ -231,7 +236,7 @@ def new_model(tokenizers, arguments):
 
 
 class Figures(keras.callbacks.Callback):
-    """Adds the learning rate to each epoch's figures, and every so many epochs the BLEU of the validation texts."""
+    """Adds the learning rate to each epoch's logs, and every `bleu_every` epochs the BLEU of the validation texts."""
 
     def __init__(self, bleu, bleu_every):
         super().__init__()
@@ -255,14 +260,14 @@ def beams(arguments):
 
 
 def bleu(model, tokenizers, texts, arguments):
-    """Returns the BLEU of the translations of sources, for their references."""
+    """Returns the BLEU of the translations of sources against their references."""
     sources, references = texts
     translations = translate(model, tokenizers, sources, arguments)
     return training.bleu(translations, references, tokenize=arguments.bleu_tokenize)
 
 
 def finish(checkpoints, tokenizers, texts, arguments):
-    """Averages the checkpoints, scores the mean, saves and exports it, and has a fresh process look at it."""
+    """Averages the checkpoints, scores, saves and exports the averaged model, and checks it in a new process."""
     model = new_model(tokenizers, arguments)  # outside of any strategy
     training.average_weights(model, checkpoints)
     found = bleu(model, tokenizers, texts, arguments)

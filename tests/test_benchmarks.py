@@ -69,4 +69,4 @@ def test_the_cmudict_benchmark_trains_what_is_missing_and_prints_the_table(tmp_p
     again = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     assert again.splitlines() == table, "what is trained is only printed"
     other = subprocess.run([*command, "--seed", "1"], capture_output=True, text=True)
-    assert "holds a training with seed=0; remove" in other.stderr, "nothing else passes for it"
+    assert "contains a training with seed=0; remove" in other.stderr, "nothing else passes for it"

@@ -141,7 +141,7 @@ def test_missing_and_left_over_weights_are_named(arrays):
     with pytest.raises(ValueError, match="'in_proj_weight'"):
         convert.from_torch(ours, {})
     state["out_proj.bias"] = np.zeros(D)
-    with pytest.raises(ValueError, match=r"besides: \['colour'\]"):
+    with pytest.raises(ValueError, match=r"in addition: \['colour'\]"):
         convert.from_torch(ours, {**state, "colour": np.zeros(1)})
     with pytest.raises(ValueError, match="`layer` must be a built"):
         convert.from_keras(keras.layers.Dense(3), keras.layers.MultiHeadAttention(2, 2))
@@ -183,12 +183,12 @@ def keras_attention(num_heads=H, key_dim=D // H, call=None, **options):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"num_heads": 1, "key_dim": 22}, "`source` must have num_heads=2, as `layer`. Received: num_heads=1"),
-        ({"num_heads": 11, "key_dim": 2}, "num_heads=2, as `layer`. Received: num_heads=11"),
-        ({"key_dim": 7}, "`source` must have key_dim=11, as `layer`. Received: key_dim=7"),
-        ({"value_dim": 7}, "`source` must have value_dim=11, as `layer`. Received: value_dim=7"),
-        ({"use_bias": False}, "`source` must have use_bias=True, as `layer`. Received: use_bias=False"),
-        ({"output_shape": 7}, r"`source` must have output_shape=\(22,\), as `layer`. Received: output_shape=\(7,\)"),
+        ({"num_heads": 1, "key_dim": 22}, "`source` must have num_heads=2, like `layer`. Received: num_heads=1"),
+        ({"num_heads": 11, "key_dim": 2}, "num_heads=2, like `layer`. Received: num_heads=11"),
+        ({"key_dim": 7}, "`source` must have key_dim=11, like `layer`. Received: key_dim=7"),
+        ({"value_dim": 7}, "`source` must have value_dim=11, like `layer`. Received: value_dim=7"),
+        ({"use_bias": False}, "`source` must have use_bias=True, like `layer`. Received: use_bias=False"),
+        ({"output_shape": 7}, r"`source` must have output_shape=\(22,\), like `layer`. Received: output_shape=\(7,\)"),
         ({"attention_axes": 2, "call": [(1, 3, T, D)] * 2}, r"`source` must have attention_axes=\(1,\)"),
         ({"call": [(1, 3, T, D)] * 2}, r"`source` must have attention_axes=\(1,\), .*=\(1, 2\)"),
         (
@@ -196,7 +196,7 @@ def keras_attention(num_heads=H, key_dim=D // H, call=None, **options):
             r"`source` must have kernels of query, key and value .* Received: .*\(13, ",
         ),
         ({"call": [(1, T, 13)] * 2, "output_shape": D}, "`source` must have kernels of query, key and value"),
-        ({"dtype": "float16"}, "`source` must have variable_dtype='float32', as `layer`. .*='float16'"),
+        ({"dtype": "float16"}, "`source` must have variable_dtype='float32', like `layer`. .*='float16'"),
     ],
 )
 def test_what_differs_in_a_keras_layer_is_named(built, options, message):
@@ -206,7 +206,7 @@ def test_what_differs_in_a_keras_layer_is_named(built, options, message):
 def test_later_options_of_keras_are_checked(built):
     known = keras_attention().get_config()
     for name, value, message in (
-        ("use_gate", True, "`source` must have use_gate=False, as `layer`. Received: use_gate=True"),
+        ("use_gate", True, "`source` must have use_gate=False, like `layer`. Received: use_gate=True"),
         ("sliding_window", 3, r"`layer` must have mask=Window\(3\), .* Received: layer.mask=None"),
     ):
         if name not in known:
@@ -230,7 +230,9 @@ def test_other_keras_layers_are_named(built):
         assert_refused(convert.from_keras, built["self"], source, message)
     with_lora = keras_attention()
     with_lora.query_dense.enable_lora(2)
-    assert_refused(convert.from_keras, built["self"], with_lora, "`source` must have the weights .* Received: .*lora")
+    assert_refused(
+        convert.from_keras, built["self"], with_lora, "`source` must have exactly the weights .* Received: .*lora"
+    )
 
 
 @pytest.mark.skipif(keras.config.backend() == "torch", reason="Keras quantises under PyTorch as elsewhere, but slowly")
@@ -244,7 +246,9 @@ def test_quantised_layers_are_named(built, arrays):
     for part in (attention.query_dense, attention.output_dense):
         if part.dtype_policy.quantization_mode is None:
             part.quantize("int8")
-    assert_refused(convert.from_keras, built["self"], attention, "`source` must have the weights .* neither quantised")
+    assert_refused(
+        convert.from_keras, built["self"], attention, "`source` must have exactly the weights .* not quantised"
+    )
     ours = ka.MultiHeadSelfAttention(H)
     ours(x)
     ours.in_projection.quantize("int8")
@@ -297,12 +301,12 @@ def torch_block(kind="Encoder", **options):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"num_heads": 11}, "`state` must have num_heads=2, as `layer`. Received: num_heads=11"),
+        ({"num_heads": 11}, "`state` must have num_heads=2, like `layer`. Received: num_heads=11"),
         ({"activation": "gelu"}, "`state` must have the activation relu of `layer`. Received: gelu"),
-        ({"layer_norm_eps": 1e-3}, r"`state` must have norm1.eps=1e-05, as `layer`. Received: norm1.eps=0.001"),
+        ({"layer_norm_eps": 1e-3}, r"`state` must have norm1.eps=1e-05, like `layer`. Received: norm1.eps=0.001"),
         ({"norm_first": True}, r"`layer` must have residual=PreNorm\(\), .* Received: layer.residual=PostNorm"),
-        ({"hidden": 19}, r"`state` must have for .*hidden_projection weights of the shapes .* Received: \[\(22, 19\)"),
-        ({"bias": False}, "`state` must have use_bias=True, as `layer`. Received: use_bias=False"),
+        ({"hidden": 19}, r"`state` must have weights of the shapes .* for .*hidden_projection. Received: \[\(22, 19\)"),
+        ({"bias": False}, "`state` must have use_bias=True, like `layer`. Received: use_bias=False"),
     ],
 )
 @pytest.mark.parametrize("kind", ["Encoder", "Decoder"])
@@ -322,7 +326,7 @@ def test_torch_stacks_and_attention_are_checked(built):
     theirs = torch.nn.MultiheadAttention(D, H, add_zero_attn=True)
     assert_refused(convert.from_torch, built["self"], theirs, "`state` must have add_zero_attn=False")
     theirs = torch.nn.MultiheadAttention(D, H, add_bias_kv=True)
-    assert_refused(convert.from_torch, built["self"], theirs, r"besides: \['bias_k', 'bias_v'\]")
+    assert_refused(convert.from_torch, built["self"], theirs, r"in addition: \['bias_k', 'bias_v'\]")
     state = {name: np.zeros(tensor.shape, "int8") for name, tensor in theirs.state_dict().items()}
     assert_refused(convert.from_torch, built["self"], state, "`state` must hold floats, not quantised weights")
 
@@ -358,4 +362,4 @@ def test_other_parts_of_blocks_are_named(arrays):
         assert_refused(convert.from_torch, ours, part, "`state` must have kernels of query, key and value")
     ours = ka.EncoderBlock(H, HIDDEN, residual=ka.PostNorm(ka.RMSNorm()))
     ours(x)
-    assert_refused(convert.from_torch, ours, state, "`state` must have for .*norm_0 weights of the shapes")
+    assert_refused(convert.from_torch, ours, state, "`state` must have weights of the shapes .* for .*norm_0. Received")

@@ -10,8 +10,8 @@
 - `product(left, right, transpose_left, transpose_right)`: matrix products summed in float32 or wider.
 - `fused(query, key, value, visible, bias, scale, is_causal)`: the backend's own attention, if it `has_fused`.
 - `fused_is_linear(query, masked, biased)`: whether its memory is linear in length.
-- `device_kind(tensor)`: the device it runs on, `"cpu"`, `"gpu"`, `"tpu"`, or another name.
-- `in_xla()`: whether XLA compiles the code that runs now.
+- `device_kind(tensor)`: the kind of device that computes it, `"cpu"`, `"gpu"`, `"tpu"`, or another name.
+- `in_xla()`: whether XLA compiles the function that is being traced.
 - `value_of(tensor)`: the tensor, or the value of a variable.
 - `write_rows(table, rows, values, in_place)`: a table with new values in some rows.
 - `while_loop(condition, body, carry)`, `no_gradient()`: the loop of generation.

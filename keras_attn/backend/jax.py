@@ -80,7 +80,7 @@ def fused(
     scale: float,
     is_causal: bool = False,
 ) -> Tensor:
-    """JAX's own attention: that of cuDNN on a GPU where it supports the arguments, else that of XLA.
+    """JAX's own attention: that of cuDNN on a GPU if it supports the arguments, otherwise that of XLA.
 
     Args:
         query, key, value: `[B, H, T, K]`, `[B, H_kv, S, K]` twice.
@@ -108,7 +108,7 @@ def fused_is_linear(query: Tensor, masked: bool, biased: bool) -> bool:
 
     Args:
         query: `[B, H, T, K]`.
-        masked: Whether there is a mask besides `is_causal`.
+        masked: Whether there is a mask other than `is_causal`.
         biased: Whether there is a bias.
     """
     narrow = query.dtype.itemsize == 2 and query.shape[-1] % 8 == 0 and query.shape[-1] <= 128
@@ -192,5 +192,5 @@ def copy(tensor: Tensor) -> Tensor:
 
 
 def random_seed() -> Tensor:
-    """As the TensorFlow adapter's `random_seed`, by Keras' global generator."""
+    """As the TensorFlow adapter's `random_seed`, from Keras' global generator."""
     return keras.random.randint((2,), 0, 2**31 - 1, dtype="int32").astype("uint32")

@@ -1,4 +1,4 @@
-"""The precision of what must not be rounded to half precision: softmax, positions, norms, sums."""
+"""The precision of softmax, positions, norms and sums, which must not be computed in half precision."""
 
 from __future__ import annotations
 

@@ -121,9 +121,9 @@ def block_uniform(shape: Sequence[int | Tensor], seed: Tensor, row: Tensor, colu
 def product(left: Tensor, right: Tensor, transpose_left: bool = False, transpose_right: bool = False) -> Tensor:
     """Products of the last two axes, summed and returned in float32, or float64 for float64.
 
-    XLA multiplies in the narrower of the operands' dtypes, which accelerators do fast.
-    TensorFlow's own kernels cannot sum products of a narrow dtype in a wider one. So their
-    operands are cast to the wider dtype, which costs no time on a CPU.
+    XLA multiplies in the narrower of the operands' dtypes, which is fast on accelerators.
+    TensorFlow's own kernels cannot sum products of a narrow dtype in a wider one. Therefore
+    their operands are cast to the wider dtype, which costs no time on a CPU.
     """
     narrow = min(left.dtype, right.dtype, key=lambda dtype: dtype.size)
     if narrow.size < 4 and in_xla():
@@ -147,7 +147,7 @@ def in_xla() -> bool:
 
 
 def value_of(tensor: Tensor) -> Tensor:
-    """Returns the tensor, or the value of a variable, as a custom gradient takes no variables."""
+    """Returns the tensor, or the value of a variable, because a custom gradient takes no variables."""
     return tf.convert_to_tensor(tensor)
 
 
@@ -160,7 +160,7 @@ def fused(
     scale: float,
     is_causal: bool = False,
 ) -> Tensor:
-    """Raises an error, as TensorFlow has no attention of its own."""
+    """Raises an error, because TensorFlow has no fused attention."""
     raise NotImplementedError("TensorFlow has no fused attention.")
 
 
@@ -171,10 +171,10 @@ def fused_is_linear(query: Tensor, masked: bool, biased: bool) -> bool:
 
 
 def device_kind(tensor: Tensor | None = None) -> str:
-    """Returns the kind of device that computes a tensor, or of the default device where it is not known.
+    """Returns the kind of device that computes a tensor, or the kind of the default device if it is not known.
 
     Args:
-        tensor: A tensor, or None for the default: a TPU or a GPU where there is one.
+        tensor: A tensor, or None for the default device: a TPU or a GPU if available.
 
     Returns:
         `"cpu"`, `"gpu"`, `"tpu"`, or the lower-case name of another kind.
@@ -188,10 +188,10 @@ def device_kind(tensor: Tensor | None = None) -> str:
 
 
 def recompute(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """Returns `function(*tensors)`; its gradient calls the function again, so that only the tensors are kept.
+    """Returns `function(*tensors)`; its gradient calls the function again, so that only the tensors are stored.
 
-    The gradient reads them from the closure, as a loop keeps the arguments of a custom gradient once
-    per step, even those that are the same in all steps.
+    The gradient reads them from the closure, because a loop stores the arguments of a custom gradient at
+    each step, even those that are the same in all steps.
     """
 
     @tf.custom_gradient
@@ -235,7 +235,7 @@ def write_rows(table: Tensor, rows: Tensor, values: Tensor, in_place: bool) -> T
     """Returns the table `[R, K]` with the values `[n, K]` in the rows `[n]`.
 
     Args:
-        in_place: Whether the table itself may be written, because it is not read again.
+        in_place: Whether the table itself may be overwritten, because it is not read again.
     """
     if in_place and not in_xla():  # its cost does not depend on R; outside XLA, that of a scatter does
         return tf.ensure_shape(tf.raw_ops.InplaceUpdate(x=table, i=rows, v=values), table.shape)
@@ -262,7 +262,7 @@ def while_loop(condition: Callable[[State], Tensor], body: Callable[[State], Sta
 
 
 def no_gradient() -> contextlib.AbstractContextManager[None]:
-    """Returns a context in which nothing is kept for gradients; outside a tape TensorFlow keeps nothing."""
+    """Returns a context in which nothing is stored for gradients; outside a tape TensorFlow stores nothing."""
     return contextlib.nullcontext()
 
 
@@ -272,7 +272,7 @@ def compiled(
     """Returns `function(*tensors)` compiled, traced once for tensors of all sizes.
 
     Args:
-        model: The model whose weights it reads.
+        model: The model whose weights the function reads.
         examples: Tensors with the ranks and dtypes of the arguments, or None.
         jit_compile: Whether XLA compiles it, once per shape.
     """

@@ -117,7 +117,7 @@ def fused_is_linear(query: Tensor, masked: bool, biased: bool) -> bool:
 
 
 def device_kind(tensor: Tensor | None = None) -> str:
-    """As the TensorFlow adapter's `device_kind`; the device "meta", of shapes alone, counts as a CPU."""
+    """As the TensorFlow adapter's `device_kind`; the device "meta", whose tensors have no values, counts as a CPU."""
     kind = (tensor if isinstance(tensor, torch.Tensor) else ops.zeros((), "float32")).device.type
     return {"cuda": "gpu", "meta": "cpu"}.get(kind, kind)
 

@@ -1,4 +1,4 @@
-"""Checks that the layer of Keras or PyTorch whose weights are copied computes the same as ours."""
+"""Checks that a layer of Keras or PyTorch computes the same as the layer that its weights are copied to."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def check_module(layer: Attention | Block | Stack, module: torch.nn.Module) -> N
 
 
 def check_norm(name: str, ours: keras.layers.Layer | None, theirs: torch.nn.Module | None) -> None:
-    """Raises a `ValueError` if two norms differ in epsilon. A missing norm is found with the weights."""
+    """Raises a `ValueError` if two norms differ in epsilon; a missing norm raises one when weights are copied."""
     epsilon = getattr(theirs, "eps", None)
     if ours is not None and epsilon is not None and not math.isclose(epsilon, ours.epsilon):
         check_option("state", f"{name}.eps", epsilon, ours.epsilon)
@@ -95,7 +95,7 @@ def check_norm(name: str, ours: keras.layers.Layer | None, theirs: torch.nn.Modu
 def check_activation(ours: Callable[[Tensor], Tensor], module: torch.nn.Module) -> None:
     """Raises a `ValueError` unless the activations of both feed-forward layers agree on sample inputs."""
     activation = getattr(module, "activation", None)
-    if activation is None:  # not a Transformer layer: its weights will not fit
+    if activation is None:  # not a Transformer layer, so its weights do not match
         return
     numbers = np.linspace(-4, 4, 17, dtype="float32")
     theirs = activation(next(module.parameters()).detach().cpu().float().new_tensor(numbers.tolist()))
@@ -109,7 +109,7 @@ def check_plain(attention: Attention) -> None:
     """Raises a `ValueError` for an attention with a score or positions that Keras and PyTorch lack."""
     if attention.score != DotProduct() or getattr(attention, "position", None) is not None:
         raise ValueError(
-            "`layer` must have the plain score and no position, as the attention it is converted from. "
+            "`layer` must have the plain score and no position, like the attention whose weights are copied. "
             f"Received: score={attention.score!r}, position={getattr(attention, 'position', None)!r}."
         )
 
@@ -130,11 +130,13 @@ def check_parts(block: Block) -> None:
 def check_option(argument: str, name: str, found: object, wanted: object) -> None:
     """Raises a `ValueError` unless an option of the source equals that of the layer."""
     if found != wanted:
-        raise ValueError(f"`{argument}` must have {name}={wanted!r}, as `layer`. Received: {name}={short_repr(found)}.")
+        raise ValueError(
+            f"`{argument}` must have {name}={wanted!r}, like `layer`. Received: {name}={short_repr(found)}."
+        )
 
 
 def is_module(source: object) -> TypeIs[torch.nn.Module]:
-    """Whether a source of weights is a PyTorch module, not a dictionary."""
+    """Returns whether a source of weights is a PyTorch module, not a dictionary."""
     return callable(getattr(source, "state_dict", None))
 
 

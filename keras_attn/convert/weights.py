@@ -1,4 +1,4 @@
-"""Copies the weights of layers of Keras and PyTorch into layers of ours."""
+"""Copies the weights of layers of Keras and PyTorch into layers of keras_attn."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ def from_keras(layer: Attention, source: keras.layers.MultiHeadAttention | keras
         source: The built Keras layer.
 
     Raises:
-        ValueError: If the layer is of another kind, not built, or computes something else. `layer` is then unchanged.
+        ValueError: If a layer is of another kind or not built, or if the two compute different outputs. `layer` is
+            then unchanged.
 
     Example:
     >>> import keras, numpy as np
@@ -71,9 +72,7 @@ def from_keras(layer: Attention, source: keras.layers.MultiHeadAttention | keras
     found = {"/".join(weight.path.split("/")[-2:]): weight for weight in source.weights}
     names = [f"{part}/{kind}" for part in PARTS for kind in (("kernel", "bias") if layer.use_bias else ("kernel",))]
     if list(found) != names:
-        raise ValueError(
-            f"`source` must have the weights {names}, neither quantised nor with others. Received: {list(found)}."
-        )
+        raise ValueError(f"`source` must have exactly the weights {names}, not quantised. Received: {list(found)}.")
     arrays = {name: ops.convert_to_numpy(weight) for name, weight in found.items()}
     kernels = [flat_heads(arrays[f"{part}/kernel"]) for part in PARTS[:3]]
     biases = [arrays[f"{part}/bias"].reshape(-1) for part in PARTS[:3]] if layer.use_bias else []
@@ -87,21 +86,21 @@ def from_torch(
 ) -> None:
     """Copies the weights of PyTorch's attention, Transformer layers and stacks.
 
-    Understands `nn.MultiheadAttention`, `nn.TransformerEncoderLayer`, `nn.TransformerDecoderLayer`,
-    `nn.TransformerEncoder` and `nn.TransformerDecoder`, as modules or as their `state_dict()`. Of a
+    Supports `nn.MultiheadAttention`, `nn.TransformerEncoderLayer`, `nn.TransformerDecoderLayer`,
+    `nn.TransformerEncoder` and `nn.TransformerDecoder`, as modules or as their `state_dict()`. For a
     module, the number of heads, `norm_first`, the activation, the norms' epsilons and
-    `add_zero_attn` are checked too; a state dict does not hold them.
+    `add_zero_attn` are checked too; a state dict does not contain them.
 
     Args:
-        layer: The built layer of ours that computes the same, of the same sizes: post-norm for
-            `norm_first=False`, `PreNorm` for `norm_first=True`.
+        layer: The built layer of keras_attn that computes the same, with the same sizes: `PostNorm`
+            for `norm_first=False`, `PreNorm` for `norm_first=True`.
         state: The module, or a dictionary from PyTorch's names to arrays or tensors:
             `{k: v.numpy() for k, v in m.state_dict().items()}`.
         prefix: Removed from the start of the names; for a module, the name of the submodule to copy.
 
     Raises:
-        ValueError: If the layer is of another kind, not built, of other sizes, computes something else, or if
-            names of `state` are missing or left over. `layer` is then unchanged.
+        ValueError: If the layer is of another kind, not built, has other sizes or computes different outputs, or if
+            `state` lacks names or has unused ones. `layer` is then unchanged.
     """
     check_kind(layer, (*ATTENTIONS, EncoderBlock, DecoderBlock, Encoder, Decoder))
     if is_module(state):
@@ -116,7 +115,7 @@ def from_torch(
     except KeyError as error:
         raise ValueError(f"`state` must hold {error} for a {layer.__class__.__name__}.") from error
     if arrays:
-        raise ValueError(f"`state` must hold nothing but the layer's weights. Received besides: {sorted(arrays)}.")
+        raise ValueError(f"`state` must hold nothing but the layer's weights. Received in addition: {sorted(arrays)}.")
     assign_weights("state", pairs)
 
 
@@ -172,7 +171,9 @@ def attention_weights(
         )
     check_option(argument, "use_bias", bool(len(biases)), layer.use_bias)
     if biases and [len(bias) for bias in biases] != [query_width, key_width, key_width]:
-        raise ValueError(f"`{argument}` must have biases as its kernels. Received: {[b.shape for b in biases]}.")
+        raise ValueError(
+            f"`{argument}` must have biases of the sizes of its kernels. Received: {[b.shape for b in biases]}."
+        )
     parts = [
         (projection, [kernels[part], biases[part]] if len(biases) else [kernels[part]]) for projection, part in groups
     ]
@@ -191,20 +192,20 @@ def assign_weights(argument: str, pairs: LayerWeights) -> None:
         wanted, found = [tuple(weight.shape) for weight in layer.weights], [np.shape(array) for array in arrays]
         if wanted != found:
             raise ValueError(
-                f"`{argument}` must have for {layer.path} weights of the shapes {wanted}. Received: {found}."
+                f"`{argument}` must have weights of the shapes {wanted} for {layer.path}. Received: {found}."
             )
     before = [(layer, layer.get_weights()) for layer, _ in pairs]
     try:
         for layer, arrays in pairs:
             layer.set_weights(arrays)
-    except BaseException:  # Ctrl-C too restores the layer
+    except BaseException:  # the layer is restored after Ctrl-C too
         for layer, arrays in before:
             layer.set_weights(arrays)
         raise
 
 
 def float_array(name: str, value: ArrayLike) -> np.ndarray:
-    """Returns an array or a PyTorch tensor as an array of floats, or raises a `ValueError`."""
+    """Returns an array or a PyTorch tensor as an array of floats; raises a `ValueError` for other dtypes."""
     if callable(getattr(value, "detach", None)):
         value = value.detach().cpu()
         value = value.float() if "bfloat16" in str(value.dtype) else value

@@ -1,4 +1,4 @@
-"""Training batches from pairs of texts or ids: reading, encoding, layout in rows, shuffling, sharding among workers."""
+"""Training batches from pairs of texts or ids: reading, encoding, layout in rows, shuffling, sharding."""
 
 from keras_attn.data.batches import Batches
 from keras_attn.data.buckets import boundaries

@@ -1,4 +1,4 @@
-"""Training batches, which depend on the seed and the number of the epoch alone."""
+"""Training batches, which depend only on the seed and the number of the epoch."""
 
 from __future__ import annotations
 
@@ -25,15 +25,14 @@ Batch: TypeAlias = tuple[dict[str, np.ndarray], np.ndarray]
 class Batches:
     """Batches `(inputs, labels)` of pairs, for teacher forcing.
 
-    Inputs are `{"source": [B, S], "target": [B, T]}`, int32: the source ends in the end id, the
-    target is the labels shifted right by one, after the start id; packed inputs hold segment ids and
-    positions too. Labels are `[B, T]`, the end id last.
+    Inputs are `{"source": [B, S], "target": [B, T]}`, int32. The source ends with the end id; the
+    target is the start id, then the labels without their last id. Packed inputs also contain segment
+    ids and positions. Labels are `[B, T]`, with the end id last.
 
-    An epoch holds every pair once. Its order depends on the seed and the number of the epoch only:
-    pairs of equal lengths change places, rows change batches within their shape, and batches are
-    shuffled. Packing is done once, so that every epoch has the same number of batches. The last
-    batch of a shape is filled up with rows of padding, so that there are no other shapes than those of
-    the layout.
+    An epoch contains every pair once. Its order depends only on the seed and the number of the epoch:
+    pairs of equal lengths are exchanged, rows move between batches of the same shape, and batches are
+    shuffled. Packing is done once, so every epoch has the same number of batches. The last batch of a
+    shape is filled with rows of padding, so batches have no other shapes than those of the layout.
 
     Args:
         pairs: The `Pairs`.
@@ -82,7 +81,7 @@ class Batches:
         self.num_shards, self.shard_index = 1, 0
         self.report = pairs.report.copy()
         fitting = self._fitting(pairs.lengths, verbose)
-        self._used = np.random.default_rng(seed).permutation(fitting)  # a sorted file would pack badly
+        self._used = np.random.default_rng(seed).permutation(fitting)  # shuffled: a sorted file would pack badly
         self._order = Order(pairs.lengths[self._used], layout)
 
     def _fitting(self, lengths: np.ndarray, verbose: int) -> np.ndarray:
@@ -127,7 +126,7 @@ class Batches:
         """Returns the shard of one worker: every n-th row of each batch, so that shapes and steps are equal.
 
         A `tf.distribute` strategy does not shard these batches again, but it would split each among all
-        replicas: pass datasets by `strategy.distribute_datasets_from_function`, as `examples/devices.py`
+        replicas: pass datasets with `strategy.distribute_datasets_from_function`, as `examples/devices.py`
         does.
 
         Args:
@@ -135,7 +134,7 @@ class Batches:
             index: Index of the worker, from 0.
 
         Raises:
-            ValueError: If the batches cannot be divided like this.
+            ValueError: If the batches cannot be divided into these shards.
         """
         check_positive("num_shards", num_shards)
         check_number("index", index, int, at_least=0)

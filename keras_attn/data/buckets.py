@@ -1,4 +1,4 @@
-"""Boundaries of buckets: the lengths that need the least padding."""
+"""Boundaries of buckets that need the least padding."""
 
 from __future__ import annotations
 

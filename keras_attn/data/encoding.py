@@ -1,4 +1,4 @@
-"""Encodes texts as ids, in parallel and once; pairs that are no use for training are dropped and counted."""
+"""Encodes texts as ids, in parallel and once; pairs that cannot be used for training are dropped and counted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from keras_attn.data.report import Report
 from keras_attn.text.lookup import WHITESPACE
 from keras_attn.text.tokenizer import Tokenizer
 
-CHUNK_SIZE = 2048  # number of pairs that are tokenised at once
+CHUNK_SIZE = 2048  # number of pairs that are tokenized at once
 
 
 def encode(
@@ -42,7 +42,7 @@ def encode(
         `Pairs`, in the order of the data set.
 
     Pairs are dropped if they are broken or not UTF-8, if a side is empty or only whitespace, if they
-    hold ids outside the vocabulary, or if they are too long. `pairs.report` counts them, and shows the
+    contain ids outside the vocabulary, or if they are too long. `pairs.report` counts them, and shows the
     first of each kind. A text that a tokenizer's `max_length` would truncate in serving is too long.
 
     Raises:
@@ -84,7 +84,7 @@ def encode(
 
 
 class TokenizedSide(NamedTuple):
-    """One side of `n` tokenised pairs.
+    """One side of `n` tokenized pairs.
 
     Attributes:
         values: Ids of all texts, concatenated.
@@ -119,7 +119,7 @@ def tokenize(chunk: Sequence[Tensor], readers: Readers) -> tuple[Tensor, Tokeniz
 
 
 def tokenized_side(side: Tensor, reader: Reader) -> TokenizedSide:
-    """Returns the tokenised texts of one side: strings `[n]` or ids `[n, None]`."""
+    """Returns the tokenized texts of one side: strings `[n]` or ids `[n, None]`."""
     if isinstance(reader, Tokenizer):
         ids = reader.pieces(side)
         broken = tf.strings.unicode_transcode(side, "UTF-8", "UTF-8", errors="replace") != side
@@ -132,12 +132,12 @@ def tokenized_side(side: Tensor, reader: Reader) -> TokenizedSide:
 
 
 def as_ragged(ids: tf.Tensor | tf.RaggedTensor) -> tf.RaggedTensor:
-    """Returns ids `[n, None]` as a ragged tensor; ids of one static length are a dense one before."""
+    """Returns ids `[n, None]` as a ragged tensor; ids of one static length come as a dense tensor."""
     return ids if isinstance(ids, tf.RaggedTensor) else tf.RaggedTensor.from_tensor(ids)
 
 
 class PairChunk:
-    """A chunk of tokenised pairs, from which those to train on are kept.
+    """A chunk of tokenized pairs, from which the pairs to train on are kept.
 
     Args:
         numbers: Numbers of the pairs `[n]`.
@@ -157,7 +157,7 @@ class PairChunk:
         self.report = report
         self.special_ids = readers[0].special_ids
         framing = (self.special_ids.padding, self.special_ids.start, self.special_ids.end)
-        self.framing = sorted({value for value in framing if value is not None})  # ids that no text may hold
+        self.framing = sorted({value for value in framing if value is not None})  # ids that no text may contain
 
     def kept(self) -> KeptPairs:
         """Returns the pairs to train on, with end ids; drops and counts the others."""
@@ -182,7 +182,7 @@ class PairChunk:
         return KeptPairs(self.numbers[good], cut, source_ids, source_lengths, target_ids, target_lengths)
 
     def _drop(self, good: np.ndarray, bad: np.ndarray, reason: str) -> np.ndarray:
-        """Drops and counts pairs that are good so far but bad; returns which pairs are still good, `[n]`."""
+        """Drops and counts pairs that are good so far but bad; returns the pairs that are still good, `[n]`."""
         for i in np.flatnonzero(good & bad):
             self.report.drop(reason, self.numbers[i], self._text(int(i)))
         return good & ~bad
@@ -208,7 +208,7 @@ class PairChunk:
 
 
 def allowed(size: int, framing: list[int]) -> str:
-    """Returns a description of the ids that a text may hold: all of a vocabulary except for the sorted `framing`."""
+    """Returns a description of the ids that a text may contain: all of a vocabulary except for the sorted `framing`."""
     if framing == list(range(len(framing))):
         return f"{len(framing)} ... {size - 1}"
     return f"0 ... {size - 1} without {framing}"

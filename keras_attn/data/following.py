@@ -1,4 +1,4 @@
-"""A callback that passes the number of the epoch to the pipeline, so that a resumed training repeats exactly."""
+"""A callback that passes the number of the epoch to the pipeline, so that a resumed training sees the same batches."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import tensorflow as tf
 
 from keras_attn.data.batches import Batch, Batches
 
-DRAWS_PER_EPOCH = 2**20  # at least as many as a layer draws in an epoch
+DRAWS_PER_EPOCH = 2**20  # an upper bound of the draws of a layer in an epoch
 
 
 class FollowEpochs(keras.callbacks.Callback):
-    """Gives `fit` the batches of its current epoch, also when it resumes after a restart.
+    """Provides the batches of the current epoch to `fit`, also after a restart.
 
     `keras.callbacks.BackupAndRestore` sets the first epoch only inside `fit`; the `dataset` of this
     callback follows it. Pass both to `fit`: without the callback, the dataset raises an error.
-    Random layers of Keras (dropout) are seeded from their seeds and the number of the epoch as well,
-    because backups of Keras do not hold their state: after `keras.utils.set_random_seed`, a training
-    resumed after a whole epoch has the losses of an uninterrupted one. (With
+
+    The callback also seeds Keras' random layers (dropout) from their seeds and the number of the epoch,
+    because Keras' backups do not contain their state. After `keras.utils.set_random_seed`, a training
+    that resumes after a whole epoch therefore has the losses of an uninterrupted one. (With
     `BackupAndRestore(save_freq=<batches>)` Keras resumes with weights from the middle of an epoch, and
-    repeats that epoch from its beginning.) A training loop of your own must call `set_model(model)`,
-    and `on_epoch_begin(epoch)` before it reads `dataset`.
+    repeats that epoch from its beginning.) Your own training loop must call `set_model(model)`, and
+    `on_epoch_begin(epoch)` before it reads `dataset`.
 
     Args:
         batches: The `Batches`.
@@ -71,8 +72,8 @@ class FollowEpochs(keras.callbacks.Callback):
     def _arrays(self) -> Iterator[Batch]:
         if self.finished:
             raise ValueError(
-                f"The batches of epoch {self.epoch} are read a second time: hand the `FollowEpochs` of this dataset "
-                "to `fit(callbacks=[...])`, or take `batches.epoch(number)` elsewhere."
+                f"The batches of epoch {self.epoch} are read a second time: pass the `FollowEpochs` of this dataset "
+                "to `fit(callbacks=[...])`, or use `batches.epoch(number)` elsewhere."
             )
         yield from self.batches.arrays(self.epoch)
         self.finished = True

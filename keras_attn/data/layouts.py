@@ -20,7 +20,7 @@ class BatchShape:
 
     Attributes:
         num_rows: Number of rows B.
-        source_length, target_length: S and T; None where the longest text of each batch decides.
+        source_length, target_length: S and T; None for the length of the longest text of each batch.
     """
 
     num_rows: int
@@ -44,10 +44,10 @@ class Plan:
 
 
 class Layout(Slot):
-    """Base class of what fills the `layout` slot of `Batches`; abstract.
+    """Base class of the layouts of `Batches`; abstract.
 
     Attributes:
-        packed: Whether rows hold several pairs, so that inputs need segment ids and positions.
+        packed: Whether rows contain several pairs, so that inputs need segment ids and positions.
     """
 
     packed: bool = False
@@ -109,7 +109,7 @@ class Bucketed(Layout):
         for boundary in boundaries:
             check_positive("boundaries", boundary)
         if not boundaries or any(low >= high for low, high in itertools.pairwise(boundaries)):
-            raise ValueError(f"`boundaries` must be rising lengths. Received: boundaries={boundaries}.")
+            raise ValueError(f"`boundaries` must be increasing lengths. Received: boundaries={boundaries}.")
         check_positive("tokens", tokens)
         check_positive("multiple_of", multiple_of)
         self.boundaries = boundaries
@@ -133,7 +133,7 @@ class Bucketed(Layout):
 class Packed(Layout):
     """Several pairs per row, separated by segment ids: one shape, and almost no padding.
 
-    Each pair goes into the first row with room for both of its sides. Inputs also hold
+    Each pair goes into the first row with room for both of its sides. Inputs also contain
     `source_segment_ids`, `source_positions`, `target_segment_ids` and `target_positions`, which
     `models.Transformer` reads.
 

@@ -14,8 +14,8 @@ from keras_attn.data.pairs import ranges
 class Order:
     """Shuffles pairs over the places that a layout planned for them.
 
-    Rows are planned once. Each epoch permutes pairs of equal lengths, so that a row holds other pairs
-    with the same number of tokens; it groups the rows of each shape into batches at random, and
+    Rows are planned once. Each epoch permutes pairs of equal lengths, so that a row contains other pairs
+    with the same number of tokens. It then groups the rows of each shape into batches at random, and
     shuffles the batches.
 
     Args:

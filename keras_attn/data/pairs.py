@@ -37,11 +37,11 @@ class Ragged:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pairs:
-    """Pairs of ids in memory, about 4 bytes a token, made by `encode`.
+    """Pairs of ids in memory, about 4 bytes per token; the result of `encode`.
 
     Attributes:
         numbers: Number of each pair or line in the data set, from 1, integers `[P]`.
-        source, target: The sides: `source[i]` holds the ids of a text and the end id.
+        source, target: The sides: `source[i]` contains the ids of a text and the end id.
         cut: Which pairs were truncated, boolean `[P]`.
         report: The `Report` of the pairs read, truncated and dropped.
         special_ids: The `SpecialIds` of both sides.

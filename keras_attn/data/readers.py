@@ -22,10 +22,10 @@ PAIR_SIDES = ("source", "target")
 
 @register
 class Ids(Slot):
-    """Takes the place of a tokenizer where texts are ids already.
+    """Replaces a tokenizer if the texts are ids already.
 
-    Texts may hold the ids of pieces and the unknown id. Start, end and padding ids are added later;
-    pairs that hold them, or ids outside the vocabulary, are dropped and counted.
+    Texts may contain the ids of pieces and the unknown id. Start, end and padding ids are added later;
+    pairs that contain them, or ids outside the vocabulary, are dropped and counted.
 
     Args:
         vocabulary_size: Number of ids, including the special ids.
@@ -60,7 +60,7 @@ class Ids(Slot):
 
 
 Reader: TypeAlias = Tokenizer | Ids
-"""What reads one side of the pairs."""
+"""The reader of one side of the pairs."""
 
 Readers: TypeAlias = tuple[Reader, Reader]
 """The readers of the source and of the target."""
@@ -103,7 +103,7 @@ class Tsv:
         for name, column in (("source_column", source_column), ("target_column", target_column)):
             check_number(name, column, int, must=f"be in 0 ... {num_columns - 1}", at_least=0, below=num_columns)
         if source_column == target_column:
-            raise ValueError(f"`target_column` must be another than `source_column`. Received: {target_column} twice.")
+            raise ValueError(f"`target_column` must differ from `source_column`. Received: {target_column} twice.")
         self.path = pathlib.Path(path)
         self.source_column = source_column
         self.target_column = target_column
@@ -130,7 +130,7 @@ PairOfTexts: TypeAlias = Sequence[Text] | Mapping[str, Text]
 """A source and a target, or a mapping with the keys "source" and "target"."""
 
 PairSource: TypeAlias = "tf.data.Dataset | Tsv | Iterable[PairOfTexts]"
-"""What `encode` reads."""
+"""The data sets that `encode` can read."""
 
 
 class Items:
@@ -192,7 +192,7 @@ def numbered_chunks(pairs: PairSource, readers: Readers, report: Report, size: i
         size: Number of pairs per element; the last element may have fewer.
 
     Raises:
-        ValueError: If `pairs` is none of these, or a `Tsv`, whose columns are texts, is to be read as ids.
+        ValueError: If `pairs` is none of these, or a `Tsv`, whose columns are texts, has an `Ids` reader.
     """
     if isinstance(pairs, tf.data.Dataset):
         return numbered_dataset(pairs, readers).ragged_batch(size)
@@ -202,7 +202,7 @@ def numbered_chunks(pairs: PairSource, readers: Readers, report: Report, size: i
             f"Received: {pairs.__class__.__name__}."
         )
     if isinstance(pairs, Tsv) and any(isinstance(reader, Ids) for reader in readers):
-        raise ValueError("A `Tsv` holds texts: `source` and `target` must be tokenizers. Received: `Ids`.")
+        raise ValueError("A `Tsv` contains texts: `source` and `target` must be tokenizers. Received: `Ids`.")
     items = pairs if isinstance(pairs, Tsv) else Items(pairs, readers)
     report.unit = items.unit
     numbers, *sides = list(zip(*items.read(report), strict=True)) or [(), (), ()]

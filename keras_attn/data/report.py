@@ -10,13 +10,13 @@ class Report:
     """Counts of pairs, and the first examples of the dropped ones.
 
     Attributes:
-        unit: What is counted, from 1: `"pair"`, or `"line"` of a file.
+        unit: The counted unit, `"pair"`, or `"line"` of a file; numbers start at 1.
         num_read: Number of pairs that were read, including broken ones.
         num_kept: Number of pairs to train on.
         num_cut: Number of kept pairs that were truncated.
         num_unknown: Number of unknown ids in the kept pairs, both sides together.
         dropped: Number of dropped pairs by reason.
-        examples: Texts such as `"line 7, broken line: 'abc'"`, at most five of a reason.
+        examples: Texts such as `"line 7, broken line: 'abc'"`, at most five per reason.
 
     Example:
     >>> from keras_attn.data import Report

@@ -24,7 +24,7 @@ class Lengths(NamedTuple):
 
 
 class Stats(NamedTuple):
-    """What `stats` returns.
+    """The result of `stats`.
 
     Attributes:
         num_pairs, num_batches: Numbers of pairs and of batches; `num_batches` is None for `Pairs`.
@@ -64,8 +64,8 @@ def stats(
     """Prints and returns the lengths of texts, and the fraction of padding in batches.
 
     Args:
-        batches: `Pairs`; `Batches`, of which the first epoch is read; or any finite iterable of such
-            `(inputs, labels)`, for instance a `tf.data.Dataset`.
+        batches: `Pairs`; `Batches`, of which the first epoch is read; or any finite iterable of
+            `(inputs, labels)` in the same form, for instance a `tf.data.Dataset`.
         special_ids: The `SpecialIds` of an iterable; padding is 0 by default.
 
     Returns:
@@ -134,7 +134,7 @@ def stats_of_batches(
 
 
 def text_lengths(ids: np.ndarray, segments: np.ndarray | None, special_ids: SpecialIds) -> np.ndarray:
-    """Returns the lengths of the texts of one batch, `[n]`; rows of padding hold no text."""
+    """Returns the lengths of the texts of one batch, `[n]`, without rows of only padding."""
     if segments is None:
         lengths = (ids != special_ids.filler).sum(axis=1)
     else:

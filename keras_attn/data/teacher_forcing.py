@@ -13,7 +13,7 @@ def teacher_forcing(
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
     """Returns inputs and labels for `fit`: the decoder reads the tokens before the one that it predicts.
 
-    Use it in a `tf.data` pipeline of your own; `Batches` does the same itself.
+    Use it in your own `tf.data` pipeline; `Batches` already does it.
 
     Args:
         source: Ids `[B, S]`, as a tokenizer's `tokenize` returns them: the end id last, then padding.
@@ -25,7 +25,7 @@ def teacher_forcing(
         decoder's input is the start id followed by `target` without its last id.
 
     Raises:
-        ValueError: For other arguments than integers of two axes.
+        ValueError: If the arguments are not integers with two axes.
 
     Example:
     >>> from keras_attn import data, text

@@ -15,17 +15,17 @@ def generate_batches(
     """Generates for every batch of sources, with a progress bar.
 
     Args:
-        model: With a `generate`, as the recipes have it.
+        model: A model with `generate`, as the recipes return it.
         batches: A `tf.data.Dataset` or any iterable of sources.
         verbose: 1 shows a progress bar, 0 does not.
-        **named: As for `generate`.
+        **named: Passed to `generate`.
 
     Yields:
         `Generated`, batch by batch.
     """
     try:
         number = len(batches)  # type: ignore[arg-type]
-    except TypeError:  # not known beforehand
+    except TypeError:  # an iterable without a length
         number = None
     progress = keras.utils.Progbar(number, unit_name="batch", verbose=verbose)
     for source in batches:

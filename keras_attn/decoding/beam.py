@@ -1,4 +1,4 @@
-"""Beam search: the W most probable texts of a row side by side, the finished ones frozen."""
+"""Beam search: extends the W most probable texts of each row together, and freezes the finished ones."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ LEAST_COVERAGE = 1e-30  # of a source position without any attention: the logari
 
 @register
 class Beam(Strategy):
-    """Follows the `width` most probable unfinished texts, and keeps the best finished ones apart.
+    """Extends the `width` most probable unfinished texts of a row, and keeps the best finished ones separately.
 
-    A text that ends is frozen with its score, for ever:
+    A finished text is frozen and keeps its score:
     `score = log P(Y|X) / lp(Y) + cp(X; Y)`, `lp(Y) = ((5 + |Y|) / 6)^length_penalty`,
-    `cp = coverage_penalty * sum_s log(min(sum_t a_ts, 1))`, the end id counted in |Y|.
-    A text ends if its end id is among the `width` best continuations of the row. The search of
-    a row stops as soon as no unfinished text can overtake the returned ones any more, whatever
-    comes; texts that are unfinished at the greatest length are scored as they stand. A width
-    of 1 is the greedy search. A row with fewer than N possible texts has the length 0, padding
-    and the score minus infinity in the places that are left.
+    `cp = coverage_penalty * sum_s log(min(sum_t a_ts, 1))`, where |Y| includes the end id.
+    A text is finished if its end id is among the `width` best continuations of the row. The
+    search of a row stops as soon as no unfinished text can overtake the returned ones. Texts
+    that are unfinished at the maximum length are scored as they are. A `width` of 1 is greedy
+    search. If a row has fewer than N possible texts, the remaining entries have length 0,
+    padding, and the score minus infinity.
 
     Args:
-        width: Number W of texts that a row follows.
+        width: Number W of unfinished texts per row.
         length_penalty: Exponent of the length penalty; 0 for none.
-        coverage_penalty: Factor of the coverage penalty; 0 for none. Wants a model whose
+        coverage_penalty: Factor of the coverage penalty; 0 for none. Requires a model whose
             `step(..., return_attention_scores=True)` returns the attention over the source.
         num_return_sequences: Number N of texts returned, at most `width`.
-        patience: Stops a row as soon as `patience * width` texts have finished, also if others
-            could still overtake (Kasai et al. 2022, arXiv:2204.05424); None for the exact stop.
+        patience: Stops a row as soon as `patience * width` texts are finished, even if others
+            could overtake them (Kasai et al. 2022, arXiv:2204.05424); None for the exact stop above.
 
     Raises:
         ValueError: For numbers out of range.
@@ -78,7 +78,7 @@ class Beam(Strategy):
         self.patience = patience
 
     @property
-    def num_beams(self) -> int:  # type: ignore[override]  # a constant of other strategies
+    def num_beams(self) -> int:  # type: ignore[override]  # a class attribute of other strategies
         return self.width
 
     @property
@@ -90,7 +90,7 @@ class Beam(Strategy):
         nothing = ops.full(shape, NOTHING, "float32")
         search = {
             "tokens": ops.full((*shape, context.max_length), context.padding_id, "int32"),
-            # All beams are alike at first: only the first one counts.
+            # All beams are equal at first, so only the first one counts.
             "log_probs": ops.where(
                 ops.equal(ops.arange(self.width, dtype="int32"), 0), ops.zeros(shape, "float32"), nothing
             ),
@@ -113,7 +113,7 @@ class Beam(Strategy):
         if coverage is not None:
             coverage = coverage + ops.reshape(ops.cast(attention, "float32"), ops.shape(coverage))
         totals = search["log_probs"][..., None] + ops.reshape(log_probs, (rows, self.width, num_tokens))
-        # So many continuations that `width` of them do not end: of each beam every end id may be among them.
+        # Enough continuations that at least `width` of them do not end: each beam may continue with every end id.
         number = min((1 + len(context.end_ids)) * self.width, self.width * num_tokens)
         best, places = ops.top_k(ops.reshape(totals, (rows, self.width * num_tokens)), number)
         places = ops.cast(places, "int32")
@@ -132,7 +132,7 @@ class Beam(Strategy):
         new = {"tokens": along(texts, survivors), "log_probs": log_probs, **frozen, "num_ended": num_ended}
         if covered is not None:
             new["coverage"] = along(covered, survivors)
-        # A row that is done stays as it is.
+        # A row that is done does not change.
         new = {name: ops.where(lift(done, tensor), search[name], tensor) for name, tensor in new.items()}
         new["cannot_improve"] = search["cannot_improve"] | (~done & self._cannot_improve(new, index + 1, context))
         new["done"] = new["cannot_improve"] | context.is_full(index + 1)
@@ -145,18 +145,18 @@ class Beam(Strategy):
     def finish(self, search: Search, context: SearchContext) -> Generated:
         length = context.limits[:, None]
         scores = self._scores(search["log_probs"], length, search.get("coverage"), context)
-        scores = ops.where(search["cannot_improve"][:, None], NOTHING, scores)  # else unfinished at the greatest length
+        scores = ops.where(search["cannot_improve"][:, None], NOTHING, scores)  # else unfinished at the maximum length
         found = self._join(search, search["tokens"], length, scores, context)
         return Generated(*(found[f"ended_{name}"][:, : self.num_return_sequences] for name in Generated._fields))
 
     def _join(self, search: Search, texts: Tensor, length: Tensor, scores: Tensor, context: SearchContext) -> Search:
-        """Returns the best W of the frozen texts and of others `[B, X, L]` that have one length."""
+        """Returns the best W of the frozen texts and of other `texts` `[B, X, L]`, which all have the same length."""
         lengths = ops.ones_like(scores, dtype="int32") * length
         joined = {"ended_tokens": texts, "ended_lengths": lengths, "ended_scores": scores}
         joined = {name: ops.concatenate([search[name], tensor], axis=1) for name, tensor in joined.items()}
         scores, places = ops.top_k(joined["ended_scores"], self.width)
         found = {name: along(tensor, places) for name, tensor in joined.items()}
-        real = scores > NOTHING  # places without a text hold nothing
+        real = scores > NOTHING  # False where there is no text
         return {
             "ended_tokens": ops.where(real[..., None], found["ended_tokens"], context.padding_id),
             "ended_lengths": ops.where(real, found["ended_lengths"], 0),
@@ -164,7 +164,7 @@ class Beam(Strategy):
         }
 
     def _scores(self, log_probs: Tensor, length: Tensor, coverage: Tensor | None, context: SearchContext) -> Tensor:
-        """Returns the scores `[B, X]` of texts of one length."""
+        """Returns the scores `[B, X]` of texts that all have the same length."""
         scores = log_probs / self._penalty(length)
         if coverage is None:
             return scores
@@ -177,9 +177,9 @@ class Beam(Strategy):
         return ((5.0 + ops.cast(length, "float32")) / 6.0) ** self.length_penalty
 
     def _cannot_improve(self, search: Search, length: Tensor, context: SearchContext) -> Tensor:
-        """Returns `[B]`: no unfinished text can overtake the returned ones, or patience is at its end."""
-        # Log probabilities only fall, the coverage penalty is at most 0, the length penalty is
-        # most favourable at one of the two ends.
+        """Returns booleans `[B]`: no unfinished text can overtake the returned ones, or enough texts are finished."""
+        # Log probabilities only decrease, the coverage penalty is at most 0, and the length penalty is
+        # most favourable at the next or at the maximum length.
         last = context.limits
         penalty = self._penalty(last if self.length_penalty > 0 else ops.minimum(length + 1, last))
         bound = ops.max(search["log_probs"], axis=-1) / penalty
@@ -190,11 +190,11 @@ class Beam(Strategy):
 
 
 def along(tensor: Tensor, places: Tensor) -> Tensor:
-    """Returns the entries `[B, Y, ...]` of a tensor `[B, X, ...]` at the places `[B, Y]`."""
+    """Returns the entries `[B, Y, ...]` of a tensor `[B, X, ...]` at the indices `places` `[B, Y]`."""
     places = ops.reshape(places, (*ops.shape(places), *(1,) * (len(tensor.shape) - 2)))
     return ops.take_along_axis(tensor, places, axis=1)
 
 
 def lift(mask: Tensor, tensor: Tensor) -> Tensor:
-    """Returns a mask of the tensor's first axes with axes of size 1 for the others."""
+    """Returns a mask of the tensor's first axes, with an axis of size 1 for each of the others."""
     return ops.reshape(mask, (*ops.shape(mask), *(1,) * (len(tensor.shape) - len(mask.shape))))

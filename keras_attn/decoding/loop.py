@@ -1,4 +1,4 @@
-"""The one loop over a model's steps, for every decoder and every strategy."""
+"""The generation loop over a model's steps, the same for all decoders and strategies."""
 
 from __future__ import annotations
 
@@ -42,37 +42,37 @@ def generate(
 ) -> Generated:
     """Generates texts token by token, until all rows are done.
 
-    Runs as it stands: eagerly, inside a `tf.function` or `jax.jit`, under XLA, inside an
-    exported graph. The recipes' `model.generate` compiles it.
+    It runs eagerly, inside a `tf.function` or `jax.jit`, under XLA, and inside an exported
+    graph. The recipes' `model.generate` compiles it.
 
-    Padding is never chosen, nor the start id unless it is the end id: they have the log
-    probability minus infinity, and all other tokens keep the model's own. Which ids these are is
-    in the model's `special_ids`, by default 0 padding, 1 start, 2 end.
+    Padding and the start id are never chosen unless they end a text: their log probability is
+    minus infinity. The log probabilities of all other tokens are those of the model. The model's
+    `special_ids` define these ids, by default 0 padding, 1 start, 2 end.
 
     Args:
-        model: Anything with `init_state(source, max_length) -> state`, a structure of tensors
-            `[B, ...]`, and `step(tokens [B], state, index) -> (logits [B, V], state)`. What
-            stands under the key `"shared"` of a dictionary of the state belongs to a row, not
-            to its beams, and is never repeated. `DecodingModel` has the whole contract.
-        source: What `init_state` takes; its first axis is the batch.
+        model: Any object with `init_state(source, max_length) -> state`, a structure of tensors
+            `[B, ...]`, and `step(tokens [B], state, index) -> (logits [B, V], state)`. The tensors
+            under the key `"shared"` of a dictionary in the state belong to a row, not to its
+            beams, and are never repeated. `DecodingModel` documents the whole contract.
+        source: Passed to `init_state`; its first axis is the batch.
         strategy: `Greedy()` by default, `Sample(...)`, `Beam(...)`, or your own `Strategy`.
-        max_length: Number L of tokens at most.
-        start_id: The token that the first step reads; the model's own by default.
-        end_id: The token that ends a text, or a list of them; None for no end before `max_length`. By default,
-            `"auto"`, the model's own.
-        prefix_ids: Tokens that texts begin with, int32 `[B, P]` or `[P]`, padding where there is none.
+        max_length: Maximum number L of tokens.
+        start_id: The token that the first step reads; by default that of the model.
+        end_id: The token that ends a text, or a list of them; None for no end before `max_length`. The default
+            `"auto"` is that of the model.
+        prefix_ids: Tokens at the beginning of the texts, int32 `[B, P]` or `[P]`; padding forces no token.
             The start id may be among them.
-        processors: `MinLength`, `BannedTokens`, `RepetitionPenalty` or your own, in turn.
-        cache: How attention keeps keys and values (`ExactCache()` or `Int8Cache()`), for models
+        processors: `MinLength`, `BannedTokens`, `RepetitionPenalty` or your own, applied in order.
+        cache: How attention stores keys and values (`ExactCache()` or `Int8Cache()`), for models
             whose `init_state` takes it.
 
     Returns:
         `Generated`: tokens `[B, N, L]`, lengths `[B, N]`, scores `[B, N]`.
 
     Raises:
-        ValueError: For arguments out of range, an end id beyond the model's vocabulary, rows of
-            different lengths, a prefix longer than `max_length`, or a `max_length` beyond the
-            model's positions.
+        ValueError: For arguments out of range, an end id outside the model's vocabulary, rows of
+            different lengths, a prefix longer than `max_length`, or a `max_length` greater than
+            the number of positions of the model.
 
     Example:
     >>> import numpy as np
@@ -102,14 +102,14 @@ def search(
     limits: Tensor | None = None,
     temperature: Tensor | None = None,
 ) -> Generated:
-    """Runs the loop; arguments as `generate`'s, checked and as tensors.
+    """Runs the loop, for the arguments of `generate` after they were checked and converted to tensors.
 
     Args:
-        model, source, prefix, seed, config: As `generate` and `GenerationConfig` have them.
-        limits: Number of tokens that each row may have, int32 `[B]`, or one for all `[]`; less than
-            1 is taken for 1, more than `config.max_length` for that.
-        temperature: What a strategy that draws uses for each row instead of its own, float32
-            `[B]`; 0 takes the most probable token.
+        model, source, prefix, seed, config: As for `generate` and `GenerationConfig`.
+        limits: Maximum number of tokens of each row, int32 `[B]`, or a scalar for all rows; clipped
+            to the range from 1 to `config.max_length`.
+        temperature: Temperature of each row, float32 `[B]`, which a sampling strategy uses instead of
+            its own; 0 chooses the most probable token.
     """
     strategy, rows = config.strategy, ops.shape(source)[0]
     limits = ops.ones((rows,), "int32") * ops.cast(config.max_length if limits is None else limits, "int32")
@@ -118,7 +118,7 @@ def search(
     mask = source_mask(strategy, source, facts.special_ids)
     context = SearchContext(rows, config.max_length, config.end_ids, limits, temperature, seed, mask, config.filler)
     if strategy.reads_attention:
-        check_takes(model.step, "return_attention_scores", "A coverage penalty wants a model that attends to a source")
+        check_takes(model.step, "return_attention_scores", "A coverage penalty needs a model that attends to a source")
     with no_gradient():
         written, *later = stages(config.max_length)
         state, tokens = first_state(model, source, config, facts, unused=config.max_length - written)
@@ -160,13 +160,13 @@ def first_state(
     """Returns the state before the first step, and the tokens int32 `[B W]` that this step reads.
 
     Args:
-        model, source, config: As `search` has them.
+        model, source, config: As for `search`.
         facts: The `ModelFacts` of the model.
-        unused: Number of tokens that the first stage does not reach, of `config.max_length`.
+        unused: How many of the `config.max_length` tokens the first stage does not reach.
     """
     width, named = config.strategy.num_beams, {} if config.cache is None else {"cache": config.cache}
     if config.cache is not None:
-        check_takes(model.init_state, "cache", "`cache` wants a model with caches")
+        check_takes(model.init_state, "cache", "`cache` needs a model with caches")
     state = model.init_state(source, config.max_length, **named)
     state = state if width == 1 else map_rows(lambda tensor: ops.repeat(tensor, width, axis=0), state)
     if facts.reads_prompts:
@@ -177,10 +177,10 @@ def first_state(
 
 
 def stages(max_length: int) -> list[int]:
-    """Returns up to which lengths a loop of its own runs, so that the cost of a step follows what is written.
+    """Returns the lengths at which the stages of a search end; each stage is a separate loop.
 
-    Between stages the caches grow. Each stage is traced and compiled anew, so there are few:
-    64, 256, 1,024, ...
+    The caches grow between stages, so that the cost of a step depends on the number of tokens so far.
+    Each stage is traced and compiled separately, so there are only a few: 64, 256, 1,024, ...
     """
     limits = [64]
     while limits[-1] < max_length:
@@ -191,7 +191,7 @@ def stages(max_length: int) -> list[int]:
 def step(
     model: DecodingModel, tokens: Tensor, state: State, index: Tensor, return_attention_scores: bool
 ) -> tuple[Tensor, Tensor | None, State]:
-    """Runs one step of the model: returns logits, attention over the source if the strategy reads it, and state."""
+    """Runs one step of the model; returns logits, attention over the source (None if not requested), and state."""
     if not return_attention_scores:
         logits, state = model.step(tokens, state, index)
         return logits, None, state
@@ -202,16 +202,16 @@ def step(
 def log_probabilities(
     logits: Tensor, processed: Tensor, prefix: Tensor | None, index: Tensor, config: GenerationConfig
 ) -> Tensor:
-    """Returns the log probabilities `[R, V]` of the next tokens: minus infinity for those that must not come.
+    """Returns the log probabilities `[R, V]` of the next tokens: minus infinity for forbidden ones.
 
     Args:
-        logits: The model's own, `[R, V]`.
+        logits: Logits of the model, `[R, V]`.
         processed: The same after all processors.
-        prefix: int32 `[B or 1, P]`, or None. Where it forces a token, that one has its log
-            probability by the model and all others have minus infinity: processors do not undo a prefix.
+        prefix: int32 `[B or 1, P]`, or None. A token that it forces has the log probability of the
+            model, and all others have minus infinity: processors have no effect on a prefix.
         index: The position, an int32 scalar.
         config: The `GenerationConfig`. Its `forbidden_ids` are not chosen unless the prefix forces them. The
-            other tokens keep their log probabilities: nothing is renormalised.
+            log probabilities of the other tokens are not renormalised.
     """
     tokens = ops.arange(logits.shape[-1], dtype="int32")
     allowed = np.isin(np.arange(logits.shape[-1]), [*config.forbidden_ids], invert=True)[None]
@@ -221,13 +221,13 @@ def log_probabilities(
         is_forced = ops.not_equal(wanted, config.free)
         allowed = ops.where(is_forced, ops.equal(tokens, wanted), allowed)
         processed = ops.where(is_forced, logits, processed)
-    # Where all logits are minus infinity, their log-softmax is no number.
+    # Where all logits are minus infinity, their log-softmax is NaN.
     allowed = ops.logical_and(allowed, ops.not_equal(processed, float("-inf")))
     return ops.where(allowed, ops.log_softmax(processed, axis=-1), float("-inf"))
 
 
 def wanted_at(prefix: Tensor, index: Tensor, num_rows: int | Tensor, free: int) -> Tensor:
-    """Returns which token a prefix `[B or 1, P]` forces at a position, for each beam `[R, 1]`; `free` for none."""
+    """Returns the token that a prefix `[B or 1, P]` forces at a position, for each beam `[R, 1]`; `free` for none."""
     length = ops.shape(prefix)[1]
     padded = ops.pad(prefix, [[0, 0], [0, 1]], constant_values=free)  # the last column forces nothing
     last = ops.convert_to_tensor(length, "int32")
@@ -236,20 +236,20 @@ def wanted_at(prefix: Tensor, index: Tensor, num_rows: int | Tensor, free: int) 
 
 
 def source_mask(strategy: Strategy, source: Tensor, special_ids: SpecialIds) -> Tensor | None:
-    """Returns which source positions are real, `[B, S]`, where a strategy has to know."""
+    """Returns which source positions are real, `[B, S]`, or None for a strategy that does not read attention."""
     if not strategy.reads_attention:
         return None
     if len(source.shape) != 2:
         raise ValueError(
-            f"A coverage penalty wants a `source` of ids, [B, S]. Received: source.shape={static_shape(source)}."
+            f"A coverage penalty needs a `source` of ids, [B, S]. Received: source.shape={static_shape(source)}."
         )
     return special_ids.is_real(source)
 
 
 def own_caches(state: State, max_length: int, unused: int) -> State:
-    """Returns a state whose caches a loop may overwrite, without the places that its first stage cannot reach.
+    """Returns a state whose caches a loop may overwrite, without the slots that its first stage cannot reach.
 
-    A cache with fewer places than `max_length` is not one for all tokens of the search, and keeps them all.
+    A cache with fewer slots than `max_length`, such as that of a window, keeps all of them.
     """
 
     def own(each: CacheState) -> CacheState:
@@ -260,5 +260,5 @@ def own_caches(state: State, max_length: int, unused: int) -> State:
 
 
 def grow_caches(state: State, added: int) -> State:
-    """Returns a state whose caches have so many more places, of those that were left out."""
+    """Returns a state whose caches have `added` more of the slots that were left out."""
     return map_caches(lambda each: each.cache.grow(each, added), state)

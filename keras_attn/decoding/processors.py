@@ -1,4 +1,4 @@
-"""What changes the model's logits before a token is chosen; any number of them, one after the other."""
+"""Processors, which change the model's logits before a token is chosen; any number of them are applied in order."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Processor(Slot):
         """Returns new logits `[R, V]`; minus infinity forbids a token.
 
         Args:
-            logits: `[R, V]` in float32, R being the rows, or all beams of all rows.
-            tokens: What each text holds so far, int32 `[R, L]`, padding behind.
+            logits: `[R, V]` in float32, where R is the number of rows, or of all beams of all rows.
+            tokens: Tokens of each text so far, int32 `[R, L]`, followed by padding.
             index: Number of tokens so far, an int32 scalar.
             end_ids: The tokens that end a text.
         """
@@ -29,11 +29,12 @@ class Processor(Slot):
 
 @register
 class BannedTokens(Processor):
-    """Tokens that never come.
+    """Forbids tokens.
 
     Args:
-        ids: The tokens' ids.
+        ids: Ids of the tokens.
 
+    Example:
     >>> from keras_attn.decoding import BannedTokens
     >>> no_unknown = BannedTokens([3])
     """
@@ -53,10 +54,10 @@ class BannedTokens(Processor):
 
 @register
 class MinLength(Processor):
-    """No end before a text has so many tokens, the end id not counted.
+    """Forbids the end ids until a text has `length` tokens.
 
     Args:
-        length: Number of tokens.
+        length: Minimum number of tokens, without the end id.
     """
 
     def __init__(self, length: int) -> None:
@@ -70,9 +71,9 @@ class MinLength(Processor):
 
 @register
 class RepetitionPenalty(Processor):
-    """Makes the tokens that a text has already less probable (Keskar et al. 2019, arXiv:1909.05858).
+    """Makes tokens that a text already contains less probable (Keskar et al. 2019, arXiv:1909.05858).
 
-    Their logits are divided by the penalty where positive, and multiplied by it where negative.
+    Positive logits of these tokens are divided by the penalty, negative ones are multiplied by it.
 
     Args:
         penalty: At least 1; 1 changes nothing.
@@ -85,7 +86,7 @@ class RepetitionPenalty(Processor):
     def __call__(self, logits: Tensor, tokens: Tensor, index: Tensor, end_ids: tuple[int, ...]) -> Tensor:
         (rows, length), num_tokens = ops.shape(tokens), logits.shape[-1]
         written = ops.broadcast_to(ops.cast(ops.arange(length, dtype="int32") < index, "float32"), (rows, length))
-        # In the plane [R, V] laid out in a row.
+        # Indices into the flattened plane [R, V].
         places = ops.arange(rows, dtype="int32")[:, None] * num_tokens + ops.cast(tokens, "int32")
         counts = ops.segment_sum(ops.reshape(written, (-1,)), ops.reshape(places, (-1,)), rows * num_tokens)
         had = ops.reshape(counts, (rows, num_tokens)) > 0

@@ -1,6 +1,6 @@
-"""The contract of a model that decodes: its methods, the facts that it declares, and the defaults of the others.
+"""The contract of a model that decodes: its methods, the facts that it declares, and their defaults.
 
-`facts_of` is the one place that looks at a model's attributes. Everything else asks the `ModelFacts`.
+Only `facts_of` reads a model's attributes. All other code reads the `ModelFacts`.
 """
 
 import dataclasses
@@ -20,17 +20,17 @@ SIZES = ("vocabulary_size", "source_vocabulary_size", "max_length", "source_max_
 
 
 class DecodingModel(Protocol):
-    """What `decoding.generate` and `serving.export` take: any object with these two methods.
+    """A model for `decoding.generate` and `serving.export`: any object with these two methods.
 
     Two more methods, two more arguments and six facts are optional. A fact is an attribute or a property; see
     `ModelFacts` for the defaults.
 
     - `extend(tokens [B, T], state, index, lengths=None) -> (logits [B, T, V], state)` reads several
       tokens at once.
-    - `first_tokens(source, start_id) -> tokens [B]` returns what the first step reads, for a model
-      with `reads_prompts`: the last token of each prompt.
-    - `init_state` may take `cache`, and `step` may take `return_attention_scores` and then returns
-      `((logits, scores [B, S]), state)`.
+    - `first_tokens(source, start_id) -> tokens [B]` returns the tokens that the first step reads, for a
+      model with `reads_prompts`: the last token of each prompt.
+    - `init_state` may take `cache`. `step` may take `return_attention_scores`; if it is true, `step`
+      returns `((logits, scores [B, S]), state)`.
     - `vocabulary_size`, `source_vocabulary_size`, `max_length`, `source_max_length`, `special_ids`,
       `reads_prompts`.
 
@@ -60,7 +60,7 @@ class PromptModel(DecodingModel, Protocol):
     """A model that continues prompts: `reads_prompts` is true."""
 
     def first_tokens(self, source: Tensor, start_id: int) -> Tensor:
-        """Returns what the first step reads, `[B]`: the last token of each prompt."""
+        """Returns the tokens that the first step reads, `[B]`: the last token of each prompt."""
         ...
 
 
@@ -70,7 +70,7 @@ class ScoringModel(Protocol):
     def step(
         self, tokens: Tensor, state: State, index: Tensor, return_attention_scores: bool
     ) -> tuple[tuple[Tensor, Tensor], State]:
-        """As `DecodingModel.step`, with the scores `[B, S]` beside the logits."""
+        """As `DecodingModel.step`, but also returns the scores `[B, S]`."""
         ...
 
 
@@ -81,12 +81,12 @@ class ModelFacts:
     Attributes:
         vocabulary_size: Number of ids that the model generates, V; None if not declared.
         source_vocabulary_size: Number of ids that it takes as source; None if not declared.
-        max_length: Number of positions of the generated side, prompts counted; None for no bound.
+        max_length: Number of positions of the generated side, including prompts; None for no bound.
         source_max_length: Number of ids that a source may have; None for no bound.
         special_ids: `SpecialIds()` if not declared.
-        reads_prompts: Whether the source is a prompt that the generated text continues. By default whether
-            there is `first_tokens`.
-        extends: Whether there is `extend`.
+        reads_prompts: Whether the source is a prompt that the generated text continues; by default True if
+            the model has `first_tokens`.
+        extends: Whether the model has `extend`.
     """
 
     vocabulary_size: int | None = None
@@ -98,9 +98,9 @@ class ModelFacts:
     extends: bool = False
 
     def longest_source(self, max_length: int) -> int | None:
-        """Returns how many ids a source may have beside `max_length` tokens; None for no bound.
+        """Returns how many ids a source may have if `max_length` tokens are generated; None for no bound.
 
-        The last id of a prompt is read at its own position and `max_length - 1` tokens behind it.
+        The model reads the last id of a prompt at its position, and `max_length - 1` tokens after it.
         """
         bounds = [self.source_max_length]
         if self.reads_prompts and self.max_length is not None:
@@ -108,7 +108,7 @@ class ModelFacts:
         return min((bound for bound in bounds if bound is not None), default=None)
 
     def check_max_length(self, max_length: int) -> None:
-        """Raises a `ValueError` if the model's positions end before `max_length` tokens do."""
+        """Raises a `ValueError` if the model has fewer than `max_length` positions."""
         if self.max_length is not None and max_length > self.max_length:
             raise ValueError(
                 f"`max_length` must be at most the {self.max_length} positions of the model. "
@@ -116,7 +116,7 @@ class ModelFacts:
             )
 
     def check_lengths(self, source: Tensor, max_length: int) -> None:
-        """Raises a `ValueError` if the positions end before a source `[B, S]` and `max_length` tokens do."""
+        """Raises a `ValueError` if the model has too few positions for a source `[B, S]` or `max_length` tokens."""
         if self.source_max_length is None and self.max_length is None:
             return
         if self.reads_prompts:
@@ -132,7 +132,7 @@ class ModelFacts:
         self.check_max_length(max_length)
 
     def _check_prompts(self, source: Tensor, max_length: int) -> None:
-        """As `check_lengths`, for prompts `[B, P]`; how long they are is seen in eager calls only."""
+        """As `check_lengths`, for prompts `[B, P]`; their lengths are known in eager calls only."""
         check_axes({"source": "BS"}, {"source": source})
         real = ops.cast(self.special_ids.is_read(source), "int32")
         lengths = ops.cast(ops.sum(real, axis=-1), "int32")
@@ -149,7 +149,7 @@ class ModelFacts:
 
 
 def decodes(model: object) -> TypeGuard[DecodingModel]:
-    """Whether a model has the required methods."""
+    """Returns whether a model has the required methods."""
     return all(callable(getattr(model, name, None)) for name in ("init_state", "step"))
 
 
@@ -163,11 +163,11 @@ def check_decodes(model: object) -> None:
 
 
 def facts_of(model: object) -> ModelFacts:
-    """Returns the `ModelFacts` of any object: what it declares, and the defaults of the rest.
+    """Returns the `ModelFacts` of any object: the facts that it declares, and defaults for the others.
 
     Raises:
-        ValueError: For a declared fact of the wrong type, and for a model that declares prompts or
-            `extend` without the method.
+        ValueError: If a declared fact has the wrong type, if `first_tokens` or `extend` is not a method, or
+            if `reads_prompts` is true without `first_tokens`.
     """
     name = model.__class__.__name__
     sizes = {fact: getattr(model, fact, None) for fact in SIZES}
@@ -196,6 +196,6 @@ def facts_of(model: object) -> ModelFacts:
 
 
 def check_takes(method: Callable[..., object], argument: str, who: str) -> None:
-    """Raises a `ValueError` unless a model's method takes an argument that not every model has to have."""
+    """Raises a `ValueError` unless a model's method takes an optional argument of the contract."""
     if argument not in inspect.signature(method).parameters:
         raise ValueError(f"{who}: `{method.__name__}` must take `{argument}`. Received: {method.__qualname__}.")

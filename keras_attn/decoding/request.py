@@ -1,4 +1,4 @@
-"""What generation is asked for: arguments checked, and as tensors."""
+"""The arguments of generation, checked and converted to tensors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ AUTO = "auto"  # the end id of the model
 
 @dataclasses.dataclass(frozen=True)
 class GenerationConfig:
-    """What does not change between the batches of one kind of generation; see `generate`."""
+    """The arguments of `generate` that are the same for all batches."""
 
     strategy: Strategy
     max_length: int
@@ -52,21 +52,21 @@ class GenerationConfig:
 
     @property
     def forbidden_ids(self) -> set[int]:
-        """The ids that are never chosen: padding and the start id, unless one of them ends a text."""
+        """The ids that are never chosen: padding and the start id, except for those that end a text."""
         return {each for each in (self.padding_id, self.start_id) if each is not None} - {*self.end_ids}
 
     @property
     def filler(self) -> int:
-        """What stands behind the end of a text: padding, 0 where there is none."""
+        """The id after the end of a text: padding, or 0 for a vocabulary without padding."""
         return 0 if self.padding_id is None else self.padding_id
 
     @property
     def free(self) -> int:
-        """The id that forces no token in a prefix: padding, -1 where there is none."""
+        """The id that forces no token in a prefix: padding, or -1 for a vocabulary without padding."""
         return -1 if self.padding_id is None else self.padding_id
 
     def prefix(self, prefix_ids: ArrayLike | None, num_rows: int | None) -> Tensor | None:
-        """Returns the prefix of `num_rows` rows (None if not known) as int32 `[B or 1, P]`, or None."""
+        """Returns the prefix as int32 `[B or 1, P]`, or None; `num_rows` is B, or None if it is not known."""
         if prefix_ids is None:
             return None
         prefix = to_tensor("prefix_ids", prefix_ids, "int32")
@@ -80,7 +80,7 @@ class GenerationConfig:
         return prefix
 
     def check_vocabulary(self, num_tokens: int, prefix: Tensor | None) -> None:
-        """Raises a `ValueError` for ids that the model's logits `[B, V]` do not have."""
+        """Raises a `ValueError` for ids outside the vocabulary, which has `num_tokens` ids."""
         for name, value in self._ids():
             if value >= num_tokens:
                 raise ValueError(
@@ -104,7 +104,7 @@ def config_of(
     processors: Iterable[Processor] = (),
     cache: Cache | None = None,
 ) -> GenerationConfig:
-    """Returns `generate`'s arguments as a `GenerationConfig`; the `facts` of the model give the missing ids."""
+    """Returns `generate`'s arguments as a `GenerationConfig`; missing ids are those of the model's `facts`."""
     check_no_tensor("end_id", end_id)
     return GenerationConfig(
         Greedy() if strategy is None else strategy,
@@ -118,7 +118,7 @@ def config_of(
 
 
 def end_ids_of(end_id: int | Sequence[int] | str | None) -> tuple[int, ...]:
-    """Returns one end id, several or none as a tuple."""
+    """Returns the end ids as a tuple: one, several or none."""
     if end_id is None:
         return ()
     if isinstance(end_id, str):
@@ -127,6 +127,6 @@ def end_ids_of(end_id: int | Sequence[int] | str | None) -> tuple[int, ...]:
 
 
 def check_no_tensor(name: str, value: object) -> None:
-    """Raises a `ValueError` for a tensor: these arguments decide what is traced."""
+    """Raises a `ValueError` for a tensor, as the argument determines what is traced."""
     if is_array(value):
         raise ValueError(f"`{name}` must not be a tensor. Received: {name}.shape={static_shape(value)}.")

@@ -1,4 +1,4 @@
-"""How the next token is chosen, where every row has one text: the most probable one, or a sampled one."""
+"""Strategies that choose the next token of each text on its own: the most probable token, or a sampled one."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.slot import Slot, register
 from keras_attn.base.types import Tensor
 
-NOTHING = float("-inf")  # the log probability of what must not come
+NOTHING = float("-inf")  # the log probability of a forbidden token
 
 
 class Generated(NamedTuple):
-    """What generation returns, the N texts of each row best first.
+    """What generation returns: the N texts of each row, the best first.
 
     Attributes:
-        tokens: Ids `[B, N, L]`: the start id is not among them, the end id is, and padding follows it.
-        lengths: `[B, N]`, the end id counted.
-        scores: `[B, N]`, sums of log probabilities, divided by the length penalty where there is one.
+        tokens: Ids `[B, N, L]` without the start id, with the end id, and padding after it.
+        lengths: `[B, N]`, including the end id.
+        scores: `[B, N]`, sums of log probabilities, divided by the length penalty if there is one.
     """
 
     tokens: Tensor
@@ -33,18 +33,18 @@ class Generated(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class SearchContext:
-    """The facts of a search that a strategy reads.
+    """The properties of a search that a strategy reads.
 
     Attributes:
         batch_size: Number of rows B.
-        max_length: Number L of tokens that a search has places for. A compiled search may have more
-            of them than the caller's `max_length`; what a row may have is in `limits`.
+        max_length: Number L of token positions of the search. A compiled search may have more positions
+            than the caller's `max_length`; `limits` is the maximum of each row.
         end_ids: The tokens that end a text.
-        limits: Number of tokens that each row may have, int32 `[B]`, at most L.
-        temperature: What the rows' draws have instead of the strategy's own, float32 `[B]`, or None.
-        seed: Integers `[2]`, or None for a strategy that draws nothing.
-        source_mask: Boolean `[B, S]`, True for real source positions, or None where it is not known.
-        padding_id: What stands behind the end of a text.
+        limits: Maximum number of tokens of each row, int32 `[B]`, at most L.
+        temperature: Temperature of each row, float32 `[B]`, or None for the strategy's own.
+        seed: Integers `[2]`, or None for a strategy that does not sample.
+        source_mask: Boolean `[B, S]`, True for real source positions, or None if it is not known.
+        padding_id: The id after the end of a text.
     """
 
     batch_size: int | Tensor
@@ -58,22 +58,22 @@ class SearchContext:
 
     @property
     def end_id(self) -> int:
-        """The token that ends a text, the first of several; padding where no token does."""
+        """The token that ends a text, the first of several; padding if no token does."""
         return self.end_ids[0] if self.end_ids else self.padding_id
 
     def is_full(self, length: Tensor) -> Tensor:
-        """Returns which rows have reached their greatest length, `[B]`, after so many tokens."""
+        """Returns which rows have reached their maximum length after `length` tokens, booleans `[B]`."""
         return length >= self.limits
 
     def is_end(self, tokens: Tensor) -> Tensor:
-        """Returns which tokens end a text, booleans of their shape."""
+        """Returns which tokens end a text, booleans of the same shape."""
         ends = ops.zeros(ops.shape(tokens), "bool")
         for end_id in self.end_ids:
             ends = ops.logical_or(ends, ops.equal(tokens, end_id))
         return ends
 
     def repeated(self, number: int) -> SearchContext:
-        """Returns the context of a search in which each row stands `number` times."""
+        """Returns the context of a search in which each row is repeated `number` times."""
         if number == 1:
             return self
         rows = {name: getattr(self, name) for name in ("limits", "temperature", "source_mask")}
@@ -82,20 +82,20 @@ class SearchContext:
 
 
 Search = dict[str, Tensor]
-"""What a strategy keeps while it searches: tensors by name."""
+"""The tensors that a strategy keeps during a search, by name."""
 
 
 class Strategy(Slot):
-    """Chooses tokens from log probabilities, and keeps what it needs in a search: a dictionary of tensors.
+    """Chooses tokens from log probabilities, and keeps its tensors in a search, a dictionary.
 
-    The loop reads two entries of it: `"done"`, boolean `[B]`, and `"tokens"`, what every text
-    holds so far, int32 `[B, L]`, or `[B, W, L]` for W beams.
+    The loop reads two entries of it: `"done"`, boolean `[B]`, and `"tokens"`, the tokens of each text
+    so far, int32 `[B, L]`, or `[B, W, L]` for W beams.
 
     Attributes:
-        num_beams: Number W of texts that a row follows at a time.
-        reads_attention: Whether `advance` wants the attention over the source.
-        draws: Whether the same search may find other texts the next time.
-        temperature: What divides the log probabilities before a draw.
+        num_beams: Number W of texts of each row that are decoded together.
+        reads_attention: Whether `advance` needs the attention over the source.
+        draws: Whether the same search may return other texts the next time.
+        temperature: Divides the log probabilities before a token is sampled.
     """
 
     num_beams: int = 1
@@ -104,15 +104,15 @@ class Strategy(Slot):
     temperature: float = 1.0
 
     def draw_seed(self) -> Tensor | None:
-        """Returns the seed of one search, integers `[2]`; None for a strategy that draws nothing."""
+        """Returns the seed of one search, integers `[2]`; None for a strategy that does not sample."""
         return None
 
     def without_seed(self) -> Strategy:
-        """Returns the strategy that a compiled search keeps for all seeds: they come with each `SearchContext`."""
+        """Returns the strategy without its seed, which each `SearchContext` has: one compiled search for all seeds."""
         return self
 
     def start(self, context: SearchContext) -> Search:
-        """Returns the search before the first token."""
+        """Returns the tensors of the search before the first token."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `start(context)`.")
 
     def advance(
@@ -122,14 +122,14 @@ class Strategy(Slot):
 
         Args:
             log_probs: `[B W, V]` in float32, minus infinity for tokens that must not be chosen.
-            search: From `start` or the position before.
+            search: From `start` or the previous position.
             index: The position, an int32 scalar.
             context: The `SearchContext`.
             attention: Scores over the source, `[B W, S]`, if the strategy `reads_attention`.
 
         Returns:
-            Tokens int32 `[B W]`; which beam each of them continues, `[B W]` among the rows
-            of the model's state, or None if each from its own; the new search.
+            Tokens int32 `[B W]`; the beam that each of them continues, `[B W]`, as a row of the
+            model's state, or None if each continues its own beam; the new search.
         """
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `advance`.")
 
@@ -139,10 +139,10 @@ class Strategy(Slot):
 
 
 class TokenStrategy(Strategy):
-    """One text per row, or several that do not know of each other: a subclass says which token comes next.
+    """Decodes one text per row, or several independent ones; a subclass chooses the next token of each.
 
-    A token of log probability minus infinity is never taken: the most probable one is taken instead. A text
-    for which no token is left ends, with the score minus infinity.
+    If `pick` returns a token with log probability minus infinity, the most probable token is used instead. A
+    text for which all tokens are forbidden ends, with the score minus infinity.
     """
 
     def pick(self, log_probs: Tensor, index: Tensor, context: SearchContext) -> Tensor:
@@ -190,7 +190,7 @@ class TokenStrategy(Strategy):
 
 @register
 class Greedy(TokenStrategy):
-    """Always the most probable token.
+    """Chooses the most probable token.
 
     Example:
     >>> from keras_attn.decoding import Greedy
@@ -203,21 +203,21 @@ class Greedy(TokenStrategy):
 
 @register
 class Sample(TokenStrategy):
-    """A token sampled from the model's distribution, with temperature and truncation.
+    """Samples a token from the model's distribution, with temperature and truncation.
 
-    `p_v ~ exp(log_prob_v / temperature)` over the tokens that top_k, top_p and min_p leave.
+    `p_v ~ exp(log_prob_v / temperature)` over the tokens that top_k, top_p and min_p keep.
 
     Args:
-        temperature: Above 0; below 1 it sharpens.
+        temperature: Greater than 0; less than 1 sharpens the distribution.
         top_k: Keeps the k most probable tokens; None for all.
-        top_p: Keeps the fewest most probable tokens that hold this much of the probability, in
-            (0, 1] (nucleus sampling, Holtzman et al. 2020, arXiv:1904.09751).
-        min_p: Keeps tokens with at least this share of the best one's probability, in [0, 1]
+        top_p: Keeps the smallest number of most probable tokens whose probabilities sum to at least
+            `top_p`, in (0, 1] (nucleus sampling, Holtzman et al. 2020, arXiv:1904.09751).
+        min_p: Keeps tokens with at least this fraction of the highest probability, in [0, 1]
             (Nguyen et al. 2024, arXiv:2407.01082).
-        seed: Integer; the same one gives the same text again. None draws anew at every call.
-        num_samples: Number N of texts drawn for each row; they are returned with the most probable first.
+        seed: Integer; the same seed gives the same texts. None draws a new seed at each call.
+        num_samples: Number N of texts sampled for each row; the most probable one is returned first.
 
-    Scores are those of the model's own distribution, before temperature and cuts.
+    Scores are those of the model's distribution, before temperature and truncation.
 
     Raises:
         ValueError: For numbers out of range.
@@ -250,7 +250,7 @@ class Sample(TokenStrategy):
         self.num_samples = num_samples
 
     @property
-    def num_beams(self) -> int:  # type: ignore[override]  # a constant of other strategies
+    def num_beams(self) -> int:  # type: ignore[override]  # a class attribute of other strategies
         return self.num_samples
 
     @property
@@ -270,18 +270,18 @@ class Sample(TokenStrategy):
     def pick(self, log_probs: Tensor, index: Tensor, context: SearchContext) -> Tensor:
         temperature = self.temperature if context.temperature is None else context.temperature[:, None]
         uniform = block_uniform(ops.shape(log_probs), context.seed, index, 0)
-        # The largest of logits with Gumbel noise is a draw from their softmax (Gumbel 1954).
+        # The argmax of logits plus Gumbel noise is a sample from their softmax (Gumbel 1954).
         noise = -ops.log(-ops.log(uniform))
         if context.temperature is None:
             return ops.cast(ops.argmax(self.cut(log_probs / temperature) + noise, axis=-1), "int32")
-        warm = temperature > 0  # false for what is no number
+        warm = temperature > 0  # False for NaN too
         heated = log_probs / ops.where(warm, temperature, 1.0)
-        # Minus infinity by an infinite temperature is no number.
+        # Minus infinity divided by an infinite temperature is NaN.
         drawn = self.cut(ops.where(log_probs > NOTHING, heated, NOTHING)) + noise
         return ops.cast(ops.argmax(ops.where(warm, drawn, log_probs), axis=-1), "int32")
 
     def cut(self, logits: Tensor) -> Tensor:
-        """Returns the logits `[B, V]`, minus infinity for tokens that are not to be drawn."""
+        """Returns the logits `[B, V]`, with minus infinity for tokens that must not be sampled."""
         if self.top_k is not None and self.top_k < logits.shape[-1]:
             least = ops.top_k(logits, self.top_k)[0][:, -1:]
             logits = ops.where(logits < least, float("-inf"), logits)
@@ -290,7 +290,7 @@ class Sample(TokenStrategy):
             probabilities = ops.softmax(falling, axis=-1)
             before = (
                 ops.cumsum(probabilities, axis=-1, dtype="float32") - probabilities
-            )  # held by the more probable ones
+            )  # probability of all more probable tokens
             least = ops.min(ops.where(before < self.top_p, falling, float("inf")), axis=-1, keepdims=True)
             logits = ops.where(logits < least, float("-inf"), logits)
         if self.min_p > 0:
@@ -305,6 +305,6 @@ def gain(log_probs: Tensor, tokens: Tensor) -> Tensor:
 
 
 def put(tokens: Tensor, values: Tensor, index: Tensor) -> Tensor:
-    """Returns tokens `[..., L]` with the values `[...]` at one position."""
+    """Returns tokens `[..., L]` with `values` `[...]` at the position `index`."""
     here = ops.equal(ops.arange(ops.shape(tokens)[-1], dtype="int32"), index)
     return ops.where(here, values[..., None], tokens)

@@ -1,4 +1,4 @@
-"""Additive attention: of one query per row, for the steps of a recurrent decoder, and of whole sequences."""
+"""Additive attention for one query per row, as in the steps of a recurrent decoder, and for whole sequences."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def additive_attention(
     mask: masks.Mask | ArrayLike | None = None,
     return_scores: bool = False,
 ) -> Tensor | tuple[Tensor, Tensor]:
-    """Computes additive attention of all queries of a sequence at once.
+    """Computes additive attention for all queries of a sequence at once.
 
     `e_ij = v . tanh(query_i + keys_j)`, `a_ij = softmax_j(e_ij)`, `c_i = sum_j a_ij h_j`, tile
     by tile: `[B, T, S, U]` is never built, and `[B, T, S]` only if the scores are returned. The

@@ -1,7 +1,7 @@
-"""Biases: what is added to the scores, computed tile by tile and never for all scores at once.
+"""Biases, which are added to the scores. They can be computed tile by tile, not only for all scores at once.
 
-A bias holds the tensors of one call, as call masks do. If one of them is trained, the gradient of the
-kernel sums over the tiles: `start`, `add` for each tile, `finish`.
+A bias holds the tensors of one call, as call masks do. If one of them is trained, its gradient is a sum
+over the tiles: `start`, `add` for each tile, `finish`.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class TensorBias(Bias):
         return add_to_block(carry, tile.number, summed)
 
     def finish(self, carry: State, tensor: Tensor, tiling: Tiling) -> Tensor:
-        """Returns the gradient, put together from the tiles `[I * J, b, h, t, s]`."""
+        """Returns the gradient, joined from the tiles `[I * J, b, h, t, s]`."""
         tiles = stack_blocks(carry)
         tiles = ops.reshape(tiles, (tiling.num_rows, tiling.num_columns, *ops.shape(tiles)[1:]))
         tiles = ops.sum(tiles, axis=0, keepdims=True) if tensor.shape[2] == 1 else tiles
@@ -137,7 +137,7 @@ class BucketBias(DistanceBias):
 
     Attributes:
         tensor: The table `[R, H]`, a tensor.
-        buckets: Integers `[2 M + 1]`, the buckets of the distances -M ... M; larger ones count as M.
+        buckets: Integers `[2 M + 1]`, the buckets of the distances -M ... M; larger distances are clipped.
     """
 
     tensor: Tensor = None
@@ -162,6 +162,6 @@ class BucketBias(DistanceBias):
         return ops.segment_sum(carry, to_tensor("buckets", self.buckets, "int32"), tensor.shape[0])
 
     def _places(self, grid: masks.Grid) -> Tensor:
-        """Returns the place of each distance of the grid in `buckets`, int32 `[B or 1, t, s]`."""
+        """Returns the index of each distance of the grid in `buckets`, int32 `[B or 1, t, s]`."""
         furthest = len(self.buckets) // 2
         return ops.clip(self.distances(grid)[:, 0], -furthest, furthest) + furthest

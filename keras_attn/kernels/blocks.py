@@ -1,4 +1,4 @@
-"""Cutting sequences into blocks, and putting them together again."""
+"""Cuts sequences into blocks, and joins the blocks again."""
 
 from __future__ import annotations
 

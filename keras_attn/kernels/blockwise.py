@@ -5,7 +5,7 @@ does not hide. Only the outputs and the log-sum-exp of each query are stored; th
 recomputes the scores from them, tile by tile (Rabe and Staats 2021, arXiv:2112.05682;
 Dao et al. 2022, arXiv:2205.14135).
 
-Internally, the G query heads that share a key head are concatenated to one row of queries, so
+Internally, the G query heads that share a key head are concatenated into one row of queries, so
 that keys are never repeated: `[B, H, t, X]` is stored as `[B, H_kv, G * t, X]`.
 """
 
@@ -56,7 +56,7 @@ def blockwise_attention(
     """Computes `softmax(score(scale * query, key) + bias) @ value` tile by tile.
 
     Args:
-        query, key, value, scale: As `keras_attn.kernels.attention`.
+        query, key, value, scale: As for `keras_attn.kernels.attention`.
         options: The tiling, the score, and what modifies the scores.
         sinks: Logits `[H]` of the heads' sinks, or None.
 

@@ -1,4 +1,4 @@
-"""Which kernel runs: the one pinned by the caller, the one pinned for all calls, or the one measured to be faster."""
+"""Chooses the kernel: the one passed by the caller, the one set for all calls, or the one measured to be faster."""
 
 from __future__ import annotations
 
@@ -39,20 +39,20 @@ def choose_kernel(
 ) -> str:
     """Returns the name of the kernel for queries `[B, H, T, K]` and keys `[B, H_kv, S, K]`.
 
-    Lengths that are not static count as short: a graph with both kernels, which chooses between them at
-    run time, was measured to make a Transformer's tracing 2.4 times as long and short steps a third slower.
-    All lengths count as short while the model is exported to a format that does not support the other kernels.
+    Lengths that are not static count as short. A graph that contains both kernels and chooses at run time was
+    measured: tracing a Transformer took 2.4 times as long, and short steps were a third slower. All lengths
+    count as short while the model is exported to a format that does not support the other kernels.
 
     Args:
         kernel: The name passed by the caller.
-        query, key, mask, return_scores: As `keras_attn.kernels.attention`.
+        query, key, mask, return_scores: As for `keras_attn.kernels.attention`.
         fused_supported: Whether the fused kernel supports the options of the call.
-        fused_linear: Whether its memory is then linear in length.
+        fused_linear: Whether the fused kernel's memory is linear in length for this call.
         rising: Whether the indices of queries and keys increase, and the last query has the index of the last
             key. Otherwise it is not known before run time which keys are far.
 
     Raises:
-        ValueError: If there is no such kernel, or it cannot return the scores.
+        ValueError: For an unknown kernel, or a kernel that cannot return the scores.
     """
     if check_kernel(kernel) in ("blockwise", "fused") and return_scores:
         raise ValueError(
@@ -92,7 +92,7 @@ def fastest(number: int, far: str, device: str, fused_supported: bool, fused_lin
         far: Key of the measured tables: `"far hidden"` or `"all"`.
         device: Kind of device.
         fused_supported: Whether the fused kernel supports the options of the call.
-        fused_linear: Whether its memory is linear in length.
+        fused_linear: Whether the fused kernel's memory is linear in length.
     """
     mode = keras.config.backend() + ("-xla" if in_xla() else "")
     if mode in BLOCKWISE_FROM.get(device, {}):

@@ -49,7 +49,7 @@ def attention(
             `h // (H / H_kv)` (grouped-query attention, arXiv:2305.13245).
         value: `[B, H_kv, S, V]`.
         mask: A mask object (`keras_attn.masks`), or a boolean tensor, True where a query may
-            attend, that broadcasts to `[B, H, T, S]` (`[B, T, S]` is taken as `[B, 1, T, S]`).
+            attend, that broadcasts to `[B, H, T, S]` (`[B, T, S]` is read as `[B, 1, T, S]`).
         bias: Added to the scaled (and capped) scores: a tensor that broadcasts to `[B, H, T, S]`,
             where minus infinity hides a key, or a `Bias` that is computed tile by tile.
         scale: Factor of the scores; `K ** -0.5` by default.
@@ -60,12 +60,12 @@ def attention(
         seed: Integer or `keras.random.SeedGenerator` for the dropout; None draws a random one.
         query_offset: Index of the first query among the keys, integer scalar or `[B]`. By
             default the last query has the index of the last key (bottom-right alignment).
-        key_length: Number of keys in use of each row, `[B]`; later ones are hidden.
+        key_length: Number of keys in use in each row, `[B]`; later ones are hidden.
         query_index: Index of each query, integers `[B or 1, T]`, instead of `query_offset`. A negative
             index means that there is no query: its outputs, scores and gradients are zero.
         key_index: Index of each key, integers `[B or 1, S]`, in any order, or `[B or 1, 1 or T, S]` for the
             keys of each query; by default 0 ... S-1. A negative index means that there is no key: it is hidden
-            from all queries. Not together with `key_length`.
+            from all queries. Cannot be combined with `key_length`.
         return_scores: Whether to return the scores too.
         kernel: `"dense"` builds the scores. `"blockwise"` does not: its memory is linear in T and S.
             `"fused"` is the backend's own kernel (PyTorch, JAX) if it supports all options of the call,
@@ -74,10 +74,10 @@ def attention(
             scores on. It is the dense kernel if a length is not static, if the scores are returned, or
             while the model is exported to a format that supports no other kernel.
 
-    Patterns, and biases by distance without positions, are evaluated at the indices. Tensors, such as
-    padding masks or a bias, are not reordered by them. If indices are passed, `"auto"` chooses as for a mask that
-    hides no far keys, unless `key_index` is the same tensor object as `query_index`: a sequence that attends to
-    itself, whose indices should increase. `"blockwise"` always skips hidden tiles.
+    Indices apply to patterns, and to distance biases without positions. They do not reorder tensors, such as
+    padding masks or a bias. If indices are passed, `"auto"` chooses as if the mask hid no far keys, unless
+    `key_index` is the same tensor object as `query_index`: then a sequence attends to itself, and its indices
+    should increase. `"blockwise"` always skips hidden tiles.
 
     Returns:
         `[B, H, T, V]`; with `return_scores` a tuple of it and the scores `[B, H, T, S]` (before dropout).

@@ -1,4 +1,4 @@
-"""Dropout of scores that depends only on a seed and the place of a tile, so that the gradient can draw it again."""
+"""Dropout of scores that depends only on a seed and the position of a tile, so that the gradient can recompute it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def dropout_factors(
         weights: The scores after the softmax, `[B, H, t, s]`.
         rate: In (0, 1).
         seed: Integers `[2]`.
-        row, column: Place of the tile in the grid of tiles.
+        row, column: Position of the tile in the grid of tiles.
     """
     uniform = block_uniform(ops.shape(weights), seed, row, column)
     return ops.cast(uniform >= rate, weights.dtype) * ops.cast(1 / (1 - rate), weights.dtype)

@@ -11,7 +11,7 @@ from keras_attn.masks import Causal, Grid, Mask
 
 
 def fused_supports(query: Tensor, value: Tensor, softcap: float | None, sinks: Tensor | None, dropout: float) -> bool:
-    """Returns whether the backend has its own kernel, and this supports all the options."""
+    """Returns whether the backend has its own kernel, and this kernel supports all the options."""
     plain = softcap is None and sinks is None and not dropout
     return has_fused and plain and query.shape[-1] == value.shape[-1]
 

@@ -1,7 +1,7 @@
-"""The indices at which masks and biases are evaluated: of the whole grid of scores, and of a tile of it.
+"""The indices at which masks and biases are evaluated: those of the whole grid of scores, and those of a tile.
 
-Indices that are not passed are aligned: they increase by one, and a tile computes its indices from its place. Indices
-that are passed are cut into blocks, and their bounds are computed once, before the loops over tiles.
+Indices that are not passed are aligned: they increase by one, and a tile computes its indices from its position.
+Indices that are passed are cut into blocks, and their bounds are computed once, before the loops over tiles.
 """
 
 from __future__ import annotations
@@ -103,9 +103,9 @@ def index_blocks(
 
 @dataclasses.dataclass(frozen=True)
 class IndexRange:
-    """Lowest and highest index of blocks of queries or keys, and whether any or all of their places are present.
+    """Lowest and highest index of blocks of queries or keys, and whether any or all of their entries are present.
 
-    Attributes broadcast to `[J]`, one for each block of keys; a Python boolean holds for all.
+    Attributes broadcast to `[J]`, one for each block of keys; a Python boolean applies to all.
     """
 
     low: Tensor

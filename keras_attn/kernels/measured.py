@@ -1,7 +1,7 @@
 """Measured thresholds for the choice of a kernel, written by `python benchmarks/attention.py --tune`.
 
-A threshold is the number of scores per head, T times S, from which on a kernel is faster than the dense one in a
-training step. The keys are the kind of device, the backend (with or without XLA), and whether the mask hides far
+A threshold is the smallest number of scores per head, T times S, at which a kernel is faster than the dense one in
+a training step. The keys are the kind of device, the backend (with or without XLA), and whether the mask hides far
 keys, as causal masks and windows do.
 """
 

@@ -1,4 +1,4 @@
-"""Cutting the grid of scores into tiles: a block of queries against a block of keys."""
+"""Cuts the grid of scores into tiles: a block of queries against a block of keys."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Tile(Grid):
     """The grid of one tile. Positions after the end of a sequence read its last entry; the tile's mask hides them.
 
     Attributes:
-        rows, columns: Places of the tile's queries and keys in their sequences, `[t]` and `[s]`.
+        rows, columns: Row and column numbers of the tile's queries and keys in the grid of scores, `[t]` and `[s]`.
         row, column: Numbers of its blocks of queries and of keys.
         number: Number of the tile, counted row by row.
     """
@@ -43,11 +43,11 @@ class Tile(Grid):
 
 @dataclasses.dataclass(frozen=True)
 class Tiling:
-    """How the grid of scores is cut, and what its mask shows of a tile.
+    """How the grid of scores is cut, and which scores of a tile the mask shows.
 
     Attributes:
         mask: A mask object, or None.
-        queries, keys: Their indices by tiles.
+        queries, keys: Indices of the queries and of the keys, by tiles.
         target_length, source_length: T and S, before they are padded to whole blocks.
         query_block, key_block: Sizes of the blocks.
     """

@@ -1,4 +1,4 @@
-"""The decoder-only Transformer: it continues prompts."""
+"""The decoder-only Transformer, which continues prompts."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class PromptState(NamedTuple):
 
     Attributes:
         blocks: The states of its blocks.
-        offset: Position at which the first step of each row stands, int32 `[B]`: behind the prompt but its last id.
+        offset: Position of the first step of each row, int32 `[B]`: that of the prompt's last id.
     """
 
     blocks: State
@@ -53,7 +53,7 @@ class PromptState(NamedTuple):
 
 @register
 class CausalTransformerModel(SequenceModel):
-    """What `CausalTransformer` returns: the functional model, and its steps one by one."""
+    """The model that `CausalTransformer` returns: a functional model with methods for stepwise decoding."""
 
     sides = ("target",)
     source_vocabulary = "target"
@@ -75,16 +75,16 @@ class CausalTransformerModel(SequenceModel):
         """Reads the prompts.
 
         Args:
-            source: Ids of the prompts `[B, P]`, padding behind the end of each.
-            max_length: Number of tokens there will be at most after them.
-            cache: How keys and values are kept: `ExactCache()` by default, or `Int8Cache()`.
+            source: Ids of the prompts `[B, P]`, each followed by padding.
+            max_length: Maximum number of tokens after the prompts.
+            cache: How keys and values are stored: `ExactCache()` by default, or `Int8Cache()`.
 
         Returns:
             The state before the first step, which reads the prompt's last token (`first_tokens`)
             at index 0.
 
         Raises:
-            ValueError: If `source` is not of rank 2, or holds ids outside the vocabulary.
+            ValueError: If `source` does not have rank 2, or holds ids outside the vocabulary.
         """
         source = self.read_source(source)
         lengths = prompt_lengths(source, self.special_ids)
@@ -93,7 +93,7 @@ class CausalTransformerModel(SequenceModel):
         return PromptState(blocks, ops.maximum(lengths - 1, ops.zeros((), "int32")))
 
     def first_tokens(self, source: Tensor, start_id: int | None = None) -> Tensor:
-        """Returns what the first step reads: each prompt's last token `[B]`, the start id for an empty one."""
+        """Returns the tokens that the first step reads, `[B]`: the last one of each prompt, the start id if empty."""
         lengths = prompt_lengths(source, self.special_ids)
         start_id = self.special_ids.start if start_id is None else start_id
         padded = ops.pad(ops.cast(source, "int32"), [[0, 0], [1, 0]], constant_values=start_id)
@@ -105,22 +105,22 @@ class CausalTransformerModel(SequenceModel):
             real = ops.convert_to_numpy(ids) != self.special_ids.padding
             real[:, :1] |= self.special_ids.start == self.special_ids.padding
             if np.any(real[:, 1:] & ~real[:, :-1]):
-                raise ValueError("`source` must hold prompts with padding behind them, not before or inside.")
+                raise ValueError("`source` must hold prompts with padding after them, not before or inside.")
 
     def extend(
         self, tokens: Tensor, state: State, index: int | Tensor, lengths: Tensor | None = None
     ) -> tuple[Tensor, PromptState]:
-        """Reads T new tokens per row behind what the state holds.
+        """Reads T new tokens per row after those that the state contains.
 
         Args:
             tokens: Ids `[B, T]`.
-            state: From `init_state`, or the `extend` or `step` before.
-            index: Position of the first of them, an integer scalar or `[B]`, counted from the last token of the
-                prompt, which has 0. It may go back.
-            lengths: Integers `[B]`: how many of the T tokens each row has, none to all; None means all.
+            state: From `init_state`, or the previous `extend` or `step`.
+            index: Position of the first of them, an integer scalar or `[B]`; position 0 is that of the prompt's
+                last token. It may be less than in an earlier call.
+            lengths: Integers `[B]`, from 0 to T: the number of tokens of each row; None means T.
 
         Returns:
-            Logits `[B, T, V]` of the tokens behind each, and the new state.
+            Logits `[B, T, V]` of the token after each, and the new state.
         """
         tokens = self.read_ids("tokens", tokens, "BT", "target")
         check_state(state, PromptState)
@@ -130,7 +130,7 @@ class CausalTransformerModel(SequenceModel):
         return project(self.get_layer, outputs), state._replace(blocks=blocks)
 
 
-def CausalTransformer(  # noqa: N802 - a recipe is named as what it makes
+def CausalTransformer(  # noqa: N802 - a recipe is named after its model
     vocabulary_size: int,
     num_layers: int = 6,
     size: int = 512,
@@ -148,46 +148,46 @@ def CausalTransformer(  # noqa: N802 - a recipe is named as what it makes
     block: EncoderBlock | None = None,
     tied_embeddings: bool = False,
 ) -> CausalTransformerModel:
-    """The decoder-only Transformer (GPT): every token sees the ones before it.
+    """The decoder-only Transformer (GPT): each token attends to itself and the tokens before it.
 
     Embeddings times sqrt(D), positions, dropout, N causal blocks, a linear map to logits.
     Padding is masked.
 
     Args:
-        vocabulary_size: Number of ids, padding among them.
+        vocabulary_size: Number of ids, including padding.
         num_layers: Number N of blocks.
         size: Model size D.
-        num_heads: Heads H of each attention.
+        num_heads: Number H of heads of each attention.
         hidden_size: Inner size of the feed-forward layers.
-        dropout: Of the embeddings and of each sublayer.
+        dropout: Rate for the embeddings and each sublayer.
         mask: Static pattern that hides the future: `Causal()`, or `Causal() & Window(n)`, whose
             caches hold n positions only.
-        residual: The wiring of the blocks.
-        position: A layer that adds positions to embeddings, `Sinusoidal()` by default; or what
-            fills an attention's slot, for instance `Rotary()`, in the place of it.
+        residual: How the blocks combine residuals and norms.
+        position: A layer that adds positions to embeddings, `Sinusoidal()` by default; or a
+            `HeadPosition` of the attentions, for instance `Rotary()`.
         special_ids: The `SpecialIds`; 0 padding, 1 start, 2 end, 3 unknown by default.
-        name: Of the model.
-        num_kv_heads: Key and value heads of each attention, a divisor of H (grouped-query attention).
+        name: Name of the model.
+        num_kv_heads: Number of key and value heads of each attention, a divisor of H (grouped-query attention).
         score: How heads score keys, for instance `DotProduct(norm=RMSNorm())`.
-        block: A block with a mask that hides the future, in place of the one that the arguments above describe:
-            `num_heads`, `hidden_size`, `mask`, `residual`, `num_kv_heads` and `score` are then left out.
+        block: A block with a mask that hides the future. It replaces the block described by `num_heads`,
+            `hidden_size`, `mask`, `residual`, `num_kv_heads` and `score`, which must then be left out.
         tied_embeddings: Whether the embeddings are also the matrix of the logits (Press and Wolf 2017,
             arXiv:1608.05859).
 
     Returns:
         A functional `keras.Model`: inputs `{"target": [B, T]}`, integers; output logits
-        `[B, T, V]`, float32, with the padding mask of the ids, so that Keras' own losses and metrics leave
-        padding out. `generate(prompts)` continues prompts of different lengths, an
-        empty one being that of the start id.
+        `[B, T, V]`, float32, with the padding mask of the ids, so that Keras' losses and metrics
+        ignore padding. `generate(prompts)` continues prompts of different lengths; an empty one
+        counts as a prompt with only the start id.
 
-    The same model reads rows into which several texts were packed where the inputs also hold
-    `target_segment_ids` and `target_positions` `[B, T]`: a text has one segment id, from 1 on,
-    segment 0 is padding, and positions count from 0 within a text. The logits are those of each
-    text in a row of its own.
+    The model also reads rows into which several texts were packed, if the inputs include
+    `target_segment_ids` and `target_positions` `[B, T]`: each text has one segment id, starting at 1,
+    segment 0 is padding, and positions start at 0 in each text. The logits are the same as for
+    one text per row.
 
     Raises:
-        ValueError: For sizes that are not positive or do not divide, for packed inputs that are
-            not complete, names that are not inputs, and in eager calls for ids outside the vocabulary.
+        ValueError: For sizes that are not positive or not divisible, incomplete packed inputs,
+            unknown input names, and in eager calls for ids outside the vocabulary.
 
     Example:
     >>> import numpy as np
@@ -233,7 +233,7 @@ def decode(
     positions: Tensor | None = None,
     segment_ids: Tensor | None = None,
 ) -> Tensor:
-    """Builds the logits `[B, T, V]`; `layer` returns a layer by name."""
+    """Returns the logits `[B, T, V]`; `layer` returns a layer by name."""
     embedded = embed(layer, "target", target, positions)
     mask = special_ids.is_read(target, segment_ids)
     outputs = layer("blocks")(embedded, mask=mask, segment_ids=segment_ids, positions=positions)

@@ -1,4 +1,4 @@
-"""The ends of all recipes: ids to vectors at their positions, vectors to logits."""
+"""The first and last layers of all recipes: from ids to vectors with positions, and from vectors to logits."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 LayerByName = Callable[[str], keras.layers.Layer]
-"""Returns a layer by its name: of a dictionary while a recipe builds its model, of the model afterwards."""
+"""Returns a layer by its name: from a dictionary while a recipe builds its model, later from the model."""
 
 
 @register
 class Logits(keras.layers.Layer):
-    """Logits in float32 whatever the policy, with the padding mask of the ids that they belong to.
+    """Returns logits in float32 under every dtype policy, with the padding mask of the ids.
 
-    Keras' losses and metrics read this mask, so that they do not count padding.
+    Keras' losses and metrics read this mask and ignore padding.
     """
 
     def __init__(self, **kwargs: Unpack[LayerArguments]) -> None:
@@ -46,7 +46,7 @@ class Logits(keras.layers.Layer):
 
 @register
 class TiedEmbedding(keras.layers.ReversibleEmbedding):
-    """Embeddings that are also the matrix of the logits. Keras warns when its own layer gets outputs with a mask."""
+    """Embeddings that are also the matrix of the logits. Supports masks, so that Keras does not warn about them."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -61,7 +61,7 @@ def embedding_layers(
     added: keras.layers.Layer,
     tied: bool = False,
 ) -> dict[str, keras.layers.Layer]:
-    """Returns the layers that embed the ids of one side, by name; `added` is cloned; `tied` ones make logits too."""
+    """Returns the layers that embed ids of one side, by name; `added` is cloned; `tied` ones also compute logits."""
     check_positive(f"{side}_vocabulary_size", vocabulary_size)
     initializer = keras.initializers.RandomNormal(stddev=size**-0.5)
     name, kind = f"{side}_embedding", TiedEmbedding if tied else keras.layers.Embedding
@@ -82,7 +82,7 @@ def embed(layer: LayerByName, side: str, ids: Tensor, positions: Tensor | None =
 def embed_chunk(
     layer: LayerByName, side: str, tokens: Tensor, index: int | Tensor, lengths: Tensor | None = None
 ) -> Tensor:
-    """Embeds ids `[B, T]` of which the first of each row stands at `index`, `[]` or `[B]`; nothing is dropped."""
+    """Embeds ids `[B, T]`, where the first of each row has position `index`, `[]` or `[B]`; without dropout."""
     embedding, position = layer(f"{side}_embedding"), layer(f"{side}_position")
     embedded = embedding(tokens) * embedding.output_dim**0.5  # [B, T, D]
     steps = ops.arange(ops.shape(tokens)[1], dtype="int32")[None]
@@ -95,7 +95,7 @@ def embed_chunk(
 
 
 def logit_layers(vocabulary_size: int, tied: bool = False) -> dict[str, keras.layers.Layer]:
-    """Returns the layers that make logits, by name; `tied` ones multiply by the embeddings of the target."""
+    """Returns the layers that compute logits, by name; `tied`: the matrix is that of the target embeddings."""
     logits = {"logits": Logits(name="logits")}
     return logits if tied else {"projection": keras.layers.Dense(vocabulary_size, name="projection"), **logits}
 
@@ -117,7 +117,7 @@ def self_attention(
     mask: Pattern | None,
     position: HeadPosition | None,
 ) -> MultiHeadSelfAttention | None:
-    """Returns the attention of a block with fewer heads of keys or a score of its own; None for the block's default."""
+    """Returns a block's attention if `num_kv_heads` or `score` is given; None for the block's default."""
     if num_kv_heads is None and score is None:
         return None
     return MultiHeadSelfAttention(
@@ -126,44 +126,44 @@ def self_attention(
 
 
 def check_left_out(recipe: Callable[..., keras.Model], slots: Sequence[str], given: Mapping[str, object]) -> None:
-    """Raises a `ValueError` for an argument that belongs to a block which is given: it would be ignored.
+    """Raises a `ValueError` for arguments that would be ignored because the caller passes a block.
 
     Args:
-        recipe: The recipe, whose defaults count as left out.
-        slots: Names of the arguments that hold blocks.
-        given: The values of the others by name.
+        recipe: The recipe; arguments that equal its defaults count as left out.
+        slots: Names of the arguments that are blocks.
+        given: The values of the other arguments by name.
     """
     parameters, beside = inspect.signature(recipe).parameters, " and ".join(f"`{slot}`" for slot in slots)
     for name, value in given.items():
         if not alike(value, parameters[name].default):
             raise ValueError(
-                f"`{name}` belongs to the block, and must be left out beside {beside}. "
+                f"`{name}` belongs to the block, and must not be combined with {beside}. "
                 f"Received: {name}={short_repr(value)}."
             )
 
 
 def num_positions(position: keras.layers.Layer) -> int | None:
-    """Returns how many positions the layer of a side's positions has, None for no bound."""
+    """Returns the number of positions of a position layer, None for no bound."""
     return position.max_length if isinstance(position, Learned) else None
 
 
 def split_position(
     position: keras.layers.Layer | HeadPosition | None,
 ) -> tuple[keras.layers.Layer, HeadPosition | None]:
-    """Returns the layer that adds positions to embeddings, and what acts on the heads, of which one does nothing."""
+    """Returns the layer that adds positions to embeddings, and the position of the heads; only one has an effect."""
     if isinstance(position, HeadPosition):
         return NoPosition(), position
     position = Sinusoidal() if position is None else position
     if not isinstance(position, keras.layers.Layer):
         raise ValueError(
-            "`position` must be a layer that adds positions to embeddings, or fill an attention's slot. "
+            "`position` must be a layer that adds positions to embeddings, or a `HeadPosition`. "
             f"Received: position={short_repr(position)}."
         )
     return position, None
 
 
 def check_heads(size: int, num_heads: int) -> None:
-    """Raises a `ValueError` unless the heads share the model size evenly."""
+    """Raises a `ValueError` unless the model size is a multiple of the number of heads."""
     check_positive("size", size)
     check_positive("num_heads", num_heads)
     if size % num_heads:

@@ -1,4 +1,4 @@
-"""What the recipes' models are given: ids by name, and what packed rows have beside them."""
+"""The inputs of the recipes' models: ids by name, and for packed rows also segment ids and positions."""
 
 from __future__ import annotations
 
@@ -21,18 +21,17 @@ def named_inputs(inputs: ArrayLike, sides: tuple[str, ...]) -> dict[str, Tensor]
     """Returns a model's inputs as a dictionary of arrays or tensors by name.
 
     Args:
-        inputs: A dictionary; or a tensor per side in a list or tuple; or one tensor for one side.
+        inputs: A dictionary; or a list or tuple with one tensor per side; or a single tensor for one side.
         sides: Names of the ids that the model reads: `("source", "target")` or `("target",)`.
 
     Raises:
-        ValueError: For a name that is not an input, an input that is missing, incomplete packing,
-            or rows of different lengths.
+        ValueError: For unknown or missing names, incomplete packed inputs, or rows of different lengths.
     """
     return {name: as_array(name, value) for name, value in by_name(inputs, sides).items()}
 
 
 def by_name(inputs: ArrayLike, sides: tuple[str, ...]) -> dict[str, ArrayLike]:
-    """Returns the inputs as a dictionary, after checking their names; arguments as `named_inputs`."""
+    """Returns the inputs as a dictionary, after checking their names; arguments as for `named_inputs`."""
     if not isinstance(inputs, dict):
         inputs = dict(zip(sides, in_order(inputs, sides), strict=True))
     packing = packing_names(sides)
@@ -52,52 +51,52 @@ def by_name(inputs: ArrayLike, sides: tuple[str, ...]) -> dict[str, ArrayLike]:
 
 
 def in_order(inputs: ArrayLike, sides: tuple[str, ...]) -> list[ArrayLike]:
-    """Returns the inputs that are given without names, one per side."""
+    """Returns inputs without names as a list, one per side."""
     is_list = isinstance(inputs, (list, tuple))
     if len(sides) == 1 and is_list and not any(map(is_array, inputs)):
         return [inputs]  # the rows of ids themselves
     inputs = list(inputs) if is_list else [inputs]
     if len(inputs) != len(sides):
         raise ValueError(
-            f"`inputs` must be a dictionary with the names {sides}, or as many tensors in this order. "
+            f"`inputs` must be a dictionary with the names {sides}, or one tensor for each, in this order. "
             f"Received: {len(inputs)} of them."
         )
     return inputs
 
 
 def check_data(x: ArrayLike, sides: tuple[str, ...]) -> None:
-    """Raises a `ValueError` for data whose names or rows do not fit, as far as they can be seen beforehand.
+    """Raises a `ValueError` for data with wrong names or rows of different lengths, if this is visible before a call.
 
-    The call would refuse them too, but under JAX an error in a training loop of Keras' leaves a
-    model without weights.
+    The call would raise it too, but on JAX an error inside Keras' training loop leaves the model
+    without weights.
 
     Args:
-        x: As for `fit`: arrays, or a data set, whose `element_spec` (of `tf.data`) tells its names.
+        x: As for `fit`: arrays, or a data set, whose names are read from `element_spec` (of `tf.data`).
         sides: As for `named_inputs`.
     """
     spec = getattr(x, "element_spec", None)
     spec = spec[0] if isinstance(spec, tuple) else spec
     if isinstance(spec, dict):
-        by_name(spec, sides)  # what it says of the values is for `tf.data` and `tf.distribute` to know
+        by_name(spec, sides)  # shapes and dtypes are left to `tf.data` and `tf.distribute`
     elif spec is None and isinstance(x, (dict, list, tuple)):
         named_inputs(x, sides)
 
 
 def packing_names(sides: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns the names of what packed rows have beside their ids."""
+    """Returns the names of the inputs that only packed rows have."""
     return tuple(f"{side}{part}" for side in sides for part in ("_segment_ids", "_positions"))
 
 
 def split_inputs(inputs: ArrayLike, sides: tuple[str, ...]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Splits `named_inputs` into the ids and what only packed rows have, dictionaries both."""
+    """Splits `named_inputs` into two dictionaries: the ids, and the inputs that only packed rows have."""
     named = named_inputs(inputs, sides)
     return {name: named[name] for name in sides}, {name: named[name] for name in packing_names(sides) if name in named}
 
 
 def whole_numbers(name: str, value: Tensor) -> Tensor:
-    """Returns segment ids or positions as int32; where values can be seen, others raise a `ValueError`.
+    """Returns segment ids or positions as int32. Floats raise a `ValueError`, but not in a graph.
 
-    Under tf.distribute, Keras traces a model once for the mean of the replicas' inputs, in a graph.
+    Under tf.distribute, Keras traces a model once, in a graph, for the mean of the replicas' inputs.
     """
     seen = isinstance(value, (np.ndarray, keras.KerasTensor)) or is_concrete(value)
     return to_tensor(name, value, "int32") if seen else ops.cast(value, "int32")
@@ -109,7 +108,7 @@ def id_inputs(*names: str) -> dict[str, keras.KerasTensor]:
 
 
 def at_least_one(ids: Tensor, padding_id: int = 0) -> Tensor:
-    """Returns ids `[B, S]` with a column of padding for S = 0: a row without ids is one of padding."""
+    """Returns ids `[B, S]`, with one column of padding if S is 0."""
     missing = 1 - ops.shape(ids)[1]
     missing = max(missing, 0) if isinstance(missing, int) else ops.maximum(missing, 0)
     return ops.pad(ids, [[0, 0], [0, missing]], constant_values=padding_id)

@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 
 @register
 class RNNSeq2SeqModel(Seq2SeqModel):
-    """What `RNNSeq2Seq` returns: the functional model, and its steps one by one."""
+    """The model that `RNNSeq2Seq` returns: a functional model with methods for stepwise decoding."""
 
     @classmethod
     def from_config(cls, config: Config, custom_objects: Mapping[str, object] | None = None) -> Self:
-        with warnings.catch_warnings():  # from Keras 3.16 on, about the mask that the encoder is called with
+        with warnings.catch_warnings():  # Keras 3.16 and later warn about the mask that is passed to the encoder
             warnings.filterwarnings("ignore", message=".*was passed an input with a mask attached")
             model = super().from_config(config, custom_objects=custom_objects)
         pass_masks_on(model.get_layer("encoder"))
         return model
 
     def encode(self, source: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`[B, S]` ids -> the memory `[B, S, 2 D]`, its mask `[B, S]`, the first state `[B, D]`."""
+        """Ids `[B, S]` -> the memory `[B, S, 2 D]`, its mask `[B, S]`, and the initial state `[B, D]`."""
         return encode(self.get_layer, self.read_source(source), self.special_ids)
 
     def init_state(self, source: Tensor, max_length: int | None = None) -> RNNState:
@@ -48,7 +48,7 @@ class RNNSeq2SeqModel(Seq2SeqModel):
 
         Args:
             source: Ids `[B, S]`.
-            max_length: Not needed by a recurrent decoder.
+            max_length: Not used by a recurrent decoder.
 
         Raises:
             ValueError: If `source` is not of rank 2, or holds ids outside the vocabulary.
@@ -64,17 +64,17 @@ class RNNSeq2SeqModel(Seq2SeqModel):
         lengths: Tensor | None = None,
         return_attention_scores: bool = False,
     ) -> tuple[Results, RNNState]:
-        """Reads T new target tokens per row behind what the state holds.
+        """Reads T new target tokens per row after those that the state contains.
 
         Args:
-            tokens: Ids `[B, T]`, at first the start id; or `[B W, T]`, the W beams of each row side by side.
-            state: From `init_state`, or the `extend` or `step` before.
-            index: Not needed by a recurrent decoder.
-            lengths: Integers `[B]`: how many of the T tokens each row has, none to all; None means all.
+            tokens: Ids `[B, T]`, first the start id; or `[B W, T]`, with the W beams of a row next to each other.
+            state: From `init_state`, or the previous `extend` or `step`.
+            index: Not used by a recurrent decoder.
+            lengths: Integers `[B]`, from 0 to T: the number of tokens of each row; None means T.
             return_attention_scores: Whether to return the attention over the source too, `[B, T, S]`.
 
         Returns:
-            Logits `[B, T, V]` of the tokens behind each (or them and the scores), and the new state.
+            Logits `[B, T, V]` of the token after each (or a tuple of them and the scores), and the new state.
         """
         tokens = self.read_ids("tokens", tokens, "BT", "target")
         x = self.get_layer("target_embedding")(tokens)
@@ -86,7 +86,7 @@ class RNNSeq2SeqModel(Seq2SeqModel):
     def step(
         self, tokens: Tensor, state: State, index: int | Tensor | None = None, return_attention_scores: bool = False
     ) -> tuple[Results, RNNState]:
-        """Reads one target token per row: `extend` with T = 1, without its loop."""
+        """Reads one target token per row: `extend` for T = 1, without its loop."""
         tokens = self.read_ids("tokens", tokens, "B", "target")
         x = self.get_layer("target_embedding")(tokens[:, None])[:, 0]
         outputs, state = self.get_layer("decoder").step(x, state, index, return_attention_scores)
@@ -95,12 +95,12 @@ class RNNSeq2SeqModel(Seq2SeqModel):
         return ((logits, scores) if return_attention_scores else logits), state
 
     def logits_and_scores(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """As `Seq2SeqModel` says; the scores are `[B, T, S]`."""
+        """As in `Seq2SeqModel`; the scores are `[B, T, S]`."""
         target = self.read_ids("target", target, "BT", "target")
         return decode(self.get_layer, target, *self.encode(source), self.special_ids, return_attention_scores=True)
 
 
-def RNNSeq2Seq(  # noqa: N802 - a recipe is named as what it makes
+def RNNSeq2Seq(  # noqa: N802 - a recipe is named after its model
     source_vocabulary_size: int,
     target_vocabulary_size: int,
     size: int = 256,
@@ -115,18 +115,18 @@ def RNNSeq2Seq(  # noqa: N802 - a recipe is named as what it makes
 ) -> RNNSeq2SeqModel:
     """The recurrent encoder-decoder of Bahdanau et al.
 
-    A bidirectional GRU reads the source; its backward state at the first token, through a
-    tanh layer, starts a GRU decoder with additive attention; a linear map gives logits.
-    Padding is masked on both sides.
+    A bidirectional GRU reads the source. A tanh layer maps its backward state at the first
+    token to the initial state of a GRU decoder with additive attention, and a linear map
+    computes the logits. Padding is masked on both sides.
 
     Args:
-        source_vocabulary_size, target_vocabulary_size: Numbers of ids, padding among them.
+        source_vocabulary_size, target_vocabulary_size: Numbers of ids, including padding.
         size: Size D of the embeddings, of each encoder direction and of the decoder's state.
         attention_units: Size U of the additive score; `size` by default.
-        dropout: Of the decoder's joined inputs.
+        dropout: Rate for the decoder's concatenated inputs.
         special_ids: The `SpecialIds` of both sides; 0 padding, 1 start, 2 end, 3 unknown by default.
-        name: Of the model.
-        score: A score in place of `AdditiveScore(attention_units)`, for instance `MultiplicativeScore()`.
+        name: Name of the model.
+        score: A score instead of `AdditiveScore(attention_units)`, for instance `MultiplicativeScore()`.
         alignment: What turns scores into weights, for instance `Monotonic()`; by default the softmax.
         attention_loss: A loss on the attention weights, for instance `training.CoverageLoss()`.
 
@@ -136,8 +136,8 @@ def RNNSeq2Seq(  # noqa: N802 - a recipe is named as what it makes
         `init_state(source)` and `step(tokens, state, index)`.
 
     Raises:
-        ValueError: For sizes that are not positive, and in eager calls for ids outside the
-            vocabularies.
+        ValueError: For sizes that are not positive, and in eager calls for ids outside their
+            vocabulary.
 
     Example:
     >>> import numpy as np
@@ -154,7 +154,7 @@ def RNNSeq2Seq(  # noqa: N802 - a recipe is named as what it makes
     check_positive("target_vocabulary_size", target_vocabulary_size)
     check_positive("size", size)
     special_ids = special_ids_or_default(special_ids)
-    # Without cuDNN's kernels the model compiles with XLA on a GPU too.
+    # Without cuDNN's kernels, XLA can compile the model on a GPU too.
     reader = keras.layers.GRU(
         size,
         recurrent_initializer=recurrent_initializer(None),
@@ -187,7 +187,7 @@ def RNNSeq2Seq(  # noqa: N802 - a recipe is named as what it makes
 
 
 def encode(layer: LayerByName, source: Tensor, special_ids: SpecialIds) -> tuple[Tensor, Tensor, Tensor]:
-    """Builds the encoder's half; `layer` returns a layer by name."""
+    """Applies the encoder; `layer` returns a layer by name."""
     mask = special_ids.is_real(source)
     memory, _, backward = layer("encoder")(layer("source_embedding")(source), mask=mask)
     return memory, mask, layer("bridge")(backward)
@@ -202,7 +202,7 @@ def decode(
     special_ids: SpecialIds,
     return_attention_scores: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """Builds the decoder's half: the logits, and the attention scores or None."""
+    """Applies the decoder; returns the logits, and the attention scores or None."""
     mask = special_ids.is_read(target)
     outputs = layer("decoder")(
         layer("target_embedding")(target),

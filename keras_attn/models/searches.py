@@ -1,4 +1,4 @@
-"""The compiled searches that a model keeps: one for many seeds and greatest lengths, and no more than a bound."""
+"""A bounded number of compiled searches of a model; each serves many seeds and maximum lengths."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ SHORTEST_SEARCH = 16
 
 
 SearchKey = tuple[GenerationConfig, tuple[tuple[int, str] | None, ...], bool, tuple[int, ...]]
-"""What a search was compiled for: its config, ranks and dtypes of its arguments, XLA or not, the model's variables."""
+"""What a search was compiled for: its config, ranks and dtypes of its arguments, with XLA or not, model variables."""
 
 
 class CompiledSearches:
-    """Compiled searches by what they were compiled for; the one that was not used for longest is dropped.
+    """Compiled searches by their `SearchKey`; the least recently used one is dropped.
 
-    A search is compiled for a strategy without its seed, a place for each of so many tokens (see
-    `places_for`), start and end id, processors, cache, XLA or not, and the model's variables:
-    after they were replaced (`quantize`, `enable_lora`) the older searches are dropped.
+    A search is compiled for a strategy without its seed, a number of token positions (see `places_for`),
+    start and end id, processors, cache, with XLA or not, and the model's variables. If these are replaced
+    (`quantize`, `enable_lora`), the older searches are dropped.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class CompiledSearches:
         jit_compile: bool,
         max_places: int | None = None,
     ) -> Generated:
-        """Returns the `Generated` texts; `max_places` is the most tokens that the model has places for."""
+        """Returns the `Generated` texts; `max_places` is the number of positions of the model, None for no bound."""
         places = places_for(config.max_length, max_places)
         wide = dataclasses.replace(config, strategy=config.strategy.without_seed(), max_length=places)
         limit = ops.convert_to_tensor(config.max_length, dtype="int32")
@@ -65,13 +65,13 @@ class CompiledSearches:
             return search(model, source, prefix, seed, config, limits=limit)
 
         function = kept.pop(key, None) or compiled(model, run, examples, jit_compile)
-        kept[key] = function  # the last one was used last
+        kept[key] = function  # the most recently used one is last
         self._searches = dict(list(kept.items())[-MAX_COMPILED_SEARCHES:])
         return function
 
 
 def places_for(max_length: int, max_places: int | None = None) -> int:
-    """Returns for how many tokens a search is compiled: 16, 32, 64, ..., at most what the model has places for."""
+    """Returns the number of tokens that a search is compiled for: 16, 32, 64, ..., at most the model's positions."""
     places = SHORTEST_SEARCH
     while places < max_length:
         places *= 2

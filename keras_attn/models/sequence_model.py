@@ -1,4 +1,4 @@
-"""What the recipes' models share: ids in, checked where their values can be seen, and generation."""
+"""The base classes of the recipes' models: they check ids where their values are known, and generate."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
 
 class SequenceModel(keras.Model):
-    """A functional model over ids that decodes step by step; leaves `__init__` to Keras, so that it reloads.
+    """A functional model over ids that decodes step by step. It has no `__init__`, so that Keras can reload it.
 
     Attributes:
         sides: Names of the ids that the model reads.
-        source_vocabulary: Which embedding's vocabulary bounds the ids that `generate` takes.
+        source_vocabulary: The side whose vocabulary contains the ids that `generate` takes.
         special_ids: The `SpecialIds` of both sides.
         reads_prompts: Whether the source is a prompt that the generated text continues.
 
-    Names that are not inputs raise a `ValueError`. Ids outside a vocabulary raise one in eager
-    mode; in a graph the embedding lookup decides (an error on a CPU, zeros on a GPU under TensorFlow).
+    Unknown input names raise a `ValueError`, and in eager mode so do ids outside a vocabulary. In a
+    graph, their result is that of the embedding lookup (in TensorFlow an error on a CPU, zeros on a GPU).
     """
 
     sides: tuple[str, ...] = ("source", "target")
@@ -48,7 +48,7 @@ class SequenceModel(keras.Model):
 
     @property
     def max_length(self) -> int | None:
-        """Number of learned positions of the target, prompts counted; None for no bound."""
+        """Number of learned positions of the target, including prompts; None for no bound."""
         return None
 
     @property
@@ -71,7 +71,7 @@ class SequenceModel(keras.Model):
 
     @classmethod
     def from_config(cls, config: Config, custom_objects: Mapping[str, object] | None = None) -> Self:
-        """Makes the model again; a config of an older version has no `special_ids`."""
+        """Creates the model from its config; configs of older versions have no `special_ids`."""
         config = dict(config)
         special_ids = special_ids_or_default(config.pop("special_ids", None))
         model = super().from_config(config, custom_objects=custom_objects)
@@ -113,7 +113,7 @@ class SequenceModel(keras.Model):
         return super().compute_output_spec(split_inputs(inputs, self.sides)[0], training=training, mask=mask)
 
     def call_packed(self, ids: dict[str, Tensor], packing: dict[str, Tensor]) -> Tensor:
-        """The call for rows that hold several texts or pairs each.
+        """Calls the model for rows into which several texts or pairs were packed.
 
         Args:
             ids: Ids of the model's sides by name, `[B, S]` and `[B, T]`.
@@ -123,14 +123,14 @@ class SequenceModel(keras.Model):
             Logits `[B, T, V]`.
         """
         raise ValueError(
-            f"`{self.__class__.__name__}` reads one pair per row: its encoder would carry its state from one pair "
+            f"`{self.__class__.__name__}` reads one pair per row: its encoder would pass its state from one pair "
             f"to the next. Received packed inputs: {sorted(packing)}."
         )
 
     def fit(
         self, x: Tensor | None = None, *args: Any, class_weight: Mapping[int, float] | None = None, **kwargs: Any
     ) -> keras.callbacks.History:
-        """Trains as `keras.Model.fit` does; `class_weight` is refused."""
+        """As `keras.Model.fit`, but raises a `ValueError` for `class_weight`."""
         check_no_class_weight(class_weight)
         check_data(x, self.sides)
         return super().fit(x, *args, **kwargs)
@@ -138,7 +138,7 @@ class SequenceModel(keras.Model):
     def train_on_batch(
         self, x: Tensor, *args: Any, class_weight: Mapping[int, float] | None = None, **kwargs: Any
     ) -> object:
-        """Trains as `keras.Model.train_on_batch` does; `class_weight` is refused."""
+        """As `keras.Model.train_on_batch`, but raises a `ValueError` for `class_weight`."""
         check_no_class_weight(class_weight)
         check_data(x, self.sides)
         return super().train_on_batch(x, *args, **kwargs)
@@ -187,29 +187,29 @@ class SequenceModel(keras.Model):
         return_attention_scores: bool = False,
         jit_compile: bool = False,
     ) -> Generated | tuple[Generated, Tensor]:
-        """Generates texts for ids, compiled once for all batches of the same options.
+        """Generates texts for ids, compiled once for all batches with the same options.
 
-        One compiled search serves all seeds, and greatest lengths up to the next of 16, 32, 64,
-        ...; a model keeps the `models.searches.MAX_COMPILED_SEARCHES` that were used last.
+        One compiled search serves all seeds, and all values of `max_length` up to the next of 16, 32,
+        64, ...; a model keeps the `models.searches.MAX_COMPILED_SEARCHES` that were used last.
 
         Args:
-            source: Ids `[B, S]`, padding behind the end of a row.
+            source: Ids `[B, S]`, with padding after the end of a row.
             strategy, max_length, start_id, end_id, prefix_ids, processors, cache: As for
                 `keras_attn.decoding.generate`.
             return_attention_scores: Whether to return the attention of each generated token over
-                the source too, `[B, N, ...]` and then as `attention_scores` has it.
+                the source too, `[B, N, ...]` with the further axes of `attention_scores`.
             jit_compile: Whether XLA compiles it, once per shape (JAX always does).
 
         Returns:
-            `Generated`: tokens `[B, N, L]`, lengths `[B, N]`, scores `[B, N]`; or that and the
-            attention scores.
+            `Generated`: tokens `[B, N, L]`, lengths `[B, N]`, scores `[B, N]`; or a tuple of it
+            and the attention scores.
 
         Raises:
             ValueError: For arguments out of range, ids outside the vocabulary, rows of different
-                lengths, or a `max_length` beyond learned positions.
+                lengths, or a `max_length` greater than the number of learned positions.
         """
         if return_attention_scores and getattr(self, "attention_scores", None) is None:
-            raise ValueError("`return_attention_scores` is for models with a source beside the target.")
+            raise ValueError("`return_attention_scores` is for models with a source and a target.")
         source = self.read_ids("source", source, "BS", self.source_vocabulary)
         facts = facts_of(self)
         config = config_of(facts, strategy, max_length, start_id, end_id, processors, cache)
@@ -225,18 +225,18 @@ class SequenceModel(keras.Model):
         return found, self._attention_of(source, found, config.start_id)
 
     def _searches(self) -> CompiledSearches:
-        """Returns the compiled searches, kept past Keras, which would track them."""
+        """Returns the compiled searches, stored in a way that Keras does not track them."""
         if "_compiled_searches" not in self.__dict__:
             object.__setattr__(self, "_compiled_searches", CompiledSearches())
         return self.__dict__["_compiled_searches"]
 
     def step(self, tokens: Tensor, state: State, index: int | Tensor) -> tuple[Results, State]:
-        """Reads one token per row: `extend` with T = 1.
+        """Reads one token per row: `extend` for T = 1.
 
         Args:
             tokens: Ids `[B]`.
-            state: From `init_state`, or the `extend` or `step` before.
-            index: Number of the step, an integer scalar or `[B]`; a prompt is counted besides.
+            state: From `init_state`, or the previous `extend` or `step`.
+            index: Number of the step, an integer scalar or `[B]`, without the positions of a prompt.
 
         Returns:
             Logits `[B, V]` of the next token, and the new state.
@@ -267,9 +267,9 @@ class SequenceModel(keras.Model):
         return at_least_one(source, self.special_ids.filler)
 
     def check_ids(self, name: str, ids: Tensor, vocabulary: str) -> None:
-        """Raises a `ValueError` if `ids` are no integers, or concrete ones outside of the vocabulary."""
+        """Raises a `ValueError` if `ids` are not integers, or are concrete and outside the vocabulary."""
         seen = isinstance(ids, np.ndarray) or is_concrete(ids)
-        # Under tf.distribute, Keras traces a model once for the mean of the replicas' ids, in a graph.
+        # Under tf.distribute, Keras traces a model once, in a graph, for the mean of the replicas' ids.
         known = seen or isinstance(ids, keras.KerasTensor)
         if known and keras.backend.is_float_dtype(keras.backend.standardize_dtype(ids.dtype)):
             raise ValueError(f"`{name}` must hold integer ids. Received: {name}.dtype={ids.dtype}.")
@@ -285,21 +285,21 @@ class SequenceModel(keras.Model):
 
 @register
 class Seq2SeqModel(SequenceModel):
-    """A functional model from `{"source": [B, S], "target": [B, T]}` to logits `[B, T, V]`, made by the recipes."""
+    """A functional model of the recipes from `{"source": [B, S], "target": [B, T]}` to logits `[B, T, V]`."""
 
     def step(
         self, tokens: Tensor, state: State, index: int | Tensor, return_attention_scores: bool = False
     ) -> tuple[Results, State]:
-        """Reads one target token per row: `extend` with T = 1.
+        """Reads one target token per row: `extend` for T = 1.
 
         Args:
-            tokens: Ids `[B]`, at first the start id; or `[B W]`, the W beams of each row side by side.
-            state: From `init_state`, or the `extend` or `step` before.
+            tokens: Ids `[B]`, first the start id; or `[B W]`, with the W beams of a row next to each other.
+            state: From `init_state`, or the previous `extend` or `step`.
             index: Position of the step, an integer scalar or `[B]`.
             return_attention_scores: Whether to return the attention over the source too, `[B, S]`.
 
         Returns:
-            Logits `[B, V]` of the next token (or them and the scores), and the new state.
+            Logits `[B, V]` of the next token (or a tuple of them and the scores), and the new state.
         """
         if not return_attention_scores:
             return super().step(tokens, state, index)
@@ -311,7 +311,7 @@ class Seq2SeqModel(SequenceModel):
 
         Args:
             source: Ids `[B, S]`.
-            target: Ids `[B, T]`, the start id first.
+            target: Ids `[B, T]`, starting with the start id.
 
         Returns:
             Scores `[B, ..., T, S]`, see the recipe's `logits_and_scores`.
@@ -319,7 +319,7 @@ class Seq2SeqModel(SequenceModel):
         return self.logits_and_scores(source, target)[1]
 
     def logits_and_scores(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the logits `[B, T, V]` and the attention scores in one pass; arguments as `attention_scores`."""
+        """Returns the logits `[B, T, V]` and the attention scores in one pass; arguments as for `attention_scores`."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `logits_and_scores(source, target)`.")
 
 
@@ -331,9 +331,9 @@ def one_each(tokens: Tensor) -> Tensor:
 
 
 def check_no_class_weight(class_weight: Mapping[int, float] | None) -> None:
-    """Raises a `ValueError` for class weights: Keras would take a row of ids for one-hot numbers of one class."""
+    """Raises a `ValueError` for class weights: Keras would read a row of ids as the one-hot vector of one class."""
     if class_weight is not None:
         raise ValueError(
-            "`class_weight` is not for sequences of ids: pass `sample_weight` [B, T], a weight of each token. "
+            "`class_weight` is not for sequences of ids: pass `sample_weight` [B, T], a weight for each token. "
             f"Received: class_weight of {len(class_weight)} classes."
         )

@@ -38,7 +38,7 @@ from keras_attn.transformer.stacks import Decoder, Encoder
 
 @register
 class TransformerModel(Seq2SeqModel):
-    """What `Transformer` returns: the functional model and its two halves."""
+    """The model that `Transformer` returns: a functional model whose encoder and decoder can be called separately."""
 
     @property
     def max_length(self) -> int | None:
@@ -49,11 +49,11 @@ class TransformerModel(Seq2SeqModel):
         return num_positions(self.get_layer("source_position"))
 
     def encode(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        """`[B, S]` ids -> the memory `[B, S, D]` and its mask `[B, S]`."""
+        """Ids `[B, S]` -> the memory `[B, S, D]` and its mask `[B, S]`."""
         return encode(self.get_layer, self.read_ids("source", source, "BS", "source"), self.special_ids)
 
     def decode(self, target: Tensor, memory: Tensor, memory_mask: Tensor | None) -> Tensor:
-        """`[B, T]` ids and the memory -> logits `[B, T, V]`."""
+        """Ids `[B, T]` and the memory -> logits `[B, T, V]`."""
         target = self.read_ids("target", target, "BT", "target")
         return decode(self.get_layer, target, memory, memory_mask, self.special_ids)[0]
 
@@ -77,11 +77,11 @@ class TransformerModel(Seq2SeqModel):
 
         Args:
             source: Ids `[B, S]`.
-            max_length: Number of target tokens there will be at most.
-            cache: How keys and values are kept: `ExactCache()` by default, or `Int8Cache()`.
+            max_length: Maximum number of target tokens.
+            cache: How keys and values are stored: `ExactCache()` by default, or `Int8Cache()`.
 
         Raises:
-            ValueError: If `source` is not of rank 2, or holds ids outside the vocabulary.
+            ValueError: If `source` does not have rank 2, or holds ids outside the vocabulary.
         """
         memory, memory_mask = self.encode(source)
         return self.get_layer("decoder").init_state(memory, memory_mask, max_length=max_length, cache=cache)
@@ -94,18 +94,19 @@ class TransformerModel(Seq2SeqModel):
         lengths: Tensor | None = None,
         return_attention_scores: bool = False,
     ) -> tuple[Results, State]:
-        """Reads T new target tokens per row behind what the state holds.
+        """Reads T new target tokens per row after those that the state contains.
 
         Args:
-            tokens: Ids `[B, T]`, at first the start id; or `[B W, T]`, the W beams of each row side by side.
-            state: From `init_state`, or the `extend` or `step` before.
-            index: Position of the first of them, an integer scalar or `[B]`. It may go back.
-            lengths: Integers `[B]`: how many of the T tokens each row has, none to all; None means all.
+            tokens: Ids `[B, T]`, first the start id; or `[B W, T]`, with the W beams of a row next to each other.
+            state: From `init_state`, or the previous `extend` or `step`.
+            index: Position of the first of them, an integer scalar or `[B]`. It may be less than in an
+                earlier call.
+            lengths: Integers `[B]`, from 0 to T: the number of tokens of each row; None means T.
             return_attention_scores: Whether to return the attention over the source too, the
                 mean over blocks and heads, `[B, T, S]`.
 
         Returns:
-            Logits `[B, T, V]` of the tokens behind each (or them and the scores), and the new state.
+            Logits `[B, T, V]` of the token after each (or a tuple of them and the scores), and the new state.
         """
         tokens = self.read_ids("tokens", tokens, "BT", "target")
         x = embed_chunk(self.get_layer, "target", tokens, index, lengths)
@@ -115,13 +116,13 @@ class TransformerModel(Seq2SeqModel):
         return ((logits, ops.mean(scores, axis=(1, 2))) if return_attention_scores else logits), state
 
     def logits_and_scores(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """As `Seq2SeqModel` says; the scores are those of every decoder block and head, `[B, N, H, T, S]`."""
+        """As in `Seq2SeqModel`; the scores are those of all decoder blocks and heads, `[B, N, H, T, S]`."""
         memory, memory_mask = self.encode(source)
         target = self.read_ids("target", target, "BT", "target")
         return decode(self.get_layer, target, memory, memory_mask, self.special_ids, return_attention_scores=True)
 
 
-def Transformer(  # noqa: N802 - a recipe is named as what it makes
+def Transformer(  # noqa: N802 - a recipe is named after its model
     source_vocabulary_size: int,
     target_vocabulary_size: int,
     num_layers: int = 6,
@@ -146,39 +147,39 @@ def Transformer(  # noqa: N802 - a recipe is named as what it makes
     map to logits. Padding is masked on both sides.
 
     Args:
-        source_vocabulary_size, target_vocabulary_size: Numbers of ids, padding among them.
+        source_vocabulary_size, target_vocabulary_size: Numbers of ids, including padding.
         num_layers: Number N of encoder and of decoder blocks.
         size: Model size D.
-        num_heads: Heads H of each attention.
+        num_heads: Number H of heads of each attention.
         hidden_size: Inner size of the feed-forward layers.
-        dropout: Of the embeddings and of each sublayer.
-        residual: The wiring of the blocks.
-        position: A layer that adds positions to embeddings, `Sinusoidal()` by default; or what
-            fills an attention's slot, for instance `Rotary()`, in the place of it.
+        dropout: Rate for the embeddings and each sublayer.
+        residual: How the blocks combine residuals and norms.
+        position: A layer that adds positions to embeddings, `Sinusoidal()` by default; or a
+            `HeadPosition` of the attentions, for instance `Rotary()`.
         special_ids: The `SpecialIds` of both sides; 0 padding, 1 start, 2 end, 3 unknown by default.
-        name: Of the model.
-        num_kv_heads: Key and value heads of each attention, a divisor of H (grouped-query attention).
+        name: Name of the model.
+        num_kv_heads: Number of key and value heads of each attention, a divisor of H (grouped-query attention).
         score: How heads score keys, for instance `DotProduct(norm=RMSNorm())`.
-        encoder_block, decoder_block: Blocks in place of those that the arguments above describe. Where both are
-            given, `num_heads`, `hidden_size`, `residual`, `num_kv_heads` and `score` are left out.
+        encoder_block, decoder_block: Blocks that replace those described by the arguments above. If both are
+            given, `num_heads`, `hidden_size`, `residual`, `num_kv_heads` and `score` must be left out.
         tied_embeddings: Whether the embeddings of the target are also the matrix of the logits
             (Press and Wolf 2017, arXiv:1608.05859).
 
     Returns:
         A functional `keras.Model`: inputs `{"source": [B, S], "target": [B, T]}`, integers;
-        output logits `[B, T, V]`, float32, with the padding mask of the target, so that Keras' own losses and
-        metrics leave padding out. It has `encode(source)` and
-        `decode(target, memory, memory_mask)` beside.
+        output logits `[B, T, V]`, float32, with the padding mask of the target, so that Keras' losses
+        and metrics ignore padding. It also has the methods `encode(source)` and
+        `decode(target, memory, memory_mask)`.
 
-    The same model reads rows into which several pairs were packed (`keras_attn.data.Packed`) where
-    the inputs also hold `source_segment_ids` and `source_positions` `[B, S]`,
-    `target_segment_ids` and `target_positions` `[B, T]`: a pair has one segment id, from 1 on, on
-    both sides, segment 0 is padding, and positions count from 0 within a pair. The logits are
-    those of each pair in a row of its own.
+    The model also reads rows into which several pairs were packed (`keras_attn.data.Packed`), if
+    the inputs include `source_segment_ids` and `source_positions` `[B, S]`, `target_segment_ids`
+    and `target_positions` `[B, T]`: each pair has one segment id on both sides, starting at 1,
+    segment 0 is padding, and positions start at 0 in each pair. The logits are the same as for
+    one pair per row.
 
     Raises:
-        ValueError: For sizes that are not positive or do not divide, for packed inputs that are
-            not complete, and in eager calls for ids outside the vocabularies.
+        ValueError: For sizes that are not positive or not divisible, incomplete packed inputs, and
+            in eager calls for ids outside their vocabulary.
 
     Example:
     >>> import numpy as np
@@ -235,7 +236,7 @@ def encode(
     positions: Tensor | None = None,
     segment_ids: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Builds the encoder's half; `layer` returns a layer by name."""
+    """Applies the encoder; `layer` returns a layer by name."""
     mask = special_ids.is_real(source)
     embedded = embed(layer, "source", source, positions)
     return layer("encoder")(embedded, mask=mask, segment_ids=segment_ids, positions=positions), mask
@@ -251,7 +252,7 @@ def decode(
     segment_ids: Tensor | None = None,
     **named: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """Builds the decoder's half: the logits, and the attention scores or None; `named` goes to the decoder."""
+    """Applies the decoder; returns the logits, and the attention scores or None; `named` is passed to the decoder."""
     mask = special_ids.is_read(target, segment_ids)
     outputs = layer("decoder")(
         embed(layer, "target", target, positions),

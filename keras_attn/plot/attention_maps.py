@@ -18,22 +18,22 @@ from keras_attn.plot.figures import heat_map
 from keras_attn.plot.fonts import Tokens
 from keras_attn.plot.texts import check_attends
 
-if TYPE_CHECKING:  # TensorFlow is imported where it is used: figures do not need it
+if TYPE_CHECKING:  # TensorFlow is imported only where it is used: figures do not need it
     import tensorflow as tf
     from matplotlib.figure import Figure
 
 
 class AttentionMaps(keras.callbacks.Callback):
-    """Writes heat maps of a model's attention to TensorBoard, after every `every` epochs.
+    """Writes heat maps of a model's attention for TensorBoard, after every `every` epochs.
 
-    The model must have `attention_scores(source, target)`, such as the recipes with a source: scores
+    The model must have `attention_scores(source, target)`, as the recipes with a source have. Scores
     `[B, T, S]` are one image per text, `[B, N, H, T, S]` one per text and block with all heads.
     Padding is not drawn.
 
     Args:
         log_dir: Folder that TensorBoard reads.
         source: Ids `[B, S]` of the texts to draw.
-        target: Ids `[B, T]`, the start id first.
+        target: Ids `[B, T]`, with the start id first.
         source_tokens: For each text the tokens of its source without padding, or None for positions.
         target_tokens: The same for the target.
         every: Number of epochs between two images.
@@ -41,7 +41,7 @@ class AttentionMaps(keras.callbacks.Callback):
 
     Raises:
         ImportError: Without matplotlib, or without TensorFlow, which writes the files.
-        ValueError: For ids of other shapes, rows with only padding, or other numbers of tokens than of ids;
+        ValueError: For ids of other shapes, rows with only padding, or different numbers of tokens and ids;
             when the training begins, for a model without attention scores, or ids outside its
             vocabulary.
 
@@ -75,7 +75,7 @@ class AttentionMaps(keras.callbacks.Callback):
         self.source_tokens = checked_tokens("source_tokens", source_tokens, self._real[0])
         self.target_tokens = checked_tokens("target_tokens", target_tokens, self._real[1])
         self.every = every
-        self._writer: tf.summary.SummaryWriter  # from the beginning of the training on
+        self._writer: tf.summary.SummaryWriter  # set when a training begins
 
     def set_model(self, model: keras.Model) -> None:
         super().set_model(model)

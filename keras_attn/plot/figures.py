@@ -30,9 +30,9 @@ def heat_map(
     target_tokens: Tokens | None = None,
     title: str | None = None,
 ) -> Figure:
-    """Draws attention scores as heat maps, one per head, in colours from 0 to 1.
+    """Draws attention scores as heat maps, one per head, in colors from 0 to 1.
 
-    A row holds the scores of a target token, a column those of a source token.
+    A row shows the scores of a target token, a column those of a source token.
 
     Args:
         scores: `[T, S]`, or `[H, T, S]` for H heads; an array or a tensor.
@@ -41,11 +41,11 @@ def heat_map(
         title: Title of the figure.
 
     Returns:
-        A `matplotlib.figure.Figure` that is not registered with pyplot; save it by
+        A `matplotlib.figure.Figure` that is not registered with pyplot; save it with
         `figure.savefig(path)`. Its size grows with the number of tokens up to a maximum; larger figures
         do not label every token.
 
-    Tokens may have any script of an installed font; other characters are drawn as U+FFFD. Matplotlib
+    Tokens may have any script that an installed font has; other characters are drawn as U+FFFD. Matplotlib
     lays out right-to-left scripts, in the correct order from version 3.11 on.
 
     Raises:
@@ -90,7 +90,7 @@ def heat_map(
 
 
 def alignment(scores: ArrayLike, source_tokens: Tokens, target_tokens: Tokens, title: str | None = None) -> Figure:
-    """Draws two columns of tokens and lines between them, which are wider and darker for higher scores.
+    """Draws two columns of tokens and lines between them, wider and darker for higher scores.
 
     Args:
         scores: `[T, S]`; an array or a tensor.

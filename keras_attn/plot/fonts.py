@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_attn.base.types import Tensor
 
-MAX_CHARACTERS = 24  # of a token are drawn
+MAX_CHARACTERS = 24  # characters of a token that are drawn
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 PLAIN_FONT: Mapping[str, Sequence[int | str]] = {
     "style": ["normal"],
@@ -21,7 +21,7 @@ PLAIN_FONT: Mapping[str, Sequence[int | str]] = {
 }
 
 Tokens: TypeAlias = Sequence[str | bytes] | Tensor
-"""Tokens as strings, or as bytes in UTF-8 such as tokenizers return, in a list, an array or a tensor."""
+"""Tokens as strings, or as the UTF-8 bytes that tokenizers return, in a list, an array or a tensor."""
 
 
 class TextStyle(TypedDict):
@@ -53,7 +53,7 @@ class Script:
 
 
 def as_strings(texts: Tokens) -> list[str]:
-    """Returns texts as strings, also bytes in UTF-8 and tensors as tokenizers return them."""
+    """Returns texts as strings; texts may also be UTF-8 bytes, or tensors from a tokenizer."""
     flat = np.asarray(list(texts) if isinstance(texts, str) else texts, dtype=object).reshape(-1).tolist()
     return [text.decode(errors="replace") if isinstance(text, bytes) else str(text) for text in flat]
 

@@ -1,4 +1,4 @@
-"""Checks whether TF Serving would run an exported model, with the same answers as at its export."""
+"""Checks that TF Serving can run an exported model, with the same answers as at its export."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ class CheckReport:
 
 
 def check(path: str | os.PathLike[str], timeout: float = 600) -> CheckReport:
-    """Checks a SavedModel against TF Serving's default flags, and its answers against those at the export.
+    """Checks a SavedModel against TF Serving's default flags, and compares its answers with those at the export.
 
     First it reads the model: all signatures can be batched and written as JSON, no op needs XLA or is
-    unknown to the server, no file is missing. Then it runs the model in a process of its own, with XLA
-    switched off and through the loader that servers use, answers the warm-up requests and compares:
+    unknown to the server, no file is missing. Then it runs the model in a separate process, with XLA
+    switched off and with the loader that servers use. It answers the warm-up requests and compares:
     texts and ids exactly, numbers to 1e-4. Then it batches as a server does: it pads short rows with
     their first element, merges requests and splits the answers, which must equal those of each request
-    alone. A model without steps cannot tell such padding in an input of free sizes: the report then
-    holds a note, and `report.ok` stays true.
+    alone. A model without steps cannot recognize this padding in an input of free sizes: the report then
+    contains a note, and `report.ok` stays true.
 
     Args:
         path: A SavedModel, or a folder of numbered versions, of which the newest is checked.
         timeout: Seconds that loading and answering may take.
 
     Returns:
-        A `CheckReport`: `report.ok` is true or false, `str(report)` is for reading.
+        A `CheckReport`: `report.ok` is a boolean, `str(report)` lists all rules.
 
     Raises:
         ValueError: If there is no SavedModel at `path`.

@@ -39,9 +39,9 @@ class Client:
 
     Before a request is sent, it is checked against the signatures that the server reports: names,
     dtypes, ranks, sizes, equal numbers of rows, and no rows of zero elements. A batch without rows
-    is answered without the server. Any number of threads may share a client. A request is repeated,
+    is answered by the client itself. Any number of threads may share a client. A request is repeated,
     after 0.1 s, 0.2 s, 0.4 s and so on, if the server is overloaded, restarting or not there, or if
-    it batches without padding and merged the request with one of another shape.
+    it batches without padding and merged the request with a request of another shape.
 
     Args:
         address: `"host:8500"` for gRPC; `"http://host:8501"` or `"https://..."` for REST.
@@ -91,7 +91,7 @@ class Client:
 
         Returns:
             Dictionary from output to array: numbers in the signature's dtype, strings as objects of
-            `str` with U+FFFD in place of what is not UTF-8.
+            `str` with U+FFFD in place of bytes that are not UTF-8.
 
         Raises:
             InvalidRequest: A `ValueError`: no such signature, or inputs that do not fit it.
@@ -176,7 +176,7 @@ class Client:
             try:
                 return self._open().predict(signature, spec, arrays, left)
             except ServerUnavailable as error:
-                wait = random.uniform(0, 0.1 * 2**attempt)  # so that the two do not meet again
+                wait = random.uniform(0, 0.1 * 2**attempt)  # so that they are not merged again
                 left = end - time.monotonic() - wait
                 if error.status != MERGE_CONFLICT or attempt == self._retries or left <= 0:
                     raise
@@ -190,7 +190,7 @@ class Client:
         return timeout
 
     def _known_signatures(self, timeout: float) -> dict[str, SignatureSpec]:
-        transport, signatures = self._open(), self._signatures  # another thread may reset them meanwhile
+        transport, signatures = self._open(), self._signatures  # another thread may reset them at any time
         if signatures is None:
             signatures = self._signatures = parse_signatures(transport.signature_defs(timeout))
         return signatures
@@ -200,7 +200,7 @@ class Client:
             self._signatures = None
             raise ServingError(
                 f"Signature `{signature}` of {self._target} must return {sorted(specs)}, as the server reported "
-                f"before. Received: {sorted(outputs)}. If it has loaded another version meanwhile, ask again."
+                f"before. Received: {sorted(outputs)}. If it has loaded another version, repeat the request."
             )
 
     def _signature(self, name: str, timeout: float) -> SignatureSpec:
@@ -212,7 +212,7 @@ class Client:
 
 
 def _open_transport(target: Target, retries: int) -> Transport:
-    """Returns the transport for the address; imports the packages of this one only."""
+    """Returns the transport for the address; imports only the packages that it needs."""
     if target.address.startswith(("http://", "https://")):
         from keras_attn.serving.rest_transport import RestTransport
 

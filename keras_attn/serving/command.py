@@ -1,4 +1,4 @@
-"""The console command `keras-attn`: check, inspect, ask and time a SavedModel."""
+"""The console command `keras-attn`: check, inspect, call and time a SavedModel."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Returns the arguments of the command line, the function of the command as `run`."""
+    """Returns the arguments of the command line; `run` is the function of the command."""
     parser = argparse.ArgumentParser(prog="keras-attn", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -43,15 +43,15 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         command.set_defaults(run=function)
         return command
 
-    command = add(run_check, "Tell whether TF Serving would run the model, and answer as at its export.")
-    command.add_argument("--timeout", type=float, default=600, help="seconds to load and answer in")
+    command = add(run_check, "Check that TF Serving can run the model, with the same answers as at its export.")
+    command.add_argument("--timeout", type=float, default=600, help="seconds that loading and answering may take")
     add(run_inspect, "Show signatures, assets and sizes.")
-    command = add(run_predict, "Ask the model.")
+    command = add(run_predict, "Call the model and print its outputs.")
     command.add_argument("rows", nargs="+", metavar="TEXT", help="a text, or JSON where the input is not one text")
-    command.add_argument("--signature", default="serving_default", help="which one to ask")
-    command = add(run_bench, "Time serving_default, XLA off, on its warm-up examples or the texts given.")
-    command.add_argument("--text", action="append", help="ask this text; may be repeated")
-    command.add_argument("--batch-sizes", type=positive, nargs="+", default=[1, 8, 32], help="rows asked together")
+    command.add_argument("--signature", default="serving_default", help="name of the signature")
+    command = add(run_bench, "Time serving_default, without XLA, on its warm-up examples or on the given texts.")
+    command.add_argument("--text", action="append", help="text to call the model with; may be repeated")
+    command.add_argument("--batch-sizes", type=positive, nargs="+", default=[1, 8, 32], help="rows of a batch")
     command.add_argument("--seconds", type=float, default=3.0, help="how long to time each batch size")
     return parser.parse_args(argv)
 
@@ -153,7 +153,7 @@ def inputs_of(signature: tf.types.experimental.ConcreteFunction) -> dict[str, tf
 
 
 def batch_of(texts: Sequence[str], signature: tf.types.experimental.ConcreteFunction) -> dict[str, tf.Tensor]:
-    """Returns the tensors of rows from the command line by input, checked as a client checks them."""
+    """Returns the tensors of rows from the command line by input, checked like those of a client."""
     specs = inputs_of(signature)
     rows = [row_of(text, specs) for text in texts]
     wanted = {name: TensorSpec(spec.dtype.name, tuple(spec.shape)) for name, spec in specs.items()}
@@ -179,7 +179,7 @@ def row_of(text: str, specs: Mapping[str, tf.TensorSpec]) -> dict[str, ArrayLike
 
 
 def plain(value: ArrayLike) -> ArrayLike:
-    """Returns an array as nested lists of numbers and `str`, which JSON holds."""
+    """Returns an array as nested lists of numbers and `str`, which JSON can represent."""
     listed = value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value
     if isinstance(listed, bytes):
         return listed.decode("utf-8", "replace")

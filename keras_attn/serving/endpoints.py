@@ -1,7 +1,7 @@
 """The endpoints of a served model: named functions from named tensors to named tensors, one per signature.
 
-A model with tokenizers takes and returns strings. A model without takes and returns ids `[B, S]`, under the
-same names. TF Serving may pad the shorter requests of a batch with their first element instead of zeros:
+A model with tokenizers takes and returns strings. A model without tokenizers takes and returns ids `[B, S]`,
+under the same names. TF Serving may pad the shorter requests of a batch with their first element instead of zeros:
 `without_filler` removes it.
 """
 
@@ -40,7 +40,7 @@ class Endpoints:
 
     @property
     def draws(self) -> bool:
-        """Whether answers are sampled, so that the same request may get another one."""
+        """Whether answers are sampled, so that the same request may have different answers."""
         return False
 
     @property
@@ -53,7 +53,7 @@ class Endpoints:
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `all()`.")
 
     def named(self, name: str) -> Endpoint:
-        """Returns the endpoint of a name."""
+        """Returns the endpoint with a name."""
         return next(endpoint for endpoint in self.all() if endpoint.name == name)
 
 
@@ -62,7 +62,7 @@ class ModelEndpoints(Endpoints):
 
     Args:
         model: A functional model; each input's first axis is the batch.
-        source_text: The tokenizer that makes the model's only input from strings, or None.
+        source_text: The tokenizer that turns strings into the model's only input, or None.
     """
 
     def __init__(self, model: keras.Model, source_text: Tokenizer | None = None) -> None:
@@ -95,7 +95,7 @@ class ModelEndpoints(Endpoints):
         return self.call(ids)
 
     def call(self, *inputs: Tensor) -> Tensors:
-        """Returns the model's outputs by name, in dtypes that JSON holds.
+        """Returns the model's outputs by name, in dtypes that JSON can represent.
 
         Args:
             *inputs: Tensors in the order of the model's inputs.
@@ -119,11 +119,11 @@ def ids(name: str) -> tf.TensorSpec:
 
 
 def without_filler(tokens: Tensor, special_ids: SpecialIds, ends: bool = True) -> Tensor:
-    """Returns ids `[B, S]` with padding in place of what a server may have padded them with.
+    """Returns ids `[B, S]` with padding in place of the filler that a server may have added.
 
-    A row with an end id is read up to the first one, unless it is a prompt: inside a prompt texts
-    may end. Every other row is read up to its last id that is neither padding, nor the start id,
-    nor the row's own first id: `[7, 8]`, `[7, 8, 0]` and `[7, 8, 7, 7]` are one row.
+    A row with an end id is read up to the first one, unless it is a prompt, which may contain end
+    ids. Every other row is read up to its last id that is neither padding, nor the start id, nor
+    the row's own first id: `[7, 8]`, `[7, 8, 0]` and `[7, 8, 7, 7]` are the same row.
 
     Args:
         tokens: Ids `[B, S]`.
@@ -142,7 +142,7 @@ def without_filler(tokens: Tensor, special_ids: SpecialIds, ends: bool = True) -
 
 
 def known(tokens: Tensor, size: int | None, special_ids: SpecialIds) -> Tensor:
-    """Returns ids with the unknown id, or padding, for those outside a vocabulary: they must not fail other rows."""
+    """Replaces ids outside a vocabulary by the unknown id, or by padding, so that they do not fail other rows."""
     unknown = special_ids.filler if special_ids.unknown is None else special_ids.unknown
     return tokens if size is None else tf.where((tokens < 0) | (tokens >= size), unknown, tokens)
 
@@ -161,7 +161,7 @@ def symbolic_inputs(model: keras.Model) -> Tensors:
     """Returns the symbolic inputs of a functional model by name, in their order.
 
     Raises:
-        ValueError: For nested inputs, or names that no argument can have.
+        ValueError: For nested inputs, or names that are not valid names of arguments.
     """
     wanted = structure(model)
     named = wanted if isinstance(wanted, dict) else {tensor.name: tensor for tensor in model.inputs}
@@ -169,7 +169,7 @@ def symbolic_inputs(model: keras.Model) -> Tensors:
         raise ValueError(f"`model` must have a flat structure of inputs. Received: {list(named)}, some of them nested.")
     if len(named) < len(model.inputs) or not all(name.isidentifier() and name != "self" for name in named):
         raise ValueError(
-            "`model` must have inputs whose names could be those of arguments, each its own: "
+            "`model` must have inputs with unique names that are valid names of arguments: "
             f"`keras.Input(..., name=...)`. Received: {[tensor.name for tensor in model.inputs]}."
         )
     return named

@@ -1,4 +1,4 @@
-"""The errors of a request to a model server: one class for each way in which a caller can react."""
+"""The errors of a request to a model server: one class for each possible reaction of a caller."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ModelNotFound(ServingError, LookupError):  # noqa: N818
 
 
 class ServerUnavailable(ServingError, ConnectionError):  # noqa: N818
-    """No server at the address, or it is overloaded or still starting, also after all retries."""
+    """No server at the address, or it is still overloaded or starting after all retries."""
 
 
 class DeadlineExceeded(ServingError, TimeoutError):  # noqa: N818

@@ -65,11 +65,11 @@ a source `attention_scores` |
     Every signature refuses inputs of other ranks or sizes, and different numbers of rows, by name.
     Numbers in outputs are finite, because JSON has no others: 0 replaces NaN, and the dtype's
     greatest and least number replace the infinities. `max_length` is clipped to 1 ... L. Only
-    `Sample` reads `temperature`; 0 takes the most probable token. Draws, also those with a seed,
-    depend on the row's place in the batch. `texts` needs a tokenizer.
+    `Sample` reads `temperature`; 0 selects the most probable token. Samples, even with a seed,
+    depend on the row's position in the batch. `texts` needs a tokenizer.
 
     A functional model without steps has `serving_default` only, from its own inputs (or `source`)
-    to its own outputs, by name. If an input has a free size behind the first axis, such as ids of
+    to its own outputs, by name. If an input has a free size after the first axis, such as ids of
     any length, a warning says that a server must not pad its rows.
 
     The folder is written under another name and then renamed: a server that polls `directory`
@@ -136,14 +136,14 @@ def save(
     tracked: Iterable[object],
     folder: pathlib.Path,
 ) -> None:
-    """Writes a SavedModel of functions, with the variables, tables and files that they use of the `tracked` objects.
+    """Writes a SavedModel of functions, with their variables and the tables and files of the `tracked` objects.
 
     `keras.export.ExportArchive` would write every variable twice, as Keras' and as TensorFlow's.
     """
     root = tf.Module()
     variables = [variable for each in functions.values() for variable in each.get_concrete_function().variables]
     root.kept = list({id(variable): variable for variable in variables}.values())
-    parts = [trackable(part) for part in tracked]  # a view holds its root weakly
+    parts = [trackable(part) for part in tracked]  # a view has only a weak reference to its root
     root.resources = [
         each
         for part in parts
@@ -154,7 +154,7 @@ def save(
 
 
 def trackable(part: object) -> tf.Module | keras.layers.Layer:
-    """Returns an object in which TensorFlow finds tables and files: for a plain object, a module of its attributes."""
+    """Returns an object in which TensorFlow finds tables and files: a module, for a plain object."""
     if isinstance(part, (tf.Module, keras.layers.Layer)):
         return part
     holder = tf.Module()
@@ -177,7 +177,7 @@ def endpoints_of(
     if decodes(model):
         facts = facts_of(model)
         if target_text is None and facts.reads_prompts:
-            target_text = source_text  # of one language
+            target_text = source_text  # a prompt and its continuation have the same vocabulary
         check_vocabularies(facts, source_text, target_text)
         check_special_ids(facts, source_text, target_text)
         return GenerationEndpoints(model, config, source_text, target_text, generate_xla)
@@ -239,7 +239,7 @@ def check_special_ids(facts: ModelFacts, source_text: Tokenizer | None, target_t
 
 
 def check_inputs(model: keras.Model, source_text: Tokenizer | None) -> None:
-    """Raises a `ValueError` for inputs with a fixed first axis, or that a tokenizer cannot make."""
+    """Raises a `ValueError` for inputs with a fixed first axis, or that a tokenizer cannot produce."""
     inputs = symbolic_inputs(model)
     named_outputs(model, model.outputs if isinstance(model, keras.Sequential) else model.output)
     fixed = [name for name, tensor in inputs.items() if not tensor.shape or tensor.shape[0] is not None]

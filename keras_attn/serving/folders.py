@@ -16,7 +16,7 @@ from keras_attn.base.checks import check_number
 
 
 def versions(directory: str | os.PathLike[str]) -> list[int]:
-    """Returns the version numbers in a folder, in rising order."""
+    """Returns the version numbers in a folder, in increasing order."""
     directory = pathlib.Path(directory)
     folders = directory.iterdir() if directory.is_dir() else ()
     return sorted(int(folder.name) for folder in folders if folder.name.isdecimal())
@@ -82,7 +82,7 @@ def publish(folder: pathlib.Path, directory: pathlib.Path, version: int | None) 
                 raise
             if version is not None:
                 raise ValueError(
-                    f"`version` must be a new one. Received: version={version}, made meanwhile."
+                    f"`version` must be a new one. Received: version={version}, created in the meantime."
                 ) from error
 
 

@@ -1,4 +1,4 @@
-"""The endpoints of a model with steps: its best text, N best ones, the probability of a text, the encoder's outputs."""
+"""The endpoints of a model with steps: the best text, the N best texts, a text's probability, the encoder's outputs."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class GenerationEndpoints(Endpoints):
 
     @property
     def draws(self) -> bool:
-        """Whether answers are sampled, so that the same request may get another one."""
+        """Whether answers are sampled, so that the same request may have different answers."""
         return self.config.strategy.draws
 
     def all(self) -> list[Endpoint]:
@@ -99,7 +99,7 @@ class GenerationEndpoints(Endpoints):
         }
 
     def generate(self, source: Tensor, max_length: Tensor, temperature: Tensor) -> Tensors:
-        """Returns the N best texts for ids, each row with a greatest length and a temperature of its own."""
+        """Returns the N best texts for ids; each row has its own maximum length and temperature."""
         return self.all_of(self.search(self.clean(source), max_length, temperature))
 
     def generate_xla(self, source: Tensor, max_length: Tensor, temperature: Tensor) -> Tensors:
@@ -127,7 +127,7 @@ class GenerationEndpoints(Endpoints):
         }
 
     def score_by_steps(self, source: Tensor, target: Tensor, lengths: Tensor) -> Tensor:
-        """Returns the log probabilities `[B]` of targets `[B, T]`, up to `max_length`, by a search along a prefix."""
+        """Returns the log probabilities `[B]` of targets `[B, T]`, up to `max_length`, by a forced search."""
         forced = dataclasses.replace(self.config, strategy=Greedy(), processors=())
         found = search(self.model, source, target[:, : forced.max_length], None, forced, limits=lengths)
         return tf.where(lengths > 0, found.scores[:, 0], 0.0)
@@ -153,7 +153,7 @@ class GenerationEndpoints(Endpoints):
         return at_least_one(ids[:, : self.source_limit], self.special_ids.filler)
 
     def clean(self, source: Tensor) -> Tensor:
-        """Returns source ids `[B, S]` that the model can read; a prompt may hold end ids."""
+        """Returns source ids `[B, S]` that the model can read; a prompt may contain end ids."""
         source = without_filler(source, self.special_ids, ends=not self.facts.reads_prompts)
         source = known(source, self.facts.source_vocabulary_size, self.special_ids)
         return at_least_one(source[:, : self.source_limit], self.special_ids.filler)

@@ -101,7 +101,7 @@ def _channel_options(retries: int) -> list[tuple[str, str | int]]:
         ("grpc.service_config", json.dumps(config)),
         ("grpc.enable_retries", int(retries > 0)),
         ("grpc.per_rpc_retry_buffer_size", 2**30),  # by default, requests above 256 KiB are not repeated
-        ("grpc.initial_reconnect_backoff_ms", 100),  # by default, attempts within a second fail unsent
+        ("grpc.initial_reconnect_backoff_ms", 100),  # by default, attempts within a second fail without being sent
         ("grpc.max_send_message_length", -1),
         ("grpc.max_receive_message_length", -1),
     ]

@@ -1,8 +1,8 @@
 """Checks around every served function: its inputs have the stated shapes, its outputs can be written as JSON.
 
 Neither a session nor TF Serving compares inputs with the shapes that a signature states. Only shapes are
-asserted, never values: all requests of a server's batch have equal ranks, so a shape error fails no other
-request. A value out of range would.
+asserted, never values. All requests of a server's batch have equal ranks, so a shape error fails no other
+request; an error about one value would fail the whole batch.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ def with_shape(tensor: Tensor, spec: tf.TensorSpec) -> Tensor:
     """Returns an input after an assertion that it has the rank and the sizes of its specification.
 
     The placeholder's static shape is hidden first: TensorFlow would fold the assertion into a
-    constant when it builds the graph, although the server does not keep to that shape.
+    constant when it builds the graph, although the server does not enforce that shape.
     """
     hidden = tf.raw_ops.PlaceholderWithDefault(input=tensor, shape=tf.TensorShape(None))
     shape, rank = tf.shape(hidden), spec.shape.rank
     wanted = [-1 if size is None else size for size in spec.shape]
-    sizes = tf.pad(shape, [[0, rank]])[:rank]  # also of an input of another rank
+    sizes = tf.pad(shape, [[0, rank]])[:rank]  # also works for an input of another rank
     fits = tf.reduce_all((sizes == wanted) | tf.less(wanted, 0)) & tf.equal(tf.size(shape), rank)
     message = f"`{spec.name}` must have the shape {shown(spec.shape)}. Received: {spec.name}.shape="
     with tf.control_dependencies([tf.raw_ops.Assert(condition=fits, data=[message, shape], summarize=9)]):
@@ -60,7 +60,7 @@ def shown(shape: tf.TensorShape) -> str:
 
 
 def finite(tensor: Tensor) -> Tensor:
-    """Returns numbers that JSON has: 0 for NaN, the dtype's greatest and least number for the infinities."""
+    """Returns numbers that JSON can represent: 0 for NaN, the dtype's greatest and least number for the infinities."""
     if not tensor.dtype.is_floating:
         return tensor
     bounded = tf.clip_by_value(tensor, tensor.dtype.min, tensor.dtype.max)

@@ -1,10 +1,10 @@
-"""Loads a SavedModel as TF Serving does, XLA off, and answers its warm-up requests; prints the problems as JSON.
+"""Loads a SavedModel as TF Serving does, without XLA, and answers its warm-up requests; prints the problems as JSON.
 
-It runs in a process of its own, `python -m keras_attn.serving.replay FOLDER`, without the Python code of the
-model; XLA cannot be switched on again in a process.
+It runs in a separate process, `python -m keras_attn.serving.replay FOLDER`, without the Python code of the model,
+because XLA cannot be switched on again in a process.
 
 The requests are sent as they are, and then as a server batches them: several of one signature merged, the
-shorter ones padded with their first element as if the batch held a longer one.
+shorter ones padded with their first element as if the batch contained a longer one.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ Ask: TypeAlias = Callable[[Request], Arrays]
 """Returns the answer to a request."""
 
 RELATIVE, ABSOLUTE = 1e-4, 1e-5  # how far numbers may be from those at the export
-MOST_ROWS = 8  # of a signature that are merged
-FILLED_PLACES = 2  # how much longer than the longest row an imagined request is
+MOST_ROWS = 8  # rows of a signature that are merged
+FILLED_PLACES = 2  # positions added after the longest row, as if the batch contained a longer request
 
 
 def main(folder: str) -> None:
@@ -53,7 +53,7 @@ def main(folder: str) -> None:
         notes: list[str] = []
         for name in {} if problems else dict.fromkeys(request.signature for request, _ in requests):
             if draws(graph, name):
-                continue  # by the row's place in the batch, also with a seed
+                continue  # samples depend on the row's position in the batch, even with a seed
             rows = [row for request, _ in requests if request.signature == name for row in split(request)]
             merged += merging_problems(name, rows[:MOST_ROWS], ask)
             filled = filling_problems(signatures[name], rows[:MOST_ROWS], ask)
@@ -73,7 +73,7 @@ def replay_problems(requests: Iterable[tuple[Request, Arrays]], ask: Ask) -> Ite
 
 
 def split(request: Request) -> list[Request]:
-    """Returns a request of each row; rows without elements, which a server refuses, are left out."""
+    """Returns one request per row; rows without elements, which a server refuses, are left out."""
     if not all(value.ndim for value in request.inputs.values()):
         return []  # no batch: another rule reports it
     rows = min(len(value) for value in request.inputs.values())
@@ -152,7 +152,7 @@ def load_text_ops() -> None:
 
 
 def differences(found: Arrays, answer: Arrays) -> Iterator[str]:
-    """Yields differences from the answer stored at the export: numbers beyond rounding errors, others exactly."""
+    """Yields differences from the answer stored at the export; numbers may differ by rounding errors."""
     for name, wanted in answer.items():
         got = np.asarray(found[name])
         if got.shape != wanted.shape:

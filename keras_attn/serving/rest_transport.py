@@ -18,7 +18,7 @@ from keras_attn.serving.tensor_specs import Arrays, SignatureDefJson, SignatureS
 from keras_attn.serving.transport import Target
 
 Json: TypeAlias = "bool | int | float | str | bytes | list[Json] | dict[str, Json] | None"
-"""What JSON holds; `bytes` stand for the dictionaries `{"b64": ...}` of TF Serving."""
+"""A JSON value; `bytes` represent the dictionaries `{"b64": ...}` of TF Serving."""
 
 
 class SignatureDefMapJson(TypedDict):
@@ -28,19 +28,19 @@ class SignatureDefMapJson(TypedDict):
 
 
 class MetadataJson(TypedDict):
-    """What a server reports of a model."""
+    """The metadata of a model that a server reports."""
 
     signature_def: SignatureDefMapJson
 
 
 class VersionJson(TypedDict):
-    """What a server reports of one version of a model."""
+    """The state of one version of a model that a server reports."""
 
     state: str
 
 
 class Answer(TypedDict, total=False):
-    """What a server answers; each request has its own key."""
+    """A server's answer; each kind of request has its own key."""
 
     outputs: Json
     metadata: MetadataJson
@@ -64,7 +64,7 @@ _STATUSES = {
 _RETRIED = (429, 502, 503, 504)
 _LATE = (requests.Timeout, urllib3.exceptions.TimeoutError)
 _BROKEN = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
-_POOL_SIZE = 64  # so many threads keep a connection each; further ones open and close their own
+_POOL_SIZE = 64  # this many connections stay open; further threads open and close their own
 
 
 class RestTransport:
@@ -94,7 +94,7 @@ class RestTransport:
         specs = signature["outputs"]
         if len(specs) == 1 and not (isinstance(outputs, dict) and set(outputs) == set(specs)):
             outputs = dict.fromkeys(specs, outputs)  # a single output comes without its name
-        named = outputs if isinstance(outputs, dict) else {}  # the client refuses what has no names
+        named = outputs if isinstance(outputs, dict) else {}  # the client refuses outputs without names
         strings = {key for key, spec in specs.items() if spec.dtype == "string"}
         return {key: _from_json(value) if key in strings else value for key, value in named.items()}
 
@@ -169,7 +169,7 @@ def _status_of(error: Exception) -> str:
 
 
 def _message_of(text: str) -> str:
-    """Returns the message in an error's JSON, or the text itself where it is no such JSON."""
+    """Returns the message in an error's JSON, or the text itself if it has another form."""
     try:
         return json.loads(text, strict=False)["error"]
     except (ValueError, TypeError, KeyError):

@@ -1,4 +1,4 @@
-"""Rules that a SavedModel must keep for TF Serving's default flags, checked without running it."""
+"""Rules that a SavedModel must follow for TF Serving's default flags, checked without running it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef, SignatureDef
 from tensorflow.python.framework import op_def_registry
 
-XLA_SIGNATURES = "_xla"  # the end of the names of signatures for servers started with XLA
+XLA_SIGNATURES = "_xla"  # suffix of the signatures for servers started with XLA
 JSON_TYPES = {
     "float",
     "double",
@@ -25,7 +25,7 @@ JSON_TYPES = {
 }
 INITIALISATION = "__saved_model_init_op"
 PYTHON_OPS = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
-# Of tensorflow-text 2.21, which TF Serving links, beside its ops named `TFText>...`.
+# Ops of tensorflow-text 2.21, which TF Serving links, in addition to its ops named `TFText>...`.
 TEXT_OPS = {
     "CaseFoldUTF8",
     "ConstrainedSequence",
@@ -54,7 +54,7 @@ TEXT_OPS = {
     "WordpieceTokenizeWithOffsets",
 }
 JAX_PROGRAM = (
-    " (what Keras' JAX backend exports is a program for XLA: a server runs it only if it is started with "
+    " (an export of Keras' JAX backend is a program for XLA: a server runs it only if it is started with "
     "`--xla_cpu_compilation_enabled`)"
 )
 
@@ -65,7 +65,7 @@ class Finding(NamedTuple):
     Attributes:
         rule: What must hold.
         problems: A sentence per violation.
-        notes: Sentences on what to know when the model is served; they are no violations.
+        notes: Sentences with advice for serving the model; these are not violations.
     """
 
     rule: str
@@ -93,7 +93,7 @@ def findings(folder: str | os.PathLike[str]) -> list[Finding]:
         Finding("no op needs XLA", [p for name in default for p in xla_problems(graph, name)]),
         Finding("TF Serving links all ops", [p for name in default for p in unknown_ops(graph, name)]),
         Finding("variables and assets are there", missing_files(graph, folder)),
-        Finding("a server cannot fill short rows, or they are read as they were", [], filling_notes(signatures)),
+        Finding("a server cannot fill short rows, or the model ignores the filler", [], filling_notes(signatures)),
     ]
 
 
@@ -121,7 +121,7 @@ def type_problems(name: str, signature: SignatureDef) -> Iterator[str]:
 
 
 def filling_notes(signatures: Mapping[str, SignatureDef]) -> list[str]:
-    """Returns notes on inputs of free sizes whose rows a server may fill, where the model cannot tell the filler."""
+    """Returns notes on inputs of free sizes whose rows a server may fill, if the model cannot recognize the filler."""
     if reads_filled_rows(signatures):
         return []
     return [
@@ -137,7 +137,7 @@ def is_fillable(shape: TensorShapeProto) -> bool:
 
 
 def reads_filled_rows(signatures: Mapping[str, SignatureDef]) -> bool:
-    """Whether the signatures are those of a model with steps, which reads its ids by `without_filler`."""
+    """Whether the signatures are those of a model with steps, which reads its ids with `without_filler`."""
     return "generate" in signatures and set(signatures["generate"].inputs) == {"source", "max_length", "temperature"}
 
 
@@ -145,9 +145,9 @@ def filling_note(names: Iterable[str]) -> str:
     """Returns the note on inputs that a server may fill."""
     named = ", ".join(f"`{name}`" for name in sorted(names))
     return (
-        f"{named} with a free size behind the first axis: a server with `pad_variable_length_inputs` fills short rows "
-        "with their first element, which changes this model's answers. Serve it without, or with inputs of a fixed "
-        "size, or of texts, with `source_text=`"
+        f"{named} with a free size after the first axis: a server with `pad_variable_length_inputs` fills short rows "
+        "with their first element, which changes this model's answers. Serve it without this flag, or with inputs of "
+        "fixed sizes, or with texts as inputs (`source_text=`)"
     )
 
 
@@ -172,7 +172,7 @@ def unknown_ops(graph: MetaGraphDef, name: str) -> Iterator[str]:
 
 
 def draws(graph: MetaGraphDef, name: str) -> bool:
-    """Whether a signature holds operations that draw random numbers."""
+    """Whether a signature contains operations that draw random numbers."""
     return any("Random" in node.op or node.op.endswith("Multinomial") for node in reachable(graph, name))
 
 

@@ -1,4 +1,4 @@
-"""The tensors that a served signature takes and returns: read from metadata, checked, turned to arrays and back."""
+"""The tensors that a served signature takes and returns: read from metadata, checked, converted to arrays and back."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Arrays: TypeAlias = dict[str, np.ndarray]
 """Arrays by the names of a signature's inputs or outputs."""
 
 _DTYPES = {"DT_FLOAT": "float32", "DT_DOUBLE": "float64", "DT_HALF": "float16"}
-_KINDS = {"b": 0, "i": 1, "u": 1, "f": 2}  # numbers fit into their own kind and those above, if the values do
+_KINDS = {"b": 0, "i": 1, "u": 1, "f": 2}  # numbers fit into their own and higher kinds, if the values fit
 
 
 class TensorSpec(NamedTuple):
@@ -78,7 +78,7 @@ def parse_signatures(signature_defs: Mapping[str, SignatureDefJson]) -> dict[str
             "outputs": _parse_specs(signature.get("outputs", {})),
         }
         for name, signature in sorted(signature_defs.items())
-        if not name.startswith("__saved_model")  # the loader's own initialisers
+        if not name.startswith("__saved_model")  # the loader's own initializers
     }
 
 
@@ -107,7 +107,7 @@ def encode_inputs(
         signature: The signature's name, for messages.
 
     Raises:
-        InvalidRequest: Where names, dtypes or shapes differ from the specs, or rows from each other.
+        InvalidRequest: If names, dtypes or shapes differ from the specs, or the numbers of rows differ.
     """
     wanted = ", ".join(f"`{name}` ({spec})" for name, spec in specs.items())
     if not isinstance(inputs, dict):
@@ -125,7 +125,7 @@ def encode_inputs(
     arrays = {name: _encode(name, inputs[name], spec) for name, spec in specs.items()}
     rows = {name: len(array) for name, array in arrays.items()}
     if len(set(rows.values())) > 1:
-        raise InvalidRequest(f"`inputs` must have as many rows each. Received rows: {rows}.")
+        raise InvalidRequest(f"`inputs` must all have the same number of rows. Received rows: {rows}.")
     return arrays
 
 
@@ -219,7 +219,7 @@ def decode_output(value: ArrayLike, spec: TensorSpec) -> np.ndarray:
 
 
 def _mapped(function: Callable[[object], object], array: np.ndarray) -> np.ndarray:
-    """Returns an array of objects, `function` of each value."""
+    """Returns an array of objects: `function` applied to each value."""
     values = np.empty(array.size, dtype=object)
     values[:] = [function(value) for value in array.ravel()]
     return values.reshape(array.shape)

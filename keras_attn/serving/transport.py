@@ -1,4 +1,4 @@
-"""What the client needs of a protocol, and the server and model that all of its requests go to."""
+"""The interface of a protocol that the client needs, and the server and model that receive its requests."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from keras_attn.serving.tensor_specs import Arrays
 
 FILE = pathlib.Path("assets.extra") / "tf_serving_warmup_requests"
 MOST_REQUESTS = 1000  # more would stop the server from loading the model
-NUM_SENT_TOGETHER = 2  # of the examples that are sent together; a server may allow few rows
+NUM_SENT_TOGETHER = 2  # examples in one request; a server may allow few rows
 
 
 class Request(NamedTuple):
@@ -39,8 +39,8 @@ class Request(NamedTuple):
 def warmup_requests(endpoints: Endpoints, examples: Sequence[ArrayLike | Mapping[str, ArrayLike]]) -> list[Request]:
     """Returns the requests of examples, each checked, or none without examples.
 
-    Each example is a request of its own. For a model that generates, the first examples are also one
-    request of every other signature, except those for XLA.
+    Each example is a separate request. For a model that generates, the first examples together are also
+    one request of every other signature, except those for XLA.
 
     Raises:
         ValueError: For examples that do not fit `serving_default`, or too many.

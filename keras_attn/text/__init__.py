@@ -1,4 +1,4 @@
-"""Tokenizers that run inside TensorFlow graphs, strings in, padded ids out, and back; generation from text to text."""
+"""Tokenizers that run inside TensorFlow graphs, from strings to padded ids and back; generation from text to text."""
 
 from keras_attn.text.characters import Characters
 from keras_attn.text.generating import generate

@@ -10,11 +10,11 @@ from keras_attn.text.lookup import LookupTokenizer
 
 @register
 class Characters(LookupTokenizer):
-    r"""One id per Unicode code point: any script, also line breaks, tabs, NUL and control characters.
+    r"""One id per Unicode code point: any script, including line breaks, tabs, NUL and control characters.
 
     `detokenize(tokenize(text)) == text` for every text of known characters that is not truncated.
-    What readers see as one character may be several code points (a letter and its combining
-    accent, a family of emoji); texts are not normalised.
+    One visible character may be several code points (a letter and its combining accent, a family of
+    emoji); texts are not normalized.
 
     Args:
         vocabulary: The characters in the order of their ids, a string or any iterable; None to learn
@@ -32,7 +32,7 @@ class Characters(LookupTokenizer):
         which is 3 as well unless it is in the vocabulary.
 
     Raises:
-        ValueError: If `vocabulary` holds anything but single characters, each of them once; if
+        ValueError: If `vocabulary` does not consist of different single characters; if
             `texts` are not strings `[B]`; if there is no vocabulary yet.
 
     Example:

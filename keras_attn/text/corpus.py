@@ -15,7 +15,7 @@ from keras_attn.text.tokenizer import as_texts
 CORPUS_BATCH_SIZE = 1024
 
 TextDataset: TypeAlias = "tf.data.Dataset | Iterable[str]"
-"""What `adapt` reads: a `tf.data.Dataset` of string scalars or of strings `[B]`, or an iterable of `str`."""
+"""The texts for `adapt`: a `tf.data.Dataset` of string scalars or of strings `[B]`, or an iterable of `str`."""
 
 
 def text_batches(dataset: TextDataset, verbose: int) -> Iterator[tf.Tensor]:

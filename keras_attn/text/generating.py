@@ -54,7 +54,7 @@ def generate(
 ) -> list[str]:
     """Returns the best text that a model generates for each text.
 
-    Texts of similar lengths share a batch, so that short texts need not wait for long ones. A
+    Texts of similar lengths are in the same batch, so that short texts do not wait for long ones. A
     decoder-only model reads prompts (`Tokenizer.prompt`: the start id first, no end id); the
     returned texts do not repeat them.
 
@@ -94,7 +94,7 @@ def generate(
     prefix = as_array("prefix_ids", named.get("prefix_ids"))
     if prefix is not None and len(prefix.shape) != 1:
         raise ValueError(
-            f"`prefix_ids` must be one for all texts, [P]. Received: prefix_ids.shape={static_shape(prefix)}."
+            f"`prefix_ids` must be the same for all texts, [P]. Received: prefix_ids.shape={static_shape(prefix)}."
         )
     facts = facts_of(model)
     check_same_special_ids(model=facts.special_ids, source=source.special_ids, target=target.special_ids)

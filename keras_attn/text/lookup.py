@@ -58,7 +58,7 @@ class LookupTokenizer(Tokenizer):
             self._fill_tokens(vocabulary)
 
     def adapt(self, dataset: TextDataset, vocabulary_size: int | None = None, verbose: int = 1) -> None:
-        """Learns the vocabulary, which replaces the present one.
+        """Learns the vocabulary, which replaces the current one.
 
         Args:
             dataset: A `tf.data.Dataset` of string scalars or of strings `[B]`, or an iterable of `str`.
@@ -142,7 +142,7 @@ def lookup_table(
 
 
 def has_surrogates(token: str) -> bool:
-    """Whether a string holds halves of surrogate pairs, which UTF-8 cannot encode."""
+    """Whether a string contains halves of surrogate pairs, which UTF-8 cannot encode."""
     return any("\ud800" <= character <= "\udfff" for character in token)
 
 

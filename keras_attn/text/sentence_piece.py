@@ -36,7 +36,7 @@ class SentencePiece(Tokenizer):
 
     `adapt` trains a unigram model: the segmentation of a text is the most probable one,
     `argmax_x sum_i log p(x_i)`, over the pieces `x` that form the text when joined. Texts are
-    normalised as the model says (NFKC by default), so `detokenize` returns normalised texts.
+    normalized as the model specifies (NFKC by default), so `detokenize` returns normalized texts.
 
     Args:
         model: Path of a trained `.model` file, or its bytes, with the ids 0 padding, 1 start, 2 end and
@@ -86,7 +86,7 @@ class SentencePiece(Tokenizer):
             self._fill(model_bytes(model))
 
     def adapt(self, dataset: TextDataset, vocabulary_size: int = 8000, verbose: int = 1) -> None:
-        """Trains a model, which replaces the present one.
+        """Trains a model, which replaces the current one.
 
         Args:
             dataset: A `tf.data.Dataset` of string scalars or of strings `[B]`, or an iterable of `str`.

@@ -1,4 +1,4 @@
-"""The base class of tokenizers: strings to padded ids and back, and the asset file that holds the vocabulary."""
+"""The base class of tokenizers: strings to padded ids and back, and the asset file with the vocabulary."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Tokenizer(keras.layers.Layer):
     """Strings to ids and back inside a TensorFlow graph; abstract.
 
     A row of ids is `[pieces..., 2, 0, ...]`: 0 is padding, 1 start, 2 end, 3 unknown, and the
-    tokenizer's own pieces begin at 4. The graph has operations of TensorFlow and TensorFlow Text
-    only, so a tokenizer can be exported in a SavedModel. The vocabulary is saved as an asset, in
+    tokenizer's own pieces begin at 4. The graph contains only operations of TensorFlow and TensorFlow
+    Text, so a tokenizer can be exported in a SavedModel. The vocabulary is saved as an asset, in
     `.keras` files too, and is not part of the config.
 
-    A subclass must define `_encode`, `_decode`, `_open` and `tokens`, and with other special ids also
-    `special_ids` and `vocabulary_size`.
+    A subclass must define `_encode`, `_decode`, `_open` and `tokens`. If it has other special ids, it must
+    also define `special_ids` and `vocabulary_size`.
 
     Args:
         max_length: Maximum number of ids in a row, including the start or end id; longer texts are
@@ -50,7 +50,7 @@ class Tokenizer(keras.layers.Layer):
         int32 `[B, S]`, where S is the length of the longest row; an empty text is `[2]`.
 
     Raises:
-        ValueError: If `texts` does not hold strings or does not have one axis, or if there is no vocabulary yet.
+        ValueError: If `texts` are not strings or do not have exactly one axis, or if there is no vocabulary yet.
     """
 
     asset_name: str = "vocabulary.txt"
@@ -167,7 +167,7 @@ class Tokenizer(keras.layers.Layer):
         if self._asset_path is None:
             raise ValueError(
                 f"`{self.__class__.__name__}` has no vocabulary yet: call `adapt(dataset)`, "
-                "or give the constructor one that was made before."
+                "or pass an existing one to the constructor."
             )
         return self._asset_path
 
@@ -215,7 +215,7 @@ def as_ids(ids: ArrayLike | tf.RaggedTensor, filler: int) -> tf.Tensor:
 
 
 def lower(texts: tf.Tensor) -> tf.Tensor:
-    """Returns strings `[B]` in lower case. TensorFlow's function stops at a NUL, so each part is converted alone."""
+    """Returns strings `[B]` in lower case. TensorFlow's function stops at a NUL, so it converts each part."""
     parts = tf.strings.split(texts, sep="\0")  # [B, None]
     parts = parts.with_flat_values("\0" + tf.strings.lower(parts.flat_values, encoding="utf-8"))
     return tf.strings.regex_replace(tf.strings.reduce_join(parts, axis=-1), r"^\x00", "")

@@ -18,8 +18,8 @@ class WordPiece(LookupTokenizer):
     """Words split into the longest pieces of the vocabulary, from left to right; `##` marks a piece inside a word.
 
     Words are separated by whitespace and control characters; each punctuation mark and each Chinese
-    character is a word too. `detokenize` joins words with one space, also punctuation. Texts are not
-    normalised and keep their accents.
+    character is a word too. `detokenize` joins words, including punctuation, with one space. Texts are
+    not normalized and keep their accents.
 
     Args:
         vocabulary: The pieces in the order of their ids, such as `["play", "##ing"]`; None to learn
@@ -33,11 +33,11 @@ class WordPiece(LookupTokenizer):
 
     Returns:
         int32 `[B, S]`: ids, the end id 2, then 0 up to the longest row. A text without a word is `[2]`;
-        a word that cannot be split into known pieces, or has more than 100 bytes, is one 3; bytes that
+        a word that cannot be split into known pieces, or has more than 100 bytes, is a single 3; bytes that
         are not UTF-8 are read as U+FFFD.
 
     Raises:
-        ValueError: If `vocabulary` holds anything but strings without whitespace, each of them once;
+        ValueError: If `vocabulary` does not consist of different strings without whitespace;
             if `texts` are not strings `[B]`; if there is no vocabulary yet.
         ImportError: Without TensorFlow Text.
 
@@ -60,7 +60,7 @@ class WordPiece(LookupTokenizer):
     asset_name = "word_pieces.txt"
 
     def adapt(self, dataset: TextDataset, vocabulary_size: int | None = 8000, verbose: int = 1) -> None:
-        """Learns the pieces, which replace the present ones.
+        """Learns the pieces, which replace the current ones.
 
         Args:
             dataset: A `tf.data.Dataset` of string scalars or of strings `[B]`, or an iterable of `str`.

@@ -30,7 +30,7 @@ class Words(LookupTokenizer):
         `[2]`, a word outside the vocabulary is 3; bytes that are not UTF-8 are read as U+FFFD.
 
     Raises:
-        ValueError: If `vocabulary` holds anything but words without whitespace, each of them once;
+        ValueError: If `vocabulary` does not consist of different words without whitespace;
             if `texts` are not strings `[B]`; if there is no vocabulary yet.
 
     Example:

@@ -28,9 +28,8 @@ def average_weights(model: keras.Model, paths: Iterable[str | os.PathLike[str]])
         paths: Files that `save_weights` (`.weights.h5`) or `save` (`.keras`) wrote for this model.
 
     Raises:
-        ValueError: If there are no paths, for other kinds of files, the weights of another model or weights
-            that are not finite, and for integer weights (a quantised model). The model is then
-            unchanged.
+        ValueError: For an empty list of paths, other kinds of files, weights of another model, weights that
+            are not finite, and integer weights (a quantised model). The model is then unchanged.
 
     Example:
     >>> import keras, os, tempfile
@@ -60,7 +59,7 @@ def average_weights(model: keras.Model, paths: Iterable[str | os.PathLike[str]])
     for weight in model.weights:
         if not keras.backend.is_float_dtype(weight.dtype):
             raise ValueError(
-                f"`model` must have floating weights only to be averaged. Received: {weight.path} of {weight.dtype}."
+                f"`model` must have only floating-point weights. Received: {weight.path} of {weight.dtype}."
             )
     variables = [*model.variables, *(model.optimizer.variables if model.compiled else ())]
     before = [keras.ops.convert_to_numpy(variable) for variable in variables]
@@ -78,7 +77,7 @@ def mean_weights(model: keras.Model, paths: list[str]) -> list[np.ndarray]:
     """Returns the means of the weights as float64 arrays; loads each of the files into the model."""
     sums = [np.zeros(weight.shape, "float64") for weight in model.weights]
     with tempfile.TemporaryDirectory() as folder:
-        own = os.path.join(folder, f"own{WEIGHTS}")  # only Keras knows the names in the file
+        own = os.path.join(folder, f"own{WEIGHTS}")  # Keras determines the names in the file
         model.save_weights(own)
         wanted = shapes_in(own)
     for path in paths:
@@ -99,7 +98,7 @@ def mean_weights(model: keras.Model, paths: list[str]) -> list[np.ndarray]:
 
 
 def shape_text(shape: tuple[int, ...] | None) -> str:
-    """Returns the words of an error message for the shape of a weight, or for a missing weight."""
+    """Returns the text of an error message for the shape of a weight, or for a missing weight."""
     return "missing" if shape is None else f"of shape {shape}"
 
 

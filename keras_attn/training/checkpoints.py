@@ -55,7 +55,7 @@ class Checkpoints(keras.callbacks.Callback):
         return sorted(path for path in self.folder.glob(f"*{SUFFIX}") if epochs_done(path))
 
     def restore(self, model: keras.Model) -> int:
-        """Loads the last checkpoint, if there is one, into a compiled model.
+        """Loads the last checkpoint, if any, into a compiled model.
 
         Under `tf.distribute`, the model's optimizer must have been built in the strategy's scope.
 
@@ -67,7 +67,7 @@ class Checkpoints(keras.callbacks.Callback):
         """
         if not (model.built and model.compiled):
             raise ValueError(
-                "`model` must be built and compiled, for its weights and its optimizer's state. "
+                "`model` must be built and compiled, to load its weights and its optimizer's state. "
                 f"Received: built={model.built}, compiled={model.compiled}."
             )
         files = self.files
@@ -82,7 +82,7 @@ class Checkpoints(keras.callbacks.Callback):
         done = max(map(epochs_done, self.files), default=0)
         if done > epoch:
             raise ValueError(
-                f"{self.folder} holds a training of {done} epochs: resume it by "
+                f"{self.folder} holds a training of {done} epochs: resume it with "
                 f"`fit(initial_epoch=checkpoints.restore(model))`, or use another folder. Received: epoch {epoch}."
             )
 

@@ -13,7 +13,7 @@ from keras_attn.base.types import Tensor
 from keras_attn.kernels.softmax import LOWEST
 
 Sums: TypeAlias = tuple[Tensor, Tensor, Tensor]
-"""Of each token's logits the maximum, the sum of `exp(logit - maximum)`, and the sum, `[B, T]` each."""
+"""For each token the maximum of its logits, the sum of `exp(logit - maximum)`, and the sum of its logits, `[B, T]`."""
 
 
 def token_crossentropy(
@@ -121,6 +121,6 @@ class Vocabulary:
         if size < self.size:
             batch, length = ops.shape(logits)[:2]
             start = ops.convert_to_tensor(start, "int32")
-            zero = ops.zeros_like(start)  # JAX wants indices of one dtype
+            zero = ops.zeros_like(start)  # JAX requires indices of one dtype
             logits = ops.slice(logits, (zero, zero, start), (batch, length, size))
         return ops.cast(logits, at_least_float32(logits.dtype))

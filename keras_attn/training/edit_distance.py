@@ -27,7 +27,7 @@ def edit_distances(
     """Counts the insertions, deletions and substitutions that turn one sequence into another.
 
     `d(i, j) = min(d(i-1, j) + 1, d(i, j-1) + 1, d(i-1, j-1) + [a_i != b_j])`, `d(i, 0) = i`,
-    `d(0, j) = j`, with costs in place of the ones. The cells of a diagonal `i + j` depend only on the two
+    `d(0, j) = j`, with costs instead of the ones. The cells of a diagonal `i + j` depend only on the two
     diagonals before it, so T + L steps compute all cells, T + 1 at a time.
 
     Args:
@@ -35,8 +35,8 @@ def edit_distances(
         second: Ids int32 `[B, L]`.
         costs: Cost of an edit of each token, `[B, T]` and `[B, L]`: equal for all tokens of a text, 0 where
             there is no token. By default 1 for tokens and 0 for padding.
-        texts: Number of each token's text in its row, int32 `[B, T]` and `[B, L]`: a token is only
-            substituted by one of the same text. None for one text per row.
+        texts: Number of each token's text in its row, int32 `[B, T]` and `[B, L]`: a token can only be
+            substituted by a token of the same text. None for one text per row.
 
     Returns:
         Distances `[B]`, int32 or in the dtype of the costs.
@@ -48,7 +48,7 @@ def edit_distances(
         texts = ops.zeros_like(first), ops.zeros_like(second)
     length, width = ops.shape(first)[1], ops.shape(second)[1]
     dtype = costs[0].dtype
-    # [B, T + 1] and [B, L + 1]: a place of cost 0 before the first token
+    # [B, T + 1] and [B, L + 1]: an entry of cost 0 before the first token
     first, deletion, texts_of_first, second, insertion, texts_of_second = (
         ops.pad(side, [(0, 0), (1, 0)]) for side in (first, costs[0], texts[0], second, costs[1], texts[1])
     )
@@ -56,7 +56,7 @@ def edit_distances(
     rows = ops.arange(length + 1, dtype="int32")  # i
 
     def step(diagonal: Tensor, carry: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        older, newer = carry  # the two diagonals before, `[B, T + 1]`
+        older, newer = carry  # the two previous diagonals, `[B, T + 1]`
         columns = ops.cast(diagonal, "int32") - rows  # j
         places = ops.clip(columns, 0, width)
         inserted = ops.take(insertion, places, axis=1)

@@ -39,8 +39,8 @@ class MaskedCrossentropy(keras.losses.Loss):
     Call arguments:
         y_true: Ids `[B, T]`. In a graph, an id that is not an integer or is outside the
             vocabulary makes the loss and its gradient NaN: `keras.callbacks.TerminateOnNaN` stops there.
-        y_pred: Logits `[B, T, V]`; low precision is cast to float32. Logits at padding, also NaN, have
-            no effect. A Keras mask on the logits is padding too.
+        y_pred: Logits `[B, T, V]`; low precision is cast to float32. Logits at padding, even NaN, have
+            no effect. Positions that a Keras mask on the logits hides count as padding.
         sample_weight: `[B]` or `[B, 1]`, a weight of each text, or `[B, T]`, of each token; the losses
             are multiplied by it. All metrics of this package take the same weights (see below).
 
@@ -140,9 +140,9 @@ def labels_and_logits(labels: ArrayLike, logits: ArrayLike) -> tuple[Tensor, Ten
 
 
 def checked_ids(name: str, ids: ArrayLike) -> Tensor:
-    """Returns ids as an int32 tensor, after checking that they are integers; -1 for too large ones and fractions."""
+    """Returns ids as an int32 tensor, after checking that they are integers; -1 for fractions and overflows."""
     ids = as_array(name, ids)
-    # Under tf.distribute, Keras traces a training once for the mean of the replicas' labels, in a graph.
+    # Under tf.distribute, Keras traces the training once, in a graph, for the mean of the replicas' labels.
     known = isinstance(ids, (np.ndarray, keras.KerasTensor)) or is_concrete(ids)
     if keras.backend.is_int_dtype(keras.backend.standardize_dtype(ids.dtype)):
         narrow = ops.cast(ids, "int32")

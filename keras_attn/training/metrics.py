@@ -18,7 +18,7 @@ from keras_attn.training.weights import metric_weights, real_tokens
 
 
 class _Ratio(keras.metrics.Metric):
-    """A sum divided by another one, both over all batches; 0 if the divisor is 0."""
+    """A sum over all batches divided by another one; 0 if the divisor is 0."""
 
     def __init__(self, name: str, dtype: DType | None, special_ids: SpecialIds | None) -> None:
         # Sums in half precision stop growing: 256 + 1 is 256 in bfloat16.

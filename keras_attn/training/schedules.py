@@ -1,4 +1,4 @@
-"""Learning rate schedules with a warm-up. The first update has the number n = 1, which is step 0 of Keras."""
+"""Learning rate schedules with a warm-up. The first update has the number n = 1, which is step 0 in Keras."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
     """Rises linearly to a peak, then decays with the inverse square root of the number of updates.
 
     `rate(n) = peak * min(n / w, sqrt(w / n))`, where w is `warmup_steps`. It does not depend on the
-    total number of updates, so a training can continue for any time. The schedule of Vaswani et al.
-    has the peak `(size * w) ** -0.5`.
+    total number of updates, so training can continue for any number of updates. The schedule of
+    Vaswani et al. has the peak `(size * w) ** -0.5`.
 
     Args:
         peak: The highest rate, reached at update w.

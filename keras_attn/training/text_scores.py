@@ -45,9 +45,9 @@ def bleu(
         `BleuScore`.
 
     Raises:
-        ImportError: Without sacrebleu.
-        ValueError: For a text in place of a list, no hypotheses, a different number of references, a
-            hypothesis without a reference, or texts that are not `str`.
+        ImportError: If sacrebleu is not installed.
+        ValueError: For a text instead of a list, an empty list of hypotheses, a different number of
+            references, a hypothesis without a reference, or texts that are not `str`.
 
     Example:
     >>> from keras_attn.training import bleu

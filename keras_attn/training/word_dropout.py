@@ -1,4 +1,4 @@
-"""Word dropout: replaces target words that a decoder reads by the unknown word, in training."""
+"""Word dropout: replaces some of the words that a decoder reads with the unknown word, during training."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @register
 class WordDropout(keras.layers.Layer):
-    """Replaces random ids by the id of the unknown word, in training only.
+    """Replaces random ids with the id of the unknown word, during training only.
 
-    A recurrent decoder then depends more on the memory than on the words before, and is more robust to
-    its own errors. Padding, start and end ids stay.
+    A recurrent decoder then depends more on the memory than on the previous words, and is more robust to
+    its own errors. Padding, start and end ids are not replaced.
 
     Args:
         rate: The probability in [0, 1) that a word is replaced.

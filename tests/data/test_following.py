@@ -67,7 +67,7 @@ def test_a_forgotten_callback_is_an_error():
     follow = data.FollowEpochs(new_batches())
     assert follow.dataset.cardinality() == len(follow.batches)
     assert sum(1 for _ in follow.dataset) == len(follow.batches)
-    with pytest.raises(Exception, match="The batches of epoch 0 are read a second time: hand the `FollowEpochs`"):
+    with pytest.raises(Exception, match="The batches of epoch 0 are read a second time: pass the `FollowEpochs`"):
         list(follow.dataset)
 
 

@@ -68,8 +68,8 @@ def test_a_balanced_packing_has_room_for_the_longest_and_the_datas_proportions()
     ("make", "message"),
     [
         (lambda: data.Padded(0), "`batch_size` must be an integer of at least 1. Received: batch_size=0"),
-        (lambda: data.Bucketed((), 9), r"`boundaries` must be rising lengths. Received: boundaries=\(\)"),
-        (lambda: data.Bucketed((4, 4), 9), r"`boundaries` must be rising lengths. Received: boundaries=\(4, 4\)"),
+        (lambda: data.Bucketed((), 9), r"`boundaries` must be increasing lengths. Received: boundaries=\(\)"),
+        (lambda: data.Bucketed((4, 4), 9), r"`boundaries` must be increasing lengths. Received: boundaries=\(4, 4\)"),
         (lambda: data.Bucketed((4, 7.5), 9), "`boundaries` must be an integer of at least 1. Received: boundaries=7.5"),
         (lambda: data.Bucketed((4, 7), 0), "`tokens` must be an integer of at least 1"),
         (lambda: data.Bucketed((4, 7), 9, 0), "`multiple_of` must be an integer of at least 1"),

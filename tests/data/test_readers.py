@@ -187,12 +187,12 @@ def test_ids_are_of_32_bits():
 def test_columns_are_two():
     with pytest.raises(ValueError, match="`source_column` must be in 0 ... 1. Received: source_column=0.5"):
         data.Tsv("pairs.tsv", 0.5)
-    with pytest.raises(ValueError, match="`target_column` must be another than `source_column`. Received: 0 twice"):
+    with pytest.raises(ValueError, match="`target_column` must differ from `source_column`. Received: 0 twice"):
         data.Tsv("pairs.tsv", 0, 0)
 
 
 def test_a_file_of_texts_is_not_read_as_ids(tmp_path):
     path = tmp_path / "pairs.tsv"
     path.write_text("1 2\t3\n")
-    with pytest.raises(ValueError, match="A `Tsv` holds texts: `source` and `target` must be tokenizers"):
+    with pytest.raises(ValueError, match="A `Tsv` contains texts: `source` and `target` must be tokenizers"):
         data.encode(data.Tsv(path), data.Ids(9), data.Ids(9))

@@ -217,5 +217,5 @@ def test_bad_arguments_are_named(arguments, message):
 
 
 def test_coverage_wants_ids():
-    with pytest.raises(ValueError, match=r"wants a `source` of ids, \[B, S\]. Received: source.shape=\(1, 2, 3\)"):
+    with pytest.raises(ValueError, match=r"needs a `source` of ids, \[B, S\]. Received: source.shape=\(1, 2, 3\)"):
         decoding.generate(Chain(np.zeros((1, 2, 4, 4))), np.zeros((1, 2, 3)), decoding.Beam(2, 0, 0.1), max_length=2)

@@ -312,11 +312,11 @@ def test_prompts_are_read_to_their_end():
         found = model.generate(empty, max_length=3, start_id=start)
         wanted = model.generate(np.array([[start]]), max_length=3)
         np.testing.assert_array_equal(numpy(found.tokens), numpy(wanted.tokens))
-    with pytest.raises(ValueError, match="padding behind them, not before or inside"):
+    with pytest.raises(ValueError, match="padding after them, not before or inside"):
         model.generate(np.array([[0, 0, 5, 6]]), max_length=3)
     with pytest.raises(ValueError, match="attends to a source: `step` must take `return_attention_scores`"):
         model.generate(SOURCE, decoding.Beam(2, 0, 0.1), max_length=3)
-    with pytest.raises(ValueError, match="`cache` wants a model with caches: `init_state` must take `cache`"):
+    with pytest.raises(ValueError, match="`cache` needs a model with caches: `init_state` must take `cache`"):
         recipe("rnn").generate(SOURCE, max_length=3, cache=cache.Int8Cache())
 
 

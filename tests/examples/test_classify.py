@@ -48,7 +48,7 @@ def test_the_whole_command(tmp_path, monkeypatch, capsys):
     languages = json.loads((out / "languages.json").read_text(encoding="utf-8"))
     assert languages == sorted({locale[:3].rstrip("_") for locale in LOCALES})
     found = re.search(
-        r"language of (\d+) unseen dates among (\d+): right (.+)%, among the five likeliest (.+)%", printed
+        r"language of (\d+) unseen dates among (\d+): correct (.+)%, among the five most probable (.+)%", printed
     )
     assert int(found[2]) == len(languages) and 0 <= float(found[3]) <= float(found[4]) <= 100
     assert "1: can be served" in printed and printed.count("  ->  ") == len(classify.SHOWN)

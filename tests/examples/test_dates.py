@@ -61,13 +61,13 @@ LINES = [
     r"Epoch 1/1",
     r"2/2 - \d+s - \d+m?s/step - loss: \d\.\d{4} - val_exact_match: \S+",
     r"exact match on 14,\d{3} texts of unseen dates: 0\.\d\d% after \d+ s",
-    r"the first 2,000 of them, (greedy|drawn by chance|four beams): 0\.\d\d%",
+    r"the first 2,000 of them, (greedy|sampled|four beams): 0\.\d\d%",
     r"exported to .*/1",
     r".*/1: can be served",
     r"  ok    .*",
     r"reloaded \.keras and SavedModel agree on all texts",
     r".{40}  ->  .*  \(should be \d{4}-\d\d-\d\d\)",
-    r"where the decoder looked: .*/attention-\*\.png",
+    r"attention of the decoder: .*/attention-\*\.png",
     r"everything took \d+ s",
 ]
 

@@ -145,7 +145,7 @@ def test_a_killed_training_goes_on_where_it_was_and_ends_in_models_that_agree(tm
 
     pronounce.main(arguments)
     printed = capfd.readouterr().out
-    assert "goes on with the training" in printed
+    assert "resuming the training" in printed
     assert "Epoch 1/2" not in printed and "Epoch 2/2" in printed
     with (out / "history.csv").open() as file:
         epochs = list(csv.DictReader(file))

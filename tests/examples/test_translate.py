@@ -135,7 +135,7 @@ def test_a_killed_training_has_the_losses_of_one_that_was_not_and_broken_lines_a
     assert "reloaded .keras and SavedModel agree on all texts" in printed
     assert printed.count("  ->  ") == 3
 
-    with pytest.raises(ValueError, match="holds a training with tokens=120; remove .* to start anew. .*tokens=99"):
+    with pytest.raises(ValueError, match="contains a training with tokens=120; remove .* to start again. .*tokens=99"):
         translate.main([*arguments, "--tokens", "99"])
 
 
@@ -252,7 +252,7 @@ def test_a_start_that_failed_does_not_hold_the_folder_and_tokenizers_do(tmp_path
     assert not (tmp_path / "out").exists()
     arguments = translate.parse_arguments([*TINY, *tsv, *out])
     translate.kept_tokenizers(arguments.out, lambda: (["ab ba"] * 3, ["cd dc"] * 3), arguments, makes=True)
-    with pytest.raises(ValueError, match="holds a training with tokens=120; remove .*out to start anew"):
+    with pytest.raises(ValueError, match="contains a training with tokens=120; remove .*out to start again"):
         translate.main([*TINY, *tsv, *out, "--tokens", "99"])
 
 

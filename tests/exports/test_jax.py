@@ -46,4 +46,4 @@ def test_tensorflow_answers_as_keras_did_under_jax(name, exported):
 def test_check_says_that_it_needs_xla(exported):
     report = serving.check(exported / "classifier-free")
     assert not report.ok
-    assert "serving_default: uses XlaCallModule (what Keras' JAX backend exports is a program for XLA" in str(report)
+    assert "serving_default: uses XlaCallModule (an export of Keras' JAX backend is a program for XLA" in str(report)

@@ -114,7 +114,7 @@ def test_a_recurrent_recipe_takes_a_score(tmp_path):
     [
         (
             lambda: causal(block=ka.EncoderBlock(2, 7, mask=ka.Causal())),
-            "`num_heads` belongs to the block, and must be left out beside `block`. Received: num_heads=2",
+            "`num_heads` belongs to the block, and must not be combined with `block`. Received: num_heads=2",
         ),
         (
             lambda: models.CausalTransformer(13, 1, 8, block=ka.EncoderBlock(2, 7, mask=ka.Causal()), num_kv_heads=1),
@@ -131,7 +131,7 @@ def test_a_recurrent_recipe_takes_a_score(tmp_path):
             lambda: models.Transformer(
                 11, 13, 1, 8, encoder_block=ka.EncoderBlock(2, 7), decoder_block=ka.DecoderBlock(2, 7), hidden_size=7
             ),
-            "`hidden_size` belongs to the block, and must be left out beside `encoder_block` and `decoder_block`",
+            "`hidden_size` belongs to the block, and must not be combined with `encoder_block` and `decoder_block`",
         ),
         (lambda: transformer(num_kv_heads=3), "`num_heads` must be a multiple of `num_kv_heads`"),
     ],

@@ -24,7 +24,7 @@ def test_a_sound_model_can_be_served():
     assert report.ok and report.folder == folder("transformer")
     assert str(report).splitlines()[0].endswith("1: can be served")
     assert "ok    loads with XLA off and answers its 9 warm-up requests" in str(report)
-    assert "ok    a server cannot fill short rows, or they are read as they were" in str(report)
+    assert "ok    a server cannot fill short rows, or the model ignores the filler" in str(report)
     assert "ok    answers do not depend on a server's batching" in str(report)
 
 

@@ -106,7 +106,7 @@ def test_outputs_of_another_version(faulty, double, monkeypatch):
         faulty.predict(["a"], "of a later version")
     with monkeypatch.context() as patch:
         patch.setattr(double, "metadata", lambda: metadata)
-        with pytest.raises(ServingError, match="must return .*'capitals'.* Received: .*'upper'.* ask again"):
+        with pytest.raises(ServingError, match="must return .*'capitals'.* Received: .*'upper'.* repeat the request"):
             faulty.predict(["a"])
     assert faulty.predict(["a"])["upper"].tolist() == ["A"]
 

@@ -68,7 +68,7 @@ def test_two_exports_at_a_time_both_arrive(tmp_path, monkeypatch):
     monkeypatch.setattr(exporting, "publish", publish)
     assert small(tmp_path).name == "2"
     monkeypatch.setattr(exporting, "publish", publish)
-    with pytest.raises(ValueError, match="`version` must be a new one. Received: version=1, made meanwhile"):
+    with pytest.raises(ValueError, match="`version` must be a new one. Received: version=1, created in the meantime"):
         small(tmp_path / "given", version=1)
     assert os.listdir(tmp_path / "given") == ["1"]
 
@@ -106,9 +106,7 @@ def test_inputs_and_outputs_keep_their_names(tmp_path):
     summed = keras.layers.Dense(1, name="summed")(a)
     count = keras.layers.Lambda(lambda x: ops.sum(x, axis=1, keepdims=True), name="count")(b)
     warmup = [{"a": [1, 2, 3], "b": [4, 5]}, {"b": [], "a": [0] * 3}]
-    with pytest.warns(
-        UserWarning, match="`model` has inputs `b` with a free size behind the first axis: a server with"
-    ):
+    with pytest.warns(UserWarning, match="`model` has inputs `b` with a free size after the first axis: a server with"):
         path = serving.export(keras.Model([a, b], [summed, count]), tmp_path, warmup=warmup)
     signature = tf.saved_model.load(str(path)).signatures["serving_default"]
     found = signature(a=tf.ones((2, 3)), b=tf.constant([[1, 2], [3, 4]]))
@@ -175,8 +173,8 @@ BAD = [
         lambda d: serving.export(learned(), d, max_length=17),
         "`max_length` must be at most the 16 positions of the model",
     ),
-    (lambda d: serving.export(named("a b"), d), r"names could be those of arguments.*Received: \['a b'\]"),
-    (lambda d: serving.export(named("self"), d), r"names could be those of arguments.*Received: \['self'\]"),
+    (lambda d: serving.export(named("a b"), d), r"valid names of arguments.*Received: \['a b'\]"),
+    (lambda d: serving.export(named("self"), d), r"valid names of arguments.*Received: \['self'\]"),
     (lambda d: serving.export(nested_outputs(), d), r"flat structure of outputs. Received: \['a', 'b'\]"),
     (lambda d: serving.export(model("rnn"), d, max_length=0), "`max_length` must be an integer of at least 1"),
     (lambda d: serving.export(model("rnn"), d, strategy="beam"), "`strategy` must be a Strategy"),

@@ -106,11 +106,11 @@ def test_pooled_models_of_free_length_are_warned_of(tmp_path):
     inputs = keras.Input((None,), dtype="int32", name="ids")
     x = keras.layers.Embedding(9, 2, mask_zero=True)(inputs)
     pooled = keras.Model(inputs, keras.layers.GlobalAveragePooling1D(name="mean")(x))
-    with pytest.warns(UserWarning, match="inputs `ids` with a free size behind the first axis.*`source_text=`"):
+    with pytest.warns(UserWarning, match="inputs `ids` with a free size after the first axis.*`source_text=`"):
         path = serving.export(pooled, tmp_path, warmup=[[4, 5], [6, 0]])
     report = serving.check(path)
     assert report.ok, "notes break no rule"
     assert "note  a server cannot fill short rows" in str(report)
-    assert "serving_default: `ids` with a free size behind the first axis" in str(report)
+    assert "serving_default: `ids` with a free size after the first axis" in str(report)
     assert "note  answers do not depend on a server's batching" in str(report)
     assert "serving_default: short rows filled and merged: row 1: `mean` differs by" in str(report)

@@ -107,13 +107,13 @@ def test_signatures_that_draw_are_told_from_others():
 
 
 def test_inputs_that_a_server_may_fill_are_noted(tmp_path):
-    """Only by the signature's shapes: a size that is free behind the first axis."""
+    """Only by the signature's shapes: a size that is free after the first axis."""
     for number, (shape, noted) in enumerate([((None, None), True), ((None, 3, None), True), ((None, 3), False)]):
         spec = tf.TensorSpec(shape, "float32", "x")
         [*_, finding] = findings(saved(tmp_path / str(number), lambda x: {"y": x}, spec))
         assert not finding.problems
         assert [note.split(":")[0] for note in finding.notes] == ["serving_default"] * noted
-        assert all("`x` with a free size behind the first axis" in note for note in finding.notes)
+        assert all("`x` with a free size after the first axis" in note for note in finding.notes)
     for name in ("ids", "rnn", "causal", "classifier"):
         assert findings(folder(name))[-1].notes == []
 

@@ -73,8 +73,12 @@ def test_bytes_that_are_not_text(client):
         ({"ids": [[1]], "weights": [1e300]}, "weigh", "`weights` must be float32 .* values out of its range"),
         ({"ids": [1], "weights": [1.0]}, "weigh", r"`ids` must be .* Received: shape \(1,\)"),
         ([["a", "b"]], "serving_default", r"`text` must be string of shape \(None,\)\. Received: shape \(1, 2\)"),
-        ({"ids": [[1], [2]], "weights": [1.0]}, "weigh", "as many rows each. Received rows: {'ids': 2, 'weights': 1}"),
-        ({"ids": [[1]], "weights": []}, "weigh", "as many rows each. Received rows: {'ids': 1, 'weights': 0}"),
+        (
+            {"ids": [[1], [2]], "weights": [1.0]},
+            "weigh",
+            "the same number of rows. Received rows: {'ids': 2, 'weights': 1}",
+        ),
+        ({"ids": [[1]], "weights": []}, "weigh", "the same number of rows. Received rows: {'ids': 1, 'weights': 0}"),
         ({"ids": [[], []], "weights": [1.0, 2.0]}, "weigh", r"rows without elements, shape \(2, 0\)"),
     ],
 )

@@ -77,7 +77,7 @@ def test_a_decoder_only_model_goes_on_from_prompts():
         ({"target": 5}, "`target` must be a tokenizer. Received: target=5"),
         ({"batch_size": 0}, "`batch_size` must be an integer of at least 1"),
         ({"return_attention_scores": True}, "`return_attention_scores` must be False: only texts are returned"),
-        ({"prefix_ids": [[4], [5]]}, r"`prefix_ids` must be one for all texts, \[P\]. Received: .*\(2, 1\)"),
+        ({"prefix_ids": [[4], [5]]}, r"`prefix_ids` must be the same for all texts, \[P\]. Received: .*\(2, 1\)"),
     ],
 )
 def test_bad_arguments_are_named(change, message):

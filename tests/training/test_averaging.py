@@ -100,9 +100,7 @@ def test_bad_arguments_are_named(checkpoints):
         average_weights(model, ["model.ckpt"])
     quantized = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
     quantized.quantize("int8")
-    with pytest.raises(
-        ValueError, match="`model` must have floating weights only to be averaged. Received: .*kernel.* of int8"
-    ):
+    with pytest.raises(ValueError, match="`model` must have only floating-point weights. Received: .*kernel.* of int8"):
         average_weights(quantized, ["model.weights.h5"])
 
 
