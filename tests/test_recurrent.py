@@ -96,7 +96,7 @@ def test_products_over_the_inputs_leave_the_loop_of_cells_whose_weights_are_know
         dropped = make(UNITS, dropout=0.1)
         dropped.build((None, D + M))
         assert type(steps_of(dropped, M)) is CellSteps  # Keras' own dropout acts on `[x ; c]`
-    assert steps_of(cell, M).project(inputs := np.ones((B, T, D))) is inputs
+    assert steps_of(cell, M).project(inputs := np.ones((T, B, D))) is inputs
 
 
 def test_initial_state_none_means_zeros(inputs, memory):

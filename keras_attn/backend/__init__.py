@@ -4,8 +4,9 @@
 - `fori(low, high, body, carry)`: a loop over indices that is not differentiated.
 - `zero_blocks`, `add_to_block`, `stack_blocks`: sums of blocks that a loop adds to in place.
 - `block_uniform(shape, seed, row, column)`: random numbers that depend on these arguments alone.
-- `recompute(function, *tensors)`: a call whose gradient recomputes it.
 - `with_gradient(function, gradient, *tensors)`: a call with a gradient of its own.
+- `with_later_gradient(value, weights, gradient)`: the gradients of weights from the gradient of a value, computed
+  from what comes after it, if the backend `has_later_gradient`.
 - `tanh_gradient(outputs, upstream)`: the gradient of a tanh, given its outputs.
 - `product(left, right, transpose_left, transpose_right)`: matrix products summed in float32 or wider.
 - `fused(query, key, value, visible, bias, scale, is_causal)`: the backend's own attention, if it `has_fused`.
@@ -44,16 +45,17 @@ random_seed = adapter.random_seed
 fused = adapter.fused
 fused_is_linear = adapter.fused_is_linear
 has_fused = adapter.has_fused
+has_later_gradient = adapter.has_later_gradient
 in_xla = adapter.in_xla
 is_concrete = adapter.is_concrete
 no_gradient = adapter.no_gradient
 product = adapter.product
-recompute = adapter.recompute
 scan = adapter.scan
 stack_blocks = adapter.stack_blocks
 tanh_gradient = adapter.tanh_gradient
 value_of = adapter.value_of
 while_loop = adapter.while_loop
 with_gradient = adapter.with_gradient
+with_later_gradient = adapter.with_later_gradient
 write_rows = adapter.write_rows
 zero_blocks = adapter.zero_blocks

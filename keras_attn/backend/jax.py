@@ -11,6 +11,7 @@ import keras
 from keras_attn.base.types import State, Tensor
 
 has_fused = True
+has_later_gradient = False
 
 
 def scan(
@@ -130,11 +131,6 @@ def device_kind(tensor: Tensor | None = None) -> str:
     return {"cuda": "gpu", "rocm": "gpu"}.get(platform, platform)
 
 
-def recompute(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """As the TensorFlow adapter's `recompute`."""
-    return jax.checkpoint(function)(*tensors)
-
-
 def with_gradient(
     function: Callable[..., tuple[Tensor, State]], gradient: Callable[..., tuple[Tensor, ...]], *tensors: Tensor
 ) -> Tensor:
@@ -147,6 +143,13 @@ def with_gradient(
     run = jax.custom_vjp(lambda *tensors: function(*tensors)[0])
     run.defvjp(forward, lambda kept, upstream: tuple(gradient(upstream, kept[0], *kept[1])))
     return run(*tensors)
+
+
+def with_later_gradient(
+    value: Tensor, weights: tuple[Tensor, ...], gradient: Callable[[Tensor], tuple[Tensor, ...]]
+) -> Tensor:
+    """Not there (`has_later_gradient`): JAX traces a backward pass apart from what follows the value."""
+    raise NotImplementedError
 
 
 def tanh_gradient(outputs: Tensor, upstream: Tensor) -> Tensor:

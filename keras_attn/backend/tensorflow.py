@@ -13,6 +13,7 @@ from keras import tree
 from keras_attn.base.types import State, Tensor
 
 has_fused = False
+has_later_gradient = True
 
 
 def scan(
@@ -187,26 +188,6 @@ def device_kind(tensor: Tensor | None = None) -> str:
     return "tpu" if kind.startswith("TPU") else kind.lower()  # inside a replica: TPU_REPLICATED_CORE
 
 
-def recompute(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """Returns `function(*tensors)`; its gradient calls the function again, so that only the tensors are stored.
-
-    The gradient reads them from the closure, because a loop stores the arguments of a custom gradient at
-    each step, even those that are the same in all steps.
-    """
-
-    @tf.custom_gradient
-    def run(*arguments: Tensor) -> tuple[Tensor, Callable[[Tensor], list[Tensor]]]:
-        def gradient(upstream: Tensor) -> list[Tensor]:
-            with tf.GradientTape() as tape:
-                tape.watch(tensors)
-                outputs = function(*tensors)
-            return tape.gradient(outputs, tensors, output_gradients=upstream)
-
-        return function(*arguments), gradient
-
-    return run(*tensors)
-
-
 def with_gradient(
     function: Callable[..., tuple[Tensor, State]], gradient: Callable[..., tuple[Tensor, ...]], *tensors: Tensor
 ) -> Tensor:
@@ -215,7 +196,8 @@ def with_gradient(
     Args:
         function: From tensors to the outputs and what the gradient needs of the computation, a structure of tensors.
         gradient: From the gradient of the outputs, what `function` kept, and the tensors, to their gradients.
-        *tensors: The tensors. The gradient reads them from the closure, as `recompute` does.
+        *tensors: The tensors. The gradient reads them from the closure, as a loop keeps the arguments of a custom
+            gradient once per step, even those that are the same in all steps.
     """
 
     @tf.custom_gradient
@@ -224,6 +206,22 @@ def with_gradient(
         return outputs, lambda upstream: gradient(upstream, kept, *tensors)
 
     return run(*tensors)
+
+
+def with_later_gradient(
+    value: Tensor, weights: tuple[Tensor, ...], gradient: Callable[[Tensor], tuple[Tensor, ...]]
+) -> Tensor:
+    """Returns `value`; `gradient` computes the gradients of the weights from the gradient of the value.
+
+    It runs in the backward pass, so that it may read what was computed after `value`. First order only: a
+    gradient of these gradients does not see that the value's gradient depends on the weights.
+    """
+
+    @tf.custom_gradient
+    def run(value: Tensor, *weights: Tensor) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]:
+        return tf.identity(value), lambda upstream: (upstream, *gradient(upstream))
+
+    return run(value, *weights)
 
 
 def tanh_gradient(outputs: Tensor, upstream: Tensor) -> Tensor:

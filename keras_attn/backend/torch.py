@@ -8,12 +8,12 @@ from typing import Any
 
 import keras
 import torch
-import torch.utils.checkpoint
 from keras import ops, tree
 
 from keras_attn.base.types import State, Tensor
 
 has_fused = True
+has_later_gradient = True
 
 
 def scan(
@@ -122,11 +122,6 @@ def device_kind(tensor: Tensor | None = None) -> str:
     return {"cuda": "gpu", "meta": "cpu"}.get(kind, kind)
 
 
-def recompute(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """As the TensorFlow adapter's `recompute`."""
-    return torch.utils.checkpoint.checkpoint(function, *tensors, use_reentrant=False)
-
-
 def with_gradient(
     function: Callable[..., tuple[Tensor, State]], gradient: Callable[..., tuple[Tensor, ...]], *tensors: Tensor
 ) -> Tensor:
@@ -149,6 +144,23 @@ def with_gradient(
             return gradient(upstream, kept, *saved[context.number :])
 
     return Run.apply(*tensors)
+
+
+def with_later_gradient(
+    value: Tensor, weights: tuple[Tensor, ...], gradient: Callable[[Tensor], tuple[Tensor, ...]]
+) -> Tensor:
+    """As the TensorFlow adapter's `with_later_gradient`."""
+
+    class Run(torch.autograd.Function):
+        @staticmethod
+        def forward(context: Any, value: Tensor, *weights: Tensor) -> Tensor:
+            return value.view_as(value)
+
+        @staticmethod
+        def backward(context: Any, upstream: Tensor) -> tuple[Tensor, ...]:
+            return (upstream, *gradient(upstream))
+
+    return Run.apply(value, *weights)
 
 
 def tanh_gradient(outputs: Tensor, upstream: Tensor) -> Tensor:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_attn.backend import product, with_later_gradient
 from keras_attn.base.types import State, Tensor
+
+Trace = dict[str, Tensor]
+"""What the steps of a loop read, `[T, B, ...]` by name, which is known after the loop.
+
+- `"fed"`: what the cell read besides its input.
+- `"before"`: the first tensor of the cell's state before the step.
+- `"weights"`: the attention weights of the step.
+"""
 
 
 class CellSteps:
@@ -18,15 +27,23 @@ class CellSteps:
     def __init__(self, cell: keras.layers.Layer) -> None:
         self.cell = cell
 
-    def project(self, inputs: Tensor) -> Tensor:
-        """Returns what the steps read of all inputs `[B, T, D]`, `[B, T, ...]`."""
+    def project(self, inputs: Tensor, trace: Trace | None = None) -> State:
+        """Returns what the steps read of all inputs.
+
+        Args:
+            inputs: `[T, B, D]`.
+            trace: Filled in after the loop; with it, the gradients of weights are computed after the loop.
+
+        Returns:
+            A structure of tensors `[T, B, ...]`.
+        """
         return inputs
 
-    def __call__(self, x: Tensor, fed: Tensor, state: State) -> tuple[Tensor, State]:
+    def __call__(self, x: State, fed: Tensor, state: State) -> tuple[Tensor, State]:
         """Computes one step.
 
         Args:
-            x: What `project` returned of the step, `[B, ...]`.
+            x: The part of the step of what `project` returned, a structure of tensors `[B, ...]`.
             fed: What the cell reads besides its input, `[B, F]`.
             state: The state of the cell.
 
@@ -37,7 +54,7 @@ class CellSteps:
 
 
 class OwnSteps(CellSteps):
-    """A cell of Keras whose weights are known: `W [x ; fed] = W_x x + W_f fed`, with `W_x x` of all steps at once.
+    """A cell of Keras whose weights are known: `W [x ; fed] = W_x x + W_fed fed`, with `W_x x` of all steps at once.
 
     Args:
         cell: The cell, built.
@@ -52,41 +69,45 @@ class OwnSteps(CellSteps):
         self.recurrent_kernel = ops.cast(ops.convert_to_tensor(cell.recurrent_kernel), dtype)
         self.bias = ops.cast(ops.convert_to_tensor(cell.bias), dtype) if cell.use_bias else None
 
-    def input_bias(self) -> Tensor | None:
-        """Returns what is added to the products of the inputs, or None."""
-        return self.bias
-
-    def project(self, inputs: Tensor) -> Tensor:
-        batch, length, size = ops.shape(inputs)
-        products = ops.matmul(ops.reshape(inputs, (-1, size)), self.input_kernel)  # two-dimensional: faster
-        bias = self.input_bias()
+    def products(self, inputs: Tensor, bias: Tensor | None) -> Tensor:
+        """Returns `W_x x + b` of all steps, `[T, B, gates * units]`."""
+        products = ops.matmul(folded(inputs), self.input_kernel)
         products = products if bias is None else products + bias
-        return ops.reshape(products, (batch, length, self.input_kernel.shape[1]))
+        return ops.reshape(products, (*ops.shape(inputs)[:2], self.input_kernel.shape[1]))
 
 
 class GRUSteps(OwnSteps):
     """`keras.layers.GRUCell`."""
 
-    def input_bias(self) -> Tensor | None:
-        return self.bias[0] if self.bias is not None and self.cell.reset_after else self.bias
+    def project(self, inputs: Tensor, trace: Trace | None = None) -> State:
+        after = self.cell.reset_after
+        products = self.products(inputs, self.bias[0] if after and self.bias is not None else self.bias)
+        if trace is None or not after:
+            return products, ()
+        # What is added to the products of the state, nothing, has their gradient.
+        inner = ops.zeros(ops.shape(products), products.dtype)
+        products = late_product(products, self.fed_kernel, trace, ["fed"])
+        inner = late_product(inner, self.recurrent_kernel, trace, ["before"])
+        self.fed_kernel, self.recurrent_kernel = map(ops.stop_gradient, (self.fed_kernel, self.recurrent_kernel))
+        return products, inner
 
-    def __call__(self, x: Tensor, fed: Tensor, state: State) -> tuple[Tensor, State]:
-        cell, units = self.cell, self.cell.units
-        before = state[0]
-        x = x + ops.matmul(fed, self.fed_kernel)
-        gates, candidate = x[:, : 2 * units], x[:, 2 * units :]
+    def __call__(self, x: State, fed: Tensor, state: State) -> tuple[Tensor, State]:
+        products, inner = x
+        cell, before = self.cell, state[0]
+        update, reset, candidate = ops.split(products + ops.matmul(fed, self.fed_kernel), 3, axis=-1)
         if cell.reset_after:
-            inner = ops.matmul(before, self.recurrent_kernel)
-            if self.bias is not None:
-                inner = inner + self.bias[1]
-            gates = cell.recurrent_activation(gates + inner[:, : 2 * units])
-            update, reset = gates[:, :units], gates[:, units:]
-            candidate = candidate + reset * inner[:, 2 * units :]
+            product = ops.matmul(before, self.recurrent_kernel)
+            product = product if isinstance(inner, tuple) else product + inner
+            product = product if self.bias is None else product + self.bias[1]
+            for_update, for_reset, for_candidate = ops.split(product, 3, axis=-1)
+            update = cell.recurrent_activation(update + for_update)
+            reset = cell.recurrent_activation(reset + for_reset)
+            candidate = candidate + reset * for_candidate
         else:
-            gates = gates + ops.matmul(before, self.recurrent_kernel[:, : 2 * units])
-            gates = cell.recurrent_activation(gates)
-            update, reset = gates[:, :units], gates[:, units:]
-            candidate = candidate + ops.matmul(reset * before, self.recurrent_kernel[:, 2 * units :])
+            for_update, for_reset, kernel = ops.split(self.recurrent_kernel, 3, axis=-1)
+            update = cell.recurrent_activation(update + ops.matmul(before, for_update))
+            reset = cell.recurrent_activation(reset + ops.matmul(before, for_reset))
+            candidate = candidate + ops.matmul(reset * before, kernel)
         candidate = cell.activation(candidate)
         new = candidate + update * (before - candidate)
         return new, [new]
@@ -95,26 +116,25 @@ class GRUSteps(OwnSteps):
 class LSTMSteps(OwnSteps):
     """`keras.layers.LSTMCell`."""
 
-    def __init__(self, cell: keras.layers.Layer, fed_size: int) -> None:
-        super().__init__(cell, fed_size)
+    def project(self, inputs: Tensor, trace: Trace | None = None) -> State:
+        products = self.products(inputs, self.bias)
         self.step_kernel = ops.concatenate([self.fed_kernel, self.recurrent_kernel], axis=0)
+        if trace is None:
+            return products
+        products = late_product(products, self.step_kernel, trace, ["fed", "before"])
+        self.step_kernel = ops.stop_gradient(self.step_kernel)
+        return products
 
-    def __call__(self, x: Tensor, fed: Tensor, state: State) -> tuple[Tensor, State]:
-        cell, units = self.cell, self.cell.units
-        before, carry = state
-        gates = x + ops.matmul(ops.concatenate([fed, before], axis=-1), self.step_kernel)
-        keep = cell.recurrent_activation(gates[:, : 2 * units])
-        candidate = cell.activation(gates[:, 2 * units : 3 * units])
-        out = cell.recurrent_activation(gates[:, 3 * units :])
-        carry = keep[:, units:] * carry + keep[:, :units] * candidate
-        new = out * cell.activation(carry)
+    def __call__(self, x: State, fed: Tensor, state: State) -> tuple[Tensor, State]:
+        cell, (before, carry) = self.cell, state
+        products = x + ops.matmul(ops.concatenate([fed, before], axis=-1), self.step_kernel)
+        accept, keep, candidate, out = ops.split(products, 4, axis=-1)
+        carry = cell.recurrent_activation(keep) * carry + cell.recurrent_activation(accept) * cell.activation(candidate)
+        new = cell.recurrent_activation(out) * cell.activation(carry)
         return new, [new, carry]
 
 
-OWN_STEPS: dict[type, type[OwnSteps]] = {
-    keras.layers.GRUCell: GRUSteps,
-    keras.layers.LSTMCell: LSTMSteps,
-}
+OWN_STEPS: dict[type, type[OwnSteps]] = {keras.layers.GRUCell: GRUSteps, keras.layers.LSTMCell: LSTMSteps}
 
 
 def steps_of(cell: keras.layers.Layer, fed_size: int) -> CellSteps:
@@ -123,3 +143,28 @@ def steps_of(cell: keras.layers.Layer, fed_size: int) -> CellSteps:
     if own is None or cell.dropout or cell.recurrent_dropout or cell.dtype_policy.quantization_mode is not None:
         return CellSteps(cell)
     return own(cell, fed_size)
+
+
+def late_product(added: Tensor, kernel: Tensor, trace: Trace, names: list[str]) -> Tensor:
+    """Returns what a loop adds to products with a kernel; its gradient gives the kernel's, in one product.
+
+    `y_t = z_t W + added_t` has the gradients `dW = sum_t z_t^T dy_t` and `d added_t = dy_t`. The loop reads W as a
+    constant, so that no step adds to `dW`.
+
+    Args:
+        added: `[T, B, N]`.
+        kernel: W, `[K, N]`.
+        trace: Contains the z_t after the loop.
+        names: Which tensors of the trace, joined, are z_t, `[T, B, K]`.
+    """
+
+    def gradient(upstream: Tensor) -> tuple[Tensor]:
+        read = ops.concatenate([folded(trace[name]) for name in names], axis=-1)
+        return (ops.cast(product(read, folded(upstream), transpose_left=True), kernel.dtype),)
+
+    return with_later_gradient(added, (kernel,), gradient)
+
+
+def folded(tensor: Tensor) -> Tensor:
+    """`[T, B, K]` -> `[T B, K]`: two-dimensional products are the fastest."""
+    return ops.reshape(tensor, (-1, tensor.shape[-1]))

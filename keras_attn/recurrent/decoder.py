@@ -9,7 +9,7 @@ import keras
 from keras import ops, tree
 
 from keras_attn import masks
-from keras_attn.backend import scan
+from keras_attn.backend import has_later_gradient, scan, with_later_gradient
 from keras_attn.backend.precision import at_least_float32
 from keras_attn.base.checks import as_boolean, check_axes, check_last_axis, check_rate
 from keras_attn.base.layer import BaseLayer
@@ -19,7 +19,7 @@ from keras_attn.base.state import check_state
 from keras_attn.base.tensors import as_array, short_repr, to_tensor
 from keras_attn.base.types import LayerArguments, Results, Shape, State, Tensor
 from keras_attn.recurrent.alignment import Alignment, SoftmaxAlignment
-from keras_attn.recurrent.cell_steps import CellSteps, steps_of
+from keras_attn.recurrent.cell_steps import CellSteps, Trace, steps_of
 from keras_attn.recurrent.cells import (
     check_cell,
     check_cell_state,
@@ -85,6 +85,20 @@ class StepState(NamedTuple):
     outputs: Tensor
 
 
+class Advanced(NamedTuple):
+    """The result of a step.
+
+    Attributes:
+        state: The new state.
+        weights: The attention weights `[B, S]`.
+        fed: What the cell read besides its input, `[B, F]`.
+    """
+
+    state: StepState
+    weights: Tensor
+    fed: Tensor
+
+
 class RNNState(NamedTuple):
     """The state of a recurrent decoder between calls of `step` and `extend`."""
 
@@ -99,18 +113,21 @@ class Step(NamedTuple):
         cell: How the cell runs.
         cell_noise: What the fed part of the cell's input is multiplied with `[B, F]`, or None.
         score_noise: What is added to the scores `[B, S]`, or None.
+        context: What is added to the context `[B, M]`, zeros with a gradient, or None.
         training: Whether the step is part of a call with `training=True`.
     """
 
     cell: CellSteps
     cell_noise: Tensor | None = None
     score_noise: Tensor | None = None
+    context: Tensor | None = None
     training: bool = False
 
-    def run_cell(self, x: Tensor, fed: Tensor, state: State) -> tuple[Tensor, State]:
-        """Returns the outputs `[B, units]` and the new state of the cell, given what it reads besides its input."""
-        outputs, new_state = self.cell(x, fed if self.cell_noise is None else fed * self.cell_noise, state)
-        return outputs, tree.pack_sequence_as(state, tree.flatten(new_state))
+    def run_cell(self, x: State, fed: Tensor, state: State) -> tuple[Tensor, State, Tensor]:
+        """Returns the outputs `[B, units]` and the new state of the cell, and what it read besides its input."""
+        fed = fed if self.cell_noise is None else fed * self.cell_noise
+        outputs, new_state = self.cell(x, fed, state)
+        return outputs, tree.pack_sequence_as(state, tree.flatten(new_state)), fed
 
 
 class RecurrentDecoder(BaseLayer):
@@ -188,7 +205,7 @@ class RecurrentDecoder(BaseLayer):
         """Returns the size O of the outputs."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `output_size`.")
 
-    def advance(self, x: Tensor, last: StepState, source: Source, step: Step) -> tuple[StepState, Tensor]:
+    def advance(self, x: State, last: StepState, source: Source, step: Step) -> Advanced:
         """Computes one step.
 
         Args:
@@ -196,9 +213,6 @@ class RecurrentDecoder(BaseLayer):
             last: The state that the step before left.
             source: What all steps read.
             step: How the step runs.
-
-        Returns:
-            The new state and the attention weights `[B, S]`.
         """
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `advance`.")
 
@@ -217,6 +231,7 @@ class RecurrentDecoder(BaseLayer):
         history = last.history and History(weights, last.history.summed + weights)
         weights = ops.cast(weights, source.memory.dtype)
         context = ops.einsum("bs,bsm->bm", weights, source.memory)
+        context = context if step.context is None else context + step.context
         return context, weights, AttentionState(last.index + 1, history, alignment)
 
     def build(self, inputs_shape: Shape, memory_shape: Shape) -> None:
@@ -303,37 +318,43 @@ class RecurrentDecoder(BaseLayer):
         """The loop over the steps: returns outputs `[B, T, O]`, scores or None, and the state after the last step."""
         batch, source_length, memory_size = ops.shape(source.memory)
         length, fed_size = ops.shape(inputs)[1], self.fed_size(memory_size)
-        cell = steps_of(self.cell, fed_size)
-        x, steps = masks.hide(inputs, inputs_mask), {}
+        cell, dtype = steps_of(self.cell, fed_size), self.compute_dtype
+        x, steps = ops.swapaxes(masks.hide(inputs, inputs_mask), 0, 1), {}  # [T, B, D]
+        if inputs_mask is not None:
+            steps["mask"] = ops.swapaxes(as_boolean("inputs_mask", inputs_mask), 0, 1)
         if training and self.dropout:
-            ones = ops.ones((batch, length, self.input_size + fed_size), inputs.dtype)
-            noise = self.noise(ones, training=True)
+            noise = self.noise(ops.ones((length, batch, self.input_size + fed_size), dtype), training=True)
             x, steps["cell_noise"] = x * noise[..., : self.input_size], noise[..., self.input_size :]
         if training and self.alignment.noise:
-            steps["score_noise"] = self.score_noise(ops.zeros((batch, length, source_length)), training=True)
-        if inputs_mask is not None:
-            steps["mask"] = as_boolean("inputs_mask", inputs_mask)
-        steps["x"] = cell.project(x)
-        recorded = return_attention_scores or is_recording()
+            steps["score_noise"] = self.score_noise(ops.zeros((length, batch, source_length)), training=True)
+        trace: Trace | None = {} if training and has_later_gradient else None
+        steps["x"] = cell.project(x, trace)
+        results = {"outputs": first.outputs}  # as those of a step
+        if return_attention_scores or is_recording() or trace is not None:
+            results["weights"] = ops.zeros((batch, source_length), dtype)
+        if trace is not None:
+            results |= {"fed": ops.zeros((batch, fed_size), dtype), "before": tree.flatten(first.cell)[0]}
+            nothing = ops.zeros((length, batch, memory_size), dtype)
+            steps["context"] = late_context(nothing, source.memory, trace)
+            source = source._replace(memory=ops.stop_gradient(source.memory))
 
-        def step(last: StepState, now: dict[str, Tensor]) -> tuple[StepState, dict[str, Tensor]]:
-            how = Step(cell, now.get("cell_noise"), now.get("score_noise"), training)
-            new, scores = self.advance(now["x"], last, source, how)
+        def step(last: StepState, now: dict[str, State]) -> tuple[StepState, dict[str, Tensor]]:
+            how = Step(cell, now.get("cell_noise"), now.get("score_noise"), now.get("context"), training)
+            new, weights, fed = self.advance(now["x"], last, source, how)
             if "mask" in now:
                 new = tree.map_structure(lambda new, old: ops.where(lift(now["mask"], new), new, old), new, last)
-                scores = ops.where(now["mask"][:, None], scores, 0)
-            results = {"outputs": new.outputs}
-            return new, {**results, "scores": scores} if recorded else results
+                weights = ops.where(now["mask"][:, None], weights, 0)
+            found = {"outputs": new.outputs, "weights": weights, "fed": fed, "before": tree.flatten(last.cell)[0]}
+            return new, {name: found[name] for name in results}
 
-        like = {"outputs": first.outputs}
-        if recorded:
-            like["scores"] = ops.zeros((batch, source_length), self.compute_dtype)
-        joined_size = ops.zeros((batch, self.input_size + fed_size), inputs.dtype)
-        with fixed_dropout(self.cell, joined_size, first.cell):
-            last, results = scan(step, first, swap_time(steps), like)
-        results = swap_time(results)
-        record(self, results.get("scores"))
-        return results["outputs"], results["scores"] if return_attention_scores else None, last
+        with fixed_dropout(self.cell, ops.zeros((batch, self.input_size + fed_size), dtype), first.cell):
+            last, results = scan(step, first, steps, results)
+        if trace is not None:
+            trace.update(results)
+        outputs = ops.swapaxes(results["outputs"], 0, 1)
+        weights = ops.swapaxes(results["weights"], 0, 1) if return_attention_scores or is_recording() else None
+        record(self, weights)
+        return outputs, weights if return_attention_scores else None, last
 
     def init_state(
         self,
@@ -379,7 +400,7 @@ class RecurrentDecoder(BaseLayer):
         inputs, sizes = as_array("inputs", inputs), {"D": self.input_size}
         check_axes({"inputs": "BD", "memory": "BSM"}, {"inputs": inputs, "memory": state.source.memory}, sizes)
         inputs = ops.cast(inputs, self.compute_dtype)
-        last, scores = self.advance(inputs, state.last, state.source, Step(CellSteps(self.cell)))
+        last, scores, _ = self.advance(inputs, state.last, state.source, Step(CellSteps(self.cell)))
         return joined(last.outputs, scores if return_attention_scores else None), state._replace(last=last)
 
     def _read_once(self, memory: Tensor, memory_mask: Tensor | None) -> Source:
@@ -439,6 +460,16 @@ def lift(mask: Tensor, tensor: Tensor) -> Tensor:
     return ops.reshape(mask, (-1, *(1,) * (len(tensor.shape) - 1)))
 
 
-def swap_time(tensors: State) -> State:
-    """`[B, T, ...]` <-> `[T, B, ...]` for every tensor of a structure."""
-    return tree.map_structure(lambda tensor: ops.swapaxes(tensor, 0, 1), tensors)
+def late_context(added: Tensor, memory: Tensor, trace: Trace) -> Tensor:
+    """Returns what a loop adds to its contexts; its gradient gives that of the memory, as `late_product` does.
+
+    Args:
+        added: `[T, B, M]`.
+        memory: `[B, S, M]`.
+        trace: Contains the attention weights after the loop.
+    """
+
+    def gradient(upstream: Tensor) -> tuple[Tensor]:
+        return (ops.cast(ops.einsum("tbs,tbm->bsm", trace["weights"], upstream), memory.dtype),)
+
+    return with_later_gradient(added, (memory,), gradient)

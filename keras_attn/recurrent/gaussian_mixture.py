@@ -68,10 +68,13 @@ class GaussianMixture(Alignment):
 
     def build(self, query_shape: Shape, memory_shape: Shape) -> None:
         units = self.units or check_last_axis("query", query_shape)
-        self.hidden = self.make_dense("hidden", units, query_shape, activation="tanh")
+        self.hidden_projection = self.make_dense("hidden_projection", units, query_shape, activation="tanh")
         starts = np.repeat([0.0, np.log(np.expm1(START_STEP)), np.log(np.expm1(START_WIDTH))], self.num_components)
-        self.parameters = self.make_dense(
-            "parameters", 3 * self.num_components, (None, units), bias_initializer=keras.initializers.Constant(starts)
+        self.mixture_projection = self.make_dense(
+            "mixture_projection",
+            3 * self.num_components,
+            (None, units),
+            bias_initializer=keras.initializers.Constant(starts),
         )
 
     def init_state(self, memory: Tensor, mask: Tensor | None = None) -> State:
@@ -89,7 +92,7 @@ class GaussianMixture(Alignment):
         keys: State = (),
         training: bool = False,
     ) -> tuple[Tensor, State]:
-        parameters = ops.cast(self.parameters(self.hidden(query)), state.means.dtype)
+        parameters = ops.cast(self.mixture_projection(self.hidden_projection(query)), state.means.dtype)
         amounts, steps, widths = ops.split(parameters, 3, axis=-1)  # [B, K]
         amounts, widths = ops.softmax(amounts, axis=-1), ops.softplus(widths)
         means = state.means + ops.softplus(steps)

@@ -115,11 +115,13 @@ class PredictedWindow(LocalWindow):
 
     def build(self, query_shape: Shape, memory_shape: Shape) -> None:
         units = self.units or check_last_axis("query", query_shape)
-        self.hidden = self.make_dense("hidden", units, query_shape, activation="tanh", use_bias=False)
-        self.position = self.make_dense("position", 1, (None, units), use_bias=False)
+        self.hidden_projection = self.make_dense(
+            "hidden_projection", units, query_shape, activation="tanh", use_bias=False
+        )
+        self.position_projection = self.make_dense("position_projection", 1, (None, units), use_bias=False)
 
     def centre(self, query: Tensor, state: WindowState, index: Tensor) -> Tensor:
-        predicted = ops.cast(self.position(self.hidden(query)), state.length.dtype)
+        predicted = ops.cast(self.position_projection(self.hidden_projection(query)), state.length.dtype)
         return state.length * ops.sigmoid(predicted)
 
     def align(

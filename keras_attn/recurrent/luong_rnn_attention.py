@@ -9,10 +9,10 @@ from keras import ops
 
 from keras_attn.base.checks import check_last_axis, check_positive
 from keras_attn.base.slot import register
-from keras_attn.base.types import LayerArguments, Shape, Tensor
+from keras_attn.base.types import LayerArguments, Shape, State
 from keras_attn.recurrent.alignment import Alignment
 from keras_attn.recurrent.cells import cell_output_size, recurrent_initializer
-from keras_attn.recurrent.decoder import RecurrentDecoder, Source, Step, StepState
+from keras_attn.recurrent.decoder import Advanced, RecurrentDecoder, Source, Step, StepState
 from keras_attn.recurrent.scores import MultiplicativeScore
 
 if TYPE_CHECKING:
@@ -97,8 +97,8 @@ class LuongRNNAttention(RecurrentDecoder):
     def output_size(self, memory_size: int) -> int:
         return self.units
 
-    def advance(self, x: Tensor, last: StepState, source: Source, step: Step) -> tuple[StepState, Tensor]:
-        query, cell = step.run_cell(x, last.outputs, last.cell)
+    def advance(self, x: State, last: StepState, source: Source, step: Step) -> Advanced:
+        query, cell, fed = step.run_cell(x, last.outputs, last.cell)
         context, weights, attention = self.attend(query, last.attention, source, step)
         outputs = self.output_projection(ops.concatenate([context, query], axis=-1))
-        return StepState(cell, attention, outputs), weights
+        return Advanced(StepState(cell, attention, outputs), weights, fed)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from keras import ops, tree
 
 from keras_attn.base.slot import register
-from keras_attn.base.types import Tensor
+from keras_attn.base.types import State
 from keras_attn.recurrent.cells import cell_output_size, last_state, single_cells
-from keras_attn.recurrent.decoder import RecurrentDecoder, Source, Step, StepState
+from keras_attn.recurrent.decoder import Advanced, RecurrentDecoder, Source, Step, StepState
 
 
 @register
@@ -67,8 +67,8 @@ class RNNAttention(RecurrentDecoder):
     def output_size(self, memory_size: int) -> int:
         return cell_output_size(self.cell) + memory_size
 
-    def advance(self, x: Tensor, last: StepState, source: Source, step: Step) -> tuple[StepState, Tensor]:
+    def advance(self, x: State, last: StepState, source: Source, step: Step) -> Advanced:
         query = tree.flatten(last_state(self.cell, last.cell))[0]
         context, weights, attention = self.attend(query, last.attention, source, step)
-        outputs, cell = step.run_cell(x, context, last.cell)
-        return StepState(cell, attention, ops.concatenate([outputs, context], axis=-1)), weights
+        outputs, cell, fed = step.run_cell(x, context, last.cell)
+        return Advanced(StepState(cell, attention, ops.concatenate([outputs, context], axis=-1)), weights, fed)

@@ -153,8 +153,8 @@ class Mixture:
     """Graves 2013 in the form V2b of Battenberg et al. 2020."""
 
     def __init__(self, alignment, h, mask, training):
-        self.hidden = array(alignment.hidden.kernel), array(alignment.hidden.bias)
-        self.last = array(alignment.parameters.kernel), array(alignment.parameters.bias)
+        self.hidden = array(alignment.hidden_projection.kernel), array(alignment.hidden_projection.bias)
+        self.last = array(alignment.mixture_projection.kernel), array(alignment.mixture_projection.bias)
         self.mask, self.means = mask, 0
 
     def align(self, e, query, index):
@@ -180,7 +180,9 @@ class Predicted(Local):
     """Luong et al. 2015, local-p."""
 
     def align(self, e, query, index):
-        p = np.tanh(query @ array(self.alignment.hidden.kernel)) @ array(self.alignment.position.kernel)
+        p = np.tanh(query @ array(self.alignment.hidden_projection.kernel)) @ array(
+            self.alignment.position_projection.kernel
+        )
         p = self.mask.sum() * sigmoid(p)
         spread = self.size / 2
         return super().align(e, query, p) * np.exp(-((self.j - p) ** 2) / (2 * spread**2))

@@ -8,6 +8,7 @@ from keras import ops
 import keras_attn as ka
 from keras_attn.recurrent import Alignment
 from tests.recurrent import oracle
+from tests.recurrent.derivatives import derivative, in_float64
 
 B, T, S, D, M, UNITS = 3, 5, 7, 4, 6, 6
 SCORES = {
@@ -131,7 +132,7 @@ def test_noise_acts_in_training_only(alignment, inputs, memory):
 def test_a_mixture_starts_with_steps_of_one_and_widths_of_ten():
     alignment = ka.GaussianMixture(num_components=3)
     alignment.build((None, UNITS), (None, None, M))
-    alignment.hidden.kernel.assign(0 * alignment.hidden.kernel)
+    alignment.hidden_projection.kernel.assign(0 * alignment.hidden_projection.kernel)
     state = alignment.init_state(ops.ones((1, 50, M)))
     weights, state = alignment.align(None, ops.ones((1, UNITS)), state, None, 0)
     np.testing.assert_allclose(state.means, np.ones((1, 3)), rtol=1e-6)
@@ -144,7 +145,7 @@ def test_forward_weights_do_not_die_of_underflow():
     state = alignment.init_state(ops.ones((1, 4, 2)))
     for index in range(3):  # the scores point to the end, of which the decoder is far away
         weights, state = alignment.align(np.array([[-200.0, -150.0, 0.0, 200.0]], "float32"), None, state, None, index)
-        np.testing.assert_allclose(np.sum(weights), 1, atol=1e-6)
+        np.testing.assert_allclose(ops.sum(weights), 1, atol=1e-6)
     assert float(weights[0, 3]) > 0.99
 
 
@@ -161,13 +162,14 @@ def test_a_memory_that_is_all_padding_or_empty_reads_zeros(alignment, inputs, me
         np.testing.assert_array_equal(outputs[..., UNITS:], 0)
 
 
+@in_float64
 @pytest.mark.trains
 @pytest.mark.parametrize("alignment", [*ALIGNMENTS, "mixture"])
 def test_gradients_equal_finite_differences(alignment, inputs, memory, memory_mask):
     """In float64, of the sum of squared outputs, along a random direction of all weights and the memory."""
     layer = decoder("before", alignment, None if alignment == "mixture" else "cumulative", dtype="float64")
     inputs, memory = inputs.astype("float64"), memory.astype("float64")
-    gradients = derivative(layer, inputs, memory, memory_mask)
+    gradients = derivative(layer, inputs, memory, memory_mask=memory_mask, training=True)
     rng = np.random.default_rng(1)
     directions = [rng.normal(size=np.shape(gradient)) for gradient in gradients]
     start, step = layer.get_weights(), 1e-6
@@ -189,36 +191,6 @@ def test_gradients_equal_finite_differences(alignment, inputs, memory, memory_ma
     np.testing.assert_allclose(slope, wanted, rtol=1e-5)
     hidden = ~np.broadcast_to(memory_mask[..., None], memory.shape)
     np.testing.assert_array_equal(gradients[0][hidden], 0)
-
-
-def derivative(layer, inputs, memory, memory_mask):
-    """The gradients of the sum of squared outputs by the memory and the trainable weights, as arrays."""
-    if keras.config.backend() == "tensorflow":
-        import tensorflow as tf
-
-        memory = tf.constant(memory)
-        with tf.GradientTape() as tape:
-            tape.watch(memory)
-            loss = tf.reduce_sum(tf.square(layer(inputs, memory, memory_mask=memory_mask, training=True)))
-        found = tape.gradient(loss, [memory, *(weight.value for weight in layer.trainable_weights)])
-    elif keras.config.backend() == "jax":
-        import jax
-
-        def compute(memory, weights):
-            others = [weight.value for weight in layer.non_trainable_variables]
-            outputs, _ = layer.stateless_call(weights, others, inputs, memory, memory_mask=memory_mask, training=True)
-            return (outputs**2).sum()
-
-        weights = [weight.value for weight in layer.trainable_weights]
-        one, others = jax.grad(compute, (0, 1))(jax.numpy.asarray(memory), weights)
-        found = [one, *others]
-    else:
-        import torch
-
-        memory = torch.tensor(memory, requires_grad=True)
-        loss = (layer(inputs, memory, memory_mask=memory_mask, training=True) ** 2).sum()
-        found = torch.autograd.grad(loss, [memory, *(weight.value for weight in layer.trainable_weights)])
-    return [ops.convert_to_numpy(gradient) for gradient in found]
 
 
 def test_an_alignment_of_the_users_own(inputs, memory):
