@@ -41,6 +41,26 @@ def test_the_decoding_benchmark_prints_its_table_and_names_missing_peers(tmp_pat
     assert all(row["rate"] > 0 and 0 < row["roof"] < 2 for row in figures)
 
 
+@pytest.mark.slow
+def test_the_recurrent_benchmark_prints_ratios_to_a_hand_written_cell_and_writes_its_figures(tmp_path):
+    asked = ["--cells", "lstm", "--lengths", "3", "--padded", "yes", "--batch-size", "2", "--size", "4", "--steps", "1"]
+    asked += ["--work", "train", "decode", "--ways", "keras", "graph", "--rounds", "1"]
+    asked += ["--out", tmp_path / "figures.json"]
+    command = [sys.executable, ROOT / "benchmarks" / "recurrent.py", *asked]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    lines = [line.split() for line in output.splitlines()]
+    assert [line[4] for line in lines[1:]] == ["keras", "graph", "graph"]
+    assert float(lines[1][6]) == 1
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert [(row["work"], row["way"]) for row in figures] == [
+        ("train", "keras"),
+        ("train", "graph"),
+        ("decode", "graph"),
+    ]
+    assert all(row["seconds"] > 0 and row["megabytes"] > 100 for row in figures)
+    assert figures[1]["ratio"] == pytest.approx(figures[0]["seconds"] / figures[1]["seconds"])
+
+
 def test_work_counts_half_of_the_products_under_a_causal_mask():
     sys.path.insert(0, str(ROOT / "benchmarks"))
     try:

@@ -110,6 +110,7 @@ def test_logits_are_those_of_each_pair_alone_wherever_it_stands(pairs):
             np.testing.assert_allclose(logits, wanted, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.trains
 def test_fit_on_packed_rows_learns_drops_and_saves_the_same_model(pairs, tmp_path):
     model = make(dropout=0.1)

@@ -209,6 +209,7 @@ def test_a_config_of_an_older_version_has_the_defaults():
     assert models.rnn_seq2seq.RNNSeq2SeqModel.from_config(config).special_ids == SpecialIds()
 
 
+@pytest.mark.slow
 @pytest.mark.tensorflow  # int8 files are tested on TensorFlow
 def test_models_of_integers_come_back_with_their_ids(tmp_path):
     model = MAKERS["transformer"](OWN)

@@ -46,6 +46,7 @@ def test_a_third_cache_works_through_every_layer(kind, x):
     np.testing.assert_allclose(numpy(y), whole[[0, 1, 2], [4, 2, 3]], atol=3e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "length"), [(decoding.Greedy(), 70), (decoding.Beam(3), 9)], ids=["long", "beams"]
 )

@@ -37,6 +37,7 @@ print("distributed")
 """
 
 
+@pytest.mark.slow
 def test_replicas_see_disjoint_pairs_and_fit_trains():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
     assert done.stdout.endswith("distributed\n"), done.stderr[-2000:]

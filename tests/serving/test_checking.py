@@ -19,6 +19,7 @@ pytestmark = pytest.mark.tensorflow
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_sound_model_can_be_served():
     report = serving.check(folder("transformer").parent)
     assert report.ok and report.folder == folder("transformer")

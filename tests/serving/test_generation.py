@@ -245,6 +245,7 @@ def test_prompts_are_gone_on_from():
         np.testing.assert_allclose(answer["log_probability"][row], wanted, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["transformer", "rnn"])
 def test_what_the_encoder_made(name):
     answer = ask(name, "encode", source=TEXTS)
