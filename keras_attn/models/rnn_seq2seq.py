@@ -20,8 +20,8 @@ from keras_attn.models.sequence_model import Seq2SeqModel
 from keras_attn.recurrent.additive_rnn_attention import AdditiveRNNAttention
 from keras_attn.recurrent.alignment import Alignment
 from keras_attn.recurrent.cells import recurrent_initializer
-from keras_attn.recurrent.decoder import RNNState
 from keras_attn.recurrent.encoder import pass_masks_on
+from keras_attn.recurrent.state import RNNState
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -12,8 +12,9 @@ from keras_attn.base.slot import register
 from keras_attn.base.types import LayerArguments, Shape, State
 from keras_attn.recurrent.alignment import Alignment
 from keras_attn.recurrent.cells import cell_output_size, recurrent_initializer
-from keras_attn.recurrent.decoder import Advanced, RecurrentDecoder, Source, Step, StepState
+from keras_attn.recurrent.decoder import RecurrentDecoder
 from keras_attn.recurrent.scores import MultiplicativeScore
+from keras_attn.recurrent.state import Advanced, Source, Step, StepState
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -7,7 +7,8 @@ from keras import ops, tree
 from keras_attn.base.slot import register
 from keras_attn.base.types import State
 from keras_attn.recurrent.cells import cell_output_size, last_state, single_cells
-from keras_attn.recurrent.decoder import Advanced, RecurrentDecoder, Source, Step, StepState
+from keras_attn.recurrent.decoder import RecurrentDecoder
+from keras_attn.recurrent.state import Advanced, Source, Step, StepState
 
 
 @register
