@@ -61,6 +61,20 @@ def test_the_recurrent_benchmark_prints_ratios_to_a_hand_written_cell_and_writes
     assert figures[1]["ratio"] == pytest.approx(figures[0]["seconds"] / figures[1]["seconds"])
 
 
+@pytest.mark.slow
+def test_the_alignments_benchmark_trains_what_is_missing_and_prints_the_errors(tmp_path):
+    tiny = ["--minutes", "0.001", "--size", "8", "--batch-size", "4", "--rows", "50", "--tests", "3"]
+    command = [sys.executable, ROOT / "benchmarks" / "alignments.py", *tiny, "--slots", "monotonic", "mixture"]
+    command += ["--tasks", "cmudict", "--data-dir", tmp_path / "data", "--out", tmp_path / "figures.json"]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    lines = [line.split() for line in output.splitlines()[-2:]]
+    assert [line[:2] for line in lines] == [["cmudict", "monotonic"], ["cmudict", "mixture"]]
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert all(row["steps"] >= 1 and row["short"] > 0 and row["long"] > 0 for row in figures)
+    again = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert again.splitlines()[-2:] == output.splitlines()[-2:], "what is trained is only printed"
+
+
 def test_work_counts_half_of_the_products_under_a_causal_mask():
     sys.path.insert(0, str(ROOT / "benchmarks"))
     try:

@@ -195,7 +195,7 @@ class RecurrentDecoder(BaseLayer):
             return_attention_scores: Whether to return the scores too, `[B, T, S]`.
 
         Returns:
-            The outputs `[B, T, units + M]`, or a pair of outputs and scores; and the new state.
+            The outputs `[B, T, O]`, or a pair of outputs and scores; and the new state.
 
         Raises:
             ValueError: If shapes do not match.

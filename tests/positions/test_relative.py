@@ -138,5 +138,5 @@ def test_a_bias_of_another_dtype_policy_is_named():
 def test_a_table_for_other_heads_is_named():
     bias = ka.RelativeBias()
     ka.MultiHeadSelfAttention(2, position=bias).build((None, None, 6))
-    with pytest.raises(ValueError, match="attentions of different `num_heads`. Received: a table for 2 heads"):
+    with pytest.raises(ValueError, match="layers with different `num_heads`. Received: a table for 2 heads"):
         ka.MultiHeadSelfAttention(3, position=bias)(np.zeros((1, 2, 6), "float32"))
