@@ -121,7 +121,7 @@ def test_dropout_acts_in_training_only(x, memory):
         ({"mask": True}, "`mask` must be a Pattern"),
         ({"attention": "multi"}, "`attention` must be a Keras layer. Received: attention='multi'"),
         ({"feed_forward": ka.FeedForward(3, dtype="float64")}, "`feed_forward` must have the dtype policy"),
-        ({"attention": ka.MultiHeadSelfAttention(3)}, "`num_heads` must be the `num_heads` of the `attention`"),
+        ({"attention": ka.MultiHeadSelfAttention(3)}, "`num_heads` must be the `num_heads` of the given `attention`"),
         ({"attention": ka.MultiHeadSelfAttention(2), "mask": ka.Causal()}, "`mask` must be the `mask` of the"),
         ({"mask": ka.masks.Explicit(np.ones((T, T), bool))}, "`mask` must be a Pattern of keras_attn or None"),
         ({"colour": "blue"}, "colour"),
@@ -193,5 +193,5 @@ def test_activation_is_that_of_the_default_feed_forward(make):
     assert (
         make(feed_forward=ka.GatedFeedForward(5), activation="silu").feed_forward.activation is keras.activations.silu
     )
-    with pytest.raises(ValueError, match="`activation` must be the `activation` of the `feed_forward`"):
+    with pytest.raises(ValueError, match="`activation` must be the `activation` of the given `feed_forward`"):
         make(feed_forward=ka.GatedFeedForward(5), activation="relu")

@@ -240,7 +240,7 @@ def test_layers_that_do_not_fit_name_the_slot(slot, make, message, x, memory):
 def test_a_mask_beside_a_layer_that_would_ignore_it_is_refused():
     with pytest.raises(ValueError, match=r"`mask` must be the `mask` of the given `attention`.* attention.mask=None"):
         ka.DecoderBlock(H, 11, attention=MaskedMean())
-    with pytest.raises(ValueError, match=r"`position` must be the `position` of the `attention`"):
+    with pytest.raises(ValueError, match=r"`position` must be the `position` of the given `attention`"):
         ka.EncoderBlock(H, 11, attention=MaskedMean(), position=ka.Rotary())
 
 

@@ -37,7 +37,7 @@ def linear_recurrence(decay: Tensor, inputs: Tensor) -> Tensor:
                 decay, sums = combined(decay, sums, shift)
         return sums
     shifts = ops.convert_to_tensor(SHIFTS, "int32")
-    shifts = shifts[: ops.sum(ops.cast(shifts < length, "int32"))]
+    shifts = shifts[: ops.cast(ops.sum(ops.cast(shifts < length, "int32")), "int32")]
     (_, sums), _ = scan(lambda carry, shift: (combined(carry[0], carry[1], shift), ()), (decay, sums), shifts, ())
     return sums
 
@@ -48,14 +48,14 @@ def combined(decay: Tensor, sums: Tensor, shift: int | Tensor) -> tuple[Tensor, 
 
 
 def shifted(tensor: Tensor, shift: int | Tensor) -> Tensor:
-    """Returns a tensor `[B, S]` moved to the right by `shift` entries; zeros, or False, come in."""
+    """Returns a tensor `[B, S]` moved to the right by `shift` entries; zeros come in."""
     batch, length = ops.shape(tensor)
     shift = least(shift, length)
     return ops.concatenate([ops.zeros((batch, shift), tensor.dtype), tensor[:, : length - shift]], axis=1)
 
 
 def shifted_back(tensor: Tensor, shift: int | Tensor) -> Tensor:
-    """Returns a tensor `[B, S]` moved to the left by `shift` entries; zeros, or False, come in."""
+    """Returns a tensor `[B, S]` moved to the left by `shift` entries; zeros come in."""
     batch, length = ops.shape(tensor)
     shift = least(shift, length)
     return ops.concatenate([tensor[:, shift:], ops.zeros((batch, shift), tensor.dtype)], axis=1)

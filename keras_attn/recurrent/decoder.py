@@ -174,8 +174,8 @@ class RecurrentDecoder(BaseLayer):
         """Returns a boolean `[B, T, S]`: True where neither the step nor the memory position is padding."""
         real = ops.ones(ops.shape(scores), "bool")
         if inputs_mask is not None:
-            real = real & as_boolean("inputs_mask", inputs_mask)[:, :, None]
-        return real if memory_mask is None else real & memory_mask[:, None]
+            real = real & ops.expand_dims(as_boolean("inputs_mask", inputs_mask), 2)
+        return real if memory_mask is None else real & ops.expand_dims(memory_mask, 1)
 
     def extend(
         self,
@@ -231,7 +231,7 @@ class RecurrentDecoder(BaseLayer):
             noise = self.noise(ops.ones((length, batch, self.input_size + fed_size), dtype), training=True)
             x, steps["cell_noise"] = x * noise[..., : self.input_size], noise[..., self.input_size :]
         if training and self.alignment.noise:
-            steps["score_noise"] = self.score_noise(ops.zeros((length, batch, source_length)), training=True)
+            steps["score_noise"] = self.score_noise(ops.zeros((length, batch, source_length), "float32"), training=True)
         trace: Trace | None = {} if training and has_later_gradient else None
         steps["x"] = cell.project(x, trace)
         results = {"outputs": first.outputs}  # as those of a step
@@ -248,7 +248,7 @@ class RecurrentDecoder(BaseLayer):
             new, weights, fed = self.advance(now["x"], last, source, how)
             if "mask" in now:
                 new = tree.map_structure(lambda new, old: ops.where(lift(now["mask"], new), new, old), new, last)
-                weights = ops.where(now["mask"][:, None], weights, 0)
+                weights = ops.where(lift(now["mask"], weights), weights, 0)
             found = {"outputs": new.outputs, "weights": weights, "fed": fed, "before": tree.flatten(last.cell)[0]}
             return new, {name: found[name] for name in results}
 

@@ -148,9 +148,9 @@ class MonotonicChunkwise(Monotonic):
     ) -> tuple[Tensor, State]:
         stops = self._stops(scores, state, mask, training)
         energies = ops.cast(self.chunk_score(query, keys), stops.dtype)
-        real = ops.ones_like(energies, "bool") if mask is None else mask
+        real = ops.ones_like(energies, "int32") if mask is None else ops.cast(mask, "int32")
         offsets = range(self.chunk_size)  # of a position before the stop
         windows = ops.stack([shifted(energies, offset) for offset in offsets], axis=-1)  # [B, S, w]
-        visible = ops.stack([shifted(real, offset) for offset in offsets], axis=-1)
+        visible = ops.cast(ops.stack([shifted(real, offset) for offset in offsets], axis=-1), "bool")
         parts = stops[..., None] * masked_softmax(windows, visible)
         return sum(shifted_back(parts[..., offset], offset) for offset in offsets), stops

@@ -79,7 +79,7 @@ class CoverageLoss(AttentionLoss):
         super().__init__(weight, reduction, name)
 
     def cells(self, weights: Tensor, real: Tensor) -> Tensor:
-        return ops.minimum(weights, ops.cumsum(weights, axis=1) - weights)
+        return ops.minimum(weights, ops.cumsum(weights, axis=1, dtype="float32") - weights)
 
 
 @register
@@ -130,5 +130,5 @@ class GuidedAttentionLoss(AttentionLoss):
 
 def progress(real: Tensor) -> Tensor:
     """Returns where each real position is in its row, 0 for the first, below 1 for the last; `[B, T]` -> `[B, T]`."""
-    count = ops.cumsum(ops.cast(real, "float32"), axis=1)
+    count = ops.cumsum(ops.cast(real, "float32"), axis=1, dtype="float32")
     return (count - 1) / ops.maximum(count[:, -1:], 1)

@@ -94,7 +94,10 @@ def test_no_gradient_to_padding_and_none_is_nan(case, rng):
 
 
 @each_case
-@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "xla"])
+@pytest.mark.parametrize(
+    "jit_compile",
+    [pytest.param(False, id="graph"), pytest.param(True, id="xla", marks=pytest.mark.slow)],  # minutes in all
+)
 def test_training_step_moves_every_weight(case, jit_compile, rng):
     layer = case.make()
     model = case.model(layer)

@@ -46,6 +46,7 @@ def arrays(found):
 
 
 @compiles
+@pytest.mark.slow
 def test_one_search_for_all_seeds(model, traces):
     texts = [
         arrays(model.generate(PROMPTS, decoding.Sample(5.0, seed=s), max_length=9))[0] for s in (1, 2, None, 1, -3)
@@ -66,6 +67,7 @@ def test_few_searches_for_all_lengths(model, traces):
 
 
 @compiles
+@pytest.mark.slow
 def test_other_numbers_are_compiled_anew(model, traces):
     strategies = [decoding.Sample(seed=1), decoding.Sample(0.5, seed=1), decoding.Greedy(), decoding.Beam(2)]
     for strategy in strategies:
@@ -74,6 +76,7 @@ def test_other_numbers_are_compiled_anew(model, traces):
 
 
 @compiles
+@pytest.mark.slow
 def test_the_one_that_was_not_used_for_longest_goes(model, traces, monkeypatch):
     monkeypatch.setattr(searches, "MAX_COMPILED_SEARCHES", 2)
     greedy, sample, beam = decoding.Greedy(), decoding.Sample(seed=1), decoding.Beam(2)
@@ -84,6 +87,7 @@ def test_the_one_that_was_not_used_for_longest_goes(model, traces, monkeypatch):
 
 
 @compiles
+@pytest.mark.slow
 def test_replaced_weights_are_compiled_anew(traces):
     other = make()
     other.generate(PROMPTS, max_length=3)

@@ -48,6 +48,7 @@ def test_what_can_end_a_server_is_not_configured():
         assert "batching" not in "".join(lines), "requests of strangers must not share a batch"
 
 
+@pytest.mark.slow
 def test_the_script_asks_and_says_what_is_wrong():
     with ServingDouble(folder("rnn").parent, "pronounce") as server:
         command = [sys.executable, str(HERE / "ask.py"), server.rest_address]

@@ -56,7 +56,10 @@ def test_a_recipe_comes_back_with_its_slots(name, tmp_path):
 
 
 @pytest.mark.tensorflow
-@pytest.mark.parametrize("name", ["location-monotonic", "coverage-chunkwise", "mixture"])
+@pytest.mark.parametrize(
+    "name",
+    ["mixture", *(pytest.param(name, marks=pytest.mark.slow) for name in ("location-monotonic", "coverage-chunkwise"))],
+)
 def test_an_export_passes_the_checks_of_tf_serving(name, tmp_path):
     from keras_attn import serving
 

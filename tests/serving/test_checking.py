@@ -19,7 +19,6 @@ pytestmark = pytest.mark.tensorflow
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_a_sound_model_can_be_served():
     report = serving.check(folder("transformer").parent)
     assert report.ok and report.folder == folder("transformer")
@@ -29,6 +28,7 @@ def test_a_sound_model_can_be_served():
     assert "ok    answers do not depend on a server's batching" in str(report)
 
 
+@pytest.mark.slow
 def test_other_answers_than_at_the_export_are_found(tmp_path):
     path = shutil.copytree(folder("rnn"), tmp_path / "1")
     answers = list(read_warmup(path))
@@ -113,6 +113,7 @@ def test_no_answer_in_time(tmp_path):
     assert not report.ok and "no answer within 0.01 s" in str(report)
 
 
+@pytest.mark.slow
 def test_warmup_is_in_the_format_of_tf_serving():
     """Parsed with TF Serving's own protocol buffers: what is asked, of whom, and the answers."""
     api = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
@@ -218,6 +219,7 @@ def test_the_command_tells_what_is_wrong(capsys, tmp_path):
             command.main(arguments)
 
 
+@pytest.mark.slow
 def test_the_command_checks(capsys, tmp_path):
     status, printed, _ = run(capsys, "check", folder("classifier"))
     assert status == 0 and "can be served" in printed

@@ -101,6 +101,7 @@ def test_functional_models_answer_by_name():
         np.testing.assert_allclose(answer[name], tf.cast(wanted[name], "float32"), atol=1e-2)
 
 
+@pytest.mark.slow
 def test_inputs_and_outputs_keep_their_names(tmp_path):
     a, b = keras.Input((3,), name="a"), keras.Input((None,), dtype="int32", name="b")
     summed = keras.layers.Dense(1, name="summed")(a)
@@ -122,6 +123,7 @@ def test_texts_fill_inputs_of_a_fixed_length(tmp_path):
     assert found["seen"].numpy().tolist() == [[4, 5, 6, 7], [4, 2, 0, 0]]
 
 
+@pytest.mark.slow
 def test_causal_models_have_one_language(tmp_path):
     path = serving.export(model("causal"), tmp_path, letters, max_length=3, processors=[decoding.BannedTokens([2])])
     signatures = tf.saved_model.load(str(path)).signatures
@@ -241,6 +243,7 @@ def test_models_of_integers_answer_the_same(tmp_path, settings):
     np.testing.assert_array_equal(found["target"], ops.convert_to_numpy(wanted.tokens)[:, 0])
 
 
+@pytest.mark.slow
 def test_every_signature_works_on_the_command_line_of_tensorflow(tmp_path):
     cli = pytest.importorskip("tensorflow.python.tools.saved_model_cli")
     asked = {

@@ -245,7 +245,6 @@ def test_prompts_are_gone_on_from():
         np.testing.assert_allclose(answer["log_probability"][row], wanted, rtol=1e-4)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["transformer", "rnn"])
 def test_what_the_encoder_made(name):
     answer = ask(name, "encode", source=TEXTS)
@@ -254,6 +253,7 @@ def test_what_the_encoder_made(name):
     np.testing.assert_array_equal(answer["mask"], ops.convert_to_numpy(mask))
 
 
+@pytest.mark.slow
 def test_unseeded_draws_differ_from_call_to_call(tmp_path):
     path = serving.export(model("rnn"), tmp_path, letters, words, decoding.Sample(5.0), max_length=L, warmup=["abc"])
     ask_it = tf.saved_model.load(str(path)).signatures["serving_default"]
