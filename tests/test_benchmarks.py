@@ -43,7 +43,7 @@ def test_the_decoding_benchmark_prints_its_table_and_names_missing_peers(tmp_pat
 
 @pytest.mark.slow
 def test_the_recurrent_benchmark_prints_ratios_to_a_hand_written_cell_and_writes_its_figures(tmp_path):
-    asked = ["--cells", "lstm", "--lengths", "3", "--padded", "yes", "--batch-size", "2", "--size", "4", "--steps", "1"]
+    asked = ["--cells", "gru", "--lengths", "3", "--padded", "yes", "--batch-size", "2", "--size", "4", "--steps", "1"]
     asked += ["--work", "train", "decode", "--ways", "keras", "graph", "--rounds", "1"]
     asked += ["--out", tmp_path / "figures.json"]
     command = [sys.executable, ROOT / "benchmarks" / "recurrent.py", *asked]

@@ -214,12 +214,16 @@ def with_later_gradient(
     """Returns `value`; `gradient` computes the gradients of the weights from the gradient of the value.
 
     It runs in the backward pass, so that it may read what was computed after `value`. First order only: a
-    gradient of these gradients does not see that the value's gradient depends on the weights.
+    gradient of these gradients would miss what depends on the weights, and is refused.
     """
 
     @tf.custom_gradient
     def run(value: Tensor, *weights: Tensor) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]:
-        return tf.identity(value), lambda upstream: (upstream, *gradient(upstream))
+        return tf.identity(value), lambda upstream: tuple(map(first_order, (upstream, *gradient(upstream))))
+
+    def first_order(tensor: Tensor) -> Tensor:
+        message = "A gradient of the gradient of a recurrent decoder needs a call with training=False."
+        return tf.raw_ops.PreventGradient(input=tensor, message=message)
 
     return run(value, *weights)
 

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import torch
 from keras import ops, tree
+from torch.autograd.function import once_differentiable
 
 from keras_attn.base.types import State, Tensor
 
@@ -157,6 +158,7 @@ def with_later_gradient(
             return value.view_as(value)
 
         @staticmethod
+        @once_differentiable
         def backward(context: Any, upstream: Tensor) -> tuple[Tensor, ...]:
             return (upstream, *gradient(upstream))
 

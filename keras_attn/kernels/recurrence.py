@@ -50,17 +50,24 @@ def combined(decay: Tensor, sums: Tensor, shift: int | Tensor) -> tuple[Tensor, 
 def shifted(tensor: Tensor, shift: int | Tensor) -> Tensor:
     """Returns a tensor `[B, S]` moved to the right by `shift` entries; zeros come in."""
     batch, length = ops.shape(tensor)
-    shift = least(shift, length)
-    return ops.concatenate([ops.zeros((batch, shift), tensor.dtype), tensor[:, : length - shift]], axis=1)
+    if isinstance(shift, int) and isinstance(length, int):
+        shift = min(shift, length)
+        return ops.concatenate([ops.zeros((batch, shift), tensor.dtype), tensor[:, : length - shift]], axis=1)
+    return moved(tensor, -shift)  # of free length, also under XLA
 
 
-def shifted_back(tensor: Tensor, shift: int | Tensor) -> Tensor:
+def shifted_back(tensor: Tensor, shift: int) -> Tensor:
     """Returns a tensor `[B, S]` moved to the left by `shift` entries; zeros come in."""
     batch, length = ops.shape(tensor)
-    shift = least(shift, length)
-    return ops.concatenate([tensor[:, shift:], ops.zeros((batch, shift), tensor.dtype)], axis=1)
+    if isinstance(length, int):
+        shift = min(shift, length)
+        return ops.concatenate([tensor[:, shift:], ops.zeros((batch, shift), tensor.dtype)], axis=1)
+    return moved(tensor, shift)
 
 
-def least(shift: int | Tensor, length: int | Tensor) -> int | Tensor:
-    """Returns the lesser of two lengths, an `int` where both are."""
-    return min(shift, length) if isinstance(shift, int) and isinstance(length, int) else ops.minimum(shift, length)
+def moved(tensor: Tensor, places: int | Tensor) -> Tensor:
+    """Returns `y_j = x_(j + places)` along the last axis of a tensor `[B, S]`, zero where there is no such entry."""
+    length = ops.shape(tensor)[1]
+    index = ops.arange(length, dtype="int32") + places
+    inside = (index >= 0) & (index < length)
+    return ops.where(inside, ops.take(tensor, ops.where(inside, index, 0), axis=1), 0)

@@ -10,7 +10,7 @@ from keras_attn.base.checks import check_positive
 from keras_attn.base.slot import register
 from keras_attn.base.tensors import short_repr
 from keras_attn.base.types import LayerArguments
-from keras_attn.recurrent.alignment import Alignment
+from keras_attn.recurrent.alignment import Alignment, reads_scores
 from keras_attn.recurrent.cells import cell_output_size, recurrent_initializer
 from keras_attn.recurrent.rnn_attention import RNNAttention
 from keras_attn.recurrent.scores import AdditiveScore
@@ -66,8 +66,13 @@ class AdditiveRNNAttention(RNNAttention):
         policy = keras.dtype_policies.get(kwargs.get("dtype"))
         if cell is None:
             cell = keras.layers.GRUCell(units, recurrent_initializer=recurrent_initializer(policy), dtype=policy)
-        if score is None and (alignment is None or alignment.needs_score):
+        if score is None and reads_scores(alignment):
             score = AdditiveScore(attention_units or units, dtype=policy)
+        elif score is None and attention_units is not None:
+            raise ValueError(
+                f"`attention_units` must be None: `{alignment.__class__.__name__}` needs no score. "
+                f"Received: attention_units={attention_units}."
+            )
         elif attention_units not in (None, getattr(score, "units", None)):
             raise ValueError(
                 "`attention_units` is the size of the default score and must be None or `score.units` if a "

@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_attn.base.layer import BaseLayer
 from keras_attn.base.slot import register
+from keras_attn.base.tensors import short_repr
 from keras_attn.base.types import Shape, State, Tensor
 from keras_attn.kernels.softmax import masked_softmax
 
@@ -15,7 +16,7 @@ class Alignment(BaseLayer):
 
     Subclasses define `align`, and where they need them: weights, made in `build(query_shape, memory_shape)`;
     a state that passes from step to step, made in `init_state`; and what of the memory all steps read, by
-    `keys`. Weights are float32 or wider, zero where the mask hides the memory, and sum to 1 or less.
+    `keys`. Weights are float32 or wider, and zero where the mask hides the memory. They need not sum to 1.
 
     Attributes:
         needs_score: Whether `align` reads scores. If not, the decoder has no `score`.
@@ -61,6 +62,18 @@ class Alignment(BaseLayer):
             The weights `[B, S]` and the new state.
         """
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `align`.")
+
+
+def check_alignment(alignment: object) -> None:
+    """Raises a `ValueError` unless `alignment` is an `Alignment` or None."""
+    if not (alignment is None or isinstance(alignment, Alignment)):
+        raise ValueError(f"`alignment` must be an `Alignment` or None. Received: alignment={short_repr(alignment)}.")
+
+
+def reads_scores(alignment: Alignment | None) -> bool:
+    """Whether a decoder with this alignment, None for the softmax, has a score."""
+    check_alignment(alignment)
+    return alignment is None or alignment.needs_score
 
 
 @register

@@ -22,10 +22,14 @@ class CellSteps:
 
     Args:
         cell: The cell, built.
+
+    Attributes:
+        uses_trace: Whether gradients computed after the loop need `"fed"` and `"before"`.
     """
 
     def __init__(self, cell: keras.layers.Layer) -> None:
         self.cell = cell
+        self.uses_trace = False
 
     def project(self, inputs: Tensor, trace: Trace | None = None) -> State:
         """Returns what the steps read of all inputs.
@@ -53,7 +57,7 @@ class CellSteps:
         return self.cell(ops.concatenate([x, fed], axis=-1), state)
 
 
-class OwnSteps(CellSteps):
+class KerasCellSteps(CellSteps):
     """A cell of Keras whose weights are known: `W [x ; fed] = W_x x + W_fed fed`, with `W_x x` of all steps at once.
 
     Args:
@@ -76,13 +80,17 @@ class OwnSteps(CellSteps):
         return ops.reshape(products, (*ops.shape(inputs)[:2], self.input_kernel.shape[1]))
 
 
-class GRUSteps(OwnSteps):
+class GRUSteps(KerasCellSteps):
     """`keras.layers.GRUCell`."""
+
+    def __init__(self, cell: keras.layers.Layer, fed_size: int) -> None:
+        super().__init__(cell, fed_size)
+        self.uses_trace = cell.reset_after
 
     def project(self, inputs: Tensor, trace: Trace | None = None) -> State:
         after = self.cell.reset_after
         products = self.products(inputs, self.bias[0] if after and self.bias is not None else self.bias)
-        if trace is None or not after:
+        if trace is None or not self.uses_trace:
             return products, ()
         # What is added to the products of the state, nothing, has their gradient.
         inner = ops.zeros(ops.shape(products), products.dtype)
@@ -113,8 +121,12 @@ class GRUSteps(OwnSteps):
         return new, [new]
 
 
-class LSTMSteps(OwnSteps):
+class LSTMSteps(KerasCellSteps):
     """`keras.layers.LSTMCell`."""
+
+    def __init__(self, cell: keras.layers.Layer, fed_size: int) -> None:
+        super().__init__(cell, fed_size)
+        self.uses_trace = True
 
     def project(self, inputs: Tensor, trace: Trace | None = None) -> State:
         products = self.products(inputs, self.bias)
@@ -134,7 +146,7 @@ class LSTMSteps(OwnSteps):
         return new, [new, carry]
 
 
-OWN_STEPS: dict[type, type[OwnSteps]] = {keras.layers.GRUCell: GRUSteps, keras.layers.LSTMCell: LSTMSteps}
+OWN_STEPS: dict[type, type[KerasCellSteps]] = {keras.layers.GRUCell: GRUSteps, keras.layers.LSTMCell: LSTMSteps}
 
 
 def steps_of(cell: keras.layers.Layer, fed_size: int) -> CellSteps:

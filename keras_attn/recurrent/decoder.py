@@ -18,7 +18,7 @@ from keras_attn.base.slot_layers import check_call, joined
 from keras_attn.base.state import check_state
 from keras_attn.base.tensors import as_array, short_repr, to_tensor
 from keras_attn.base.types import LayerArguments, Results, Shape, State, Tensor
-from keras_attn.recurrent.alignment import Alignment, SoftmaxAlignment
+from keras_attn.recurrent.alignment import Alignment, SoftmaxAlignment, check_alignment
 from keras_attn.recurrent.cell_steps import CellSteps, Trace, steps_of
 from keras_attn.recurrent.cells import (
     check_cell,
@@ -29,7 +29,7 @@ from keras_attn.recurrent.cells import (
 )
 from keras_attn.recurrent.history_scores import HistoryScore
 from keras_attn.recurrent.scores import build_score, check_score
-from keras_attn.recurrent.state import Advanced, AttentionState, History, RNNState, Source, Step, StepState
+from keras_attn.recurrent.state import AttentionState, History, RNNState, Source, Step, StepResult, StepState
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -45,7 +45,8 @@ class RecurrentDecoder(BaseLayer):
         cell: A Keras RNN cell.
         score: A layer such as `AdditiveScore(units)`; None for an alignment that needs no score.
         dropout: Rate at which the joined cell input is dropped in training.
-        return_state: Whether a call returns the last state of the cell too.
+        return_state: Whether a call returns the last state of the cell too. It is the cell's state alone:
+            `init_state` and `extend` continue a sequence with its attention.
         alignment: An `Alignment`; `SoftmaxAlignment()` by default.
         attention_loss: A loss on the attention weights that calls with `training=True` add, or None.
     """
@@ -68,9 +69,8 @@ class RecurrentDecoder(BaseLayer):
         check_call("cell", cell, "inputs", "states")
         for each in single_cells(cell):
             self.check_child("cell", each)
+        check_alignment(alignment)
         alignment = SoftmaxAlignment(dtype=self.dtype_policy) if alignment is None else alignment
-        if not isinstance(alignment, Alignment):
-            raise ValueError(f"`alignment` must be an `Alignment`. Received: alignment={short_repr(alignment)}.")
         self.alignment = self.check_child("alignment", alignment)
         self.score = self._checked_score(score)
         if attention_loss is not None and not isinstance(attention_loss, keras.losses.Loss):
@@ -82,7 +82,8 @@ class RecurrentDecoder(BaseLayer):
         self.dropout = dropout
         self.return_state = return_state
         self.noise = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="noise")
-        self.score_noise = keras.layers.GaussianNoise(alignment.noise, dtype="float32", name="score_noise")
+        # Of a standard deviation of 1, as Keras refuses larger ones.
+        self.score_noise = keras.layers.GaussianNoise(float(alignment.noise > 0), dtype="float32", name="score_noise")
 
     def _checked_score(self, score: keras.layers.Layer | None) -> keras.layers.Layer | None:
         name = self.alignment.__class__.__name__
@@ -110,7 +111,7 @@ class RecurrentDecoder(BaseLayer):
         """Returns the size O of the outputs."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `output_size`.")
 
-    def advance(self, x: State, last: StepState, source: Source, step: Step) -> Advanced:
+    def advance(self, x: State, last: StepState, source: Source, step: Step) -> StepResult:
         """Computes one step.
 
         Args:
@@ -129,11 +130,11 @@ class RecurrentDecoder(BaseLayer):
         if self.score is not None:
             scores = self.score(query, source.keys, *last.history)
         if scores is not None and step.score_noise is not None:
-            scores = scores + ops.cast(step.score_noise, scores.dtype)
+            scores = ops.cast(scores, at_least_float32(scores.dtype)) + step.score_noise
         weights, alignment = self.alignment.align(
             scores, query, last.alignment, source.mask, last.index, source.alignment_keys, step.training
         )
-        history = last.history and History(weights, last.history.summed + weights)
+        history = History(weights, last.history.summed + weights) if last.history else ()
         weights = ops.cast(weights, source.memory.dtype)
         context = ops.einsum("bs,bsm->bm", weights, source.memory)
         context = context if step.context is None else context + step.context
@@ -231,14 +232,16 @@ class RecurrentDecoder(BaseLayer):
             noise = self.noise(ops.ones((length, batch, self.input_size + fed_size), dtype), training=True)
             x, steps["cell_noise"] = x * noise[..., : self.input_size], noise[..., self.input_size :]
         if training and self.alignment.noise:
-            steps["score_noise"] = self.score_noise(ops.zeros((length, batch, source_length), "float32"), training=True)
+            nothing = ops.zeros((length, batch, source_length), "float32")
+            steps["score_noise"] = self.alignment.noise * self.score_noise(nothing, training=True)
         trace: Trace | None = {} if training and has_later_gradient else None
         steps["x"] = cell.project(x, trace)
         results = {"outputs": first.outputs}  # as those of a step
         if return_attention_scores or is_recording() or trace is not None:
             results["weights"] = ops.zeros((batch, source_length), dtype)
         if trace is not None:
-            results |= {"fed": ops.zeros((batch, fed_size), dtype), "before": tree.flatten(first.cell)[0]}
+            if cell.uses_trace:
+                results |= {"fed": ops.zeros((batch, fed_size), dtype), "before": tree.flatten(first.cell)[0]}
             nothing = ops.zeros((length, batch, memory_size), dtype)
             steps["context"] = late_context(nothing, source.memory, trace)
             source = source._replace(memory=ops.stop_gradient(source.memory))
@@ -255,7 +258,8 @@ class RecurrentDecoder(BaseLayer):
         with fixed_dropout(self.cell, ops.zeros((batch, self.input_size + fed_size), dtype), first.cell):
             last, results = scan(step, first, steps, results)
         if trace is not None:
-            trace.update(results)
+            # Detached: the backward pass refers to the trace, which must not refer to the backward pass.
+            trace.update({name: ops.stop_gradient(tensor) for name, tensor in results.items()})
         outputs = ops.swapaxes(results["outputs"], 0, 1)
         weights = ops.swapaxes(results["weights"], 0, 1) if return_attention_scores or is_recording() else None
         record(self, weights)
@@ -375,6 +379,7 @@ def late_context(added: Tensor, memory: Tensor, trace: Trace) -> Tensor:
     """
 
     def gradient(upstream: Tensor) -> tuple[Tensor]:
-        return (ops.cast(ops.einsum("tbs,tbm->bsm", trace["weights"], upstream), memory.dtype),)
+        weights, upstream = (ops.cast(each, at_least_float32(each.dtype)) for each in (trace["weights"], upstream))
+        return (ops.cast(ops.einsum("tbs,tbm->bsm", weights, upstream), memory.dtype),)
 
     return with_later_gradient(added, (memory,), gradient)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 from keras import ops
 
 from keras_attn.backend.precision import at_least_float32
 from keras_attn.base.slot import register
 from keras_attn.base.types import State, Tensor
-from keras_attn.kernels.recurrence import shifted
+from keras_attn.kernels.recurrence import linear_recurrence, shifted
 from keras_attn.kernels.softmax import masked_softmax
 from keras_attn.recurrent.alignment import Alignment, first_position
+
+LEAST = float(np.finfo("float32").tiny)  # weights below have no finite inverse, which the gradient needs
 
 
 @register
@@ -42,8 +45,12 @@ class ForwardAlignment(Alignment):
         keys: State = (),
         training: bool = False,
     ) -> tuple[Tensor, State]:
-        reach = state + shifted(state, 1)
-        visible = reach > 0 if mask is None else (reach > 0) & mask
+        before = state
+        if mask is not None:  # padding inside the memory is passed over
+            before = linear_recurrence(ops.cast(ops.logical_not(mask), state.dtype), state)
+        reach = state + shifted(before, 1)
+        visible = reach >= LEAST
+        visible = visible if mask is None else visible & mask
         # The softmax of scores plus logarithms: its denominator cancels, and no product underflows.
         logits = ops.cast(scores, reach.dtype) + ops.log(ops.where(visible, reach, 1))
         weights = masked_softmax(logits, visible)

@@ -18,6 +18,7 @@ from keras_attn.recurrent.alignment import Alignment, real_positions
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+LEAST_WIDTH = 1e-3  # of a component: a density has no value at a width of 0
 START_STEP, START_WIDTH = 1.0, 10.0  # of the means and of the standard deviations, as in Battenberg et al.
 
 
@@ -38,7 +39,8 @@ class GaussianMixture(Alignment):
     `a_ij = sum_k w_ik N(j; m_ik, s_ik)`, N being the density of the normal distribution. The biases c start
     such that steps start near 1 and widths near 10.
 
-    The weights do not depend on the memory, so that there is no score, and may sum to less than 1.
+    The weights do not depend on the memory, so that there is no score. They are not normalised: their sum may be
+    below or above 1. Widths are at least 0.001.
 
     Args:
         num_components: Number K of Gaussians.
@@ -94,7 +96,7 @@ class GaussianMixture(Alignment):
     ) -> tuple[Tensor, State]:
         parameters = ops.cast(self.mixture_projection(self.hidden_projection(query)), state.means.dtype)
         amounts, steps, widths = ops.split(parameters, 3, axis=-1)  # [B, K]
-        amounts, widths = ops.softmax(amounts, axis=-1), ops.softplus(widths)
+        amounts, widths = ops.softmax(amounts, axis=-1), ops.maximum(ops.softplus(widths), LEAST_WIDTH)
         means = state.means + ops.softplus(steps)
         distances = (state.positions[:, None] - means[..., None]) / widths[..., None]  # [B, K, S]
         densities = ops.exp(-0.5 * ops.square(distances)) / (widths[..., None] * math.sqrt(2 * math.pi))

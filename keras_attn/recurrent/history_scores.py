@@ -85,6 +85,8 @@ class LocationSensitiveScore(AdditiveHistoryScore):
             step before.
         units: Size U of the space in which state, memory and location meet; by default the size of the state.
 
+    Padding inside the memory takes up positions of the convolution.
+
     Call arguments:
         query: Decoder state s, `[B, D]`.
         keys: `V h_j` as returned by `keys(memory)`, `[B, S, U]`.
@@ -129,10 +131,11 @@ class LocationSensitiveScore(AdditiveHistoryScore):
         self.location_projection = self.add_weight(name="location_projection", shape=(self.filters, units))
 
     def features(self, previous: Tensor, summed: Tensor) -> Tensor:
-        # Two linear maps are one: the product of their weights is small.
-        kernel = ops.matmul(self.location_kernel, self.location_projection)  # [kernel_size, 1, U]
-        weights = ops.cast(summed if self.cumulative else previous, kernel.dtype)
-        return ops.conv(weights[..., None], kernel, padding="same", data_format="channels_last")
+        weights = ops.cast(summed if self.cumulative else previous, self.compute_dtype)
+        location = ops.conv(weights[..., None], self.location_kernel, padding="same", data_format="channels_last")
+        # A product of three axes would not compile under XLA inside a loop.
+        projected = ops.matmul(ops.reshape(location, (-1, self.filters)), self.location_projection)
+        return ops.reshape(projected, (*ops.shape(weights), self.location_projection.shape[1]))
 
 
 @register

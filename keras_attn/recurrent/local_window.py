@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 
 class WindowState(NamedTuple):
-    """What local alignments know of the memory: positions `[B, S]` among the real ones, 0 for the first, and their
-    number `[B, 1]`.
-    """
+    """Positions `[B, S]` among the unmasked ones, from 0, and their number `[B, 1]`."""
 
     positions: Tensor
     length: Tensor

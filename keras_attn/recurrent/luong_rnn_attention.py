@@ -10,11 +10,11 @@ from keras import ops
 from keras_attn.base.checks import check_last_axis, check_positive
 from keras_attn.base.slot import register
 from keras_attn.base.types import LayerArguments, Shape, State
-from keras_attn.recurrent.alignment import Alignment
+from keras_attn.recurrent.alignment import Alignment, reads_scores
 from keras_attn.recurrent.cells import cell_output_size, recurrent_initializer
 from keras_attn.recurrent.decoder import RecurrentDecoder
 from keras_attn.recurrent.scores import MultiplicativeScore
-from keras_attn.recurrent.state import Advanced, Source, Step, StepState
+from keras_attn.recurrent.state import Source, Step, StepResult, StepState
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -77,7 +77,7 @@ class LuongRNNAttention(RecurrentDecoder):
         policy = keras.dtype_policies.get(kwargs.get("dtype"))
         if cell is None:
             cell = keras.layers.LSTMCell(units, recurrent_initializer=recurrent_initializer(policy), dtype=policy)
-        if score is None and (alignment is None or alignment.needs_score):
+        if score is None and reads_scores(alignment):
             score = MultiplicativeScore(dtype=policy)
         super().__init__(cell, score, dropout, return_state, alignment, attention_loss, **kwargs)
         self.units = units
@@ -98,8 +98,8 @@ class LuongRNNAttention(RecurrentDecoder):
     def output_size(self, memory_size: int) -> int:
         return self.units
 
-    def advance(self, x: State, last: StepState, source: Source, step: Step) -> Advanced:
+    def advance(self, x: State, last: StepState, source: Source, step: Step) -> StepResult:
         query, cell, fed = step.run_cell(x, last.outputs, last.cell)
         context, weights, attention = self.attend(query, last.attention, source, step)
         outputs = self.output_projection(ops.concatenate([context, query], axis=-1))
-        return Advanced(StepState(cell, attention, outputs), weights, fed)
+        return StepResult(StepState(cell, attention, outputs), weights, fed)

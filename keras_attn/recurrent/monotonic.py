@@ -35,8 +35,8 @@ class Monotonic(Alignment):
 
     Args:
         noise: Standard deviation of the noise on the scores in training.
-        offset: Start value of r. A position is passed with a probability of `1 - sigmoid(r)` at first: for
-            short memories a value nearer to zero than the default trains better.
+        offset: Initial value of r: at first the decoder passes each position with a probability near
+            `1 - sigmoid(offset)`. For short memories use a value closer to 0.
 
     Raises:
         ValueError: If `noise` is negative or `offset` is no finite number.
@@ -96,6 +96,8 @@ class MonotonicChunkwise(Monotonic):
     The decoder stops as `Monotonic` does, at position j with probability `a_ij`, and then attends softly to
     the w positions that end there, by a second score u:
     `b_ij = sum_(k=j)^(j+w-1) a_ik exp(u_ij) / sum_(l=k-w+1)^k exp(u_il)`.
+
+    Padding inside the memory takes up positions of the window.
 
     Args:
         chunk_size: Number w of positions.

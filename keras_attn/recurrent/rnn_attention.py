@@ -8,7 +8,7 @@ from keras_attn.base.slot import register
 from keras_attn.base.types import State
 from keras_attn.recurrent.cells import cell_output_size, last_state, single_cells
 from keras_attn.recurrent.decoder import RecurrentDecoder
-from keras_attn.recurrent.state import Advanced, Source, Step, StepState
+from keras_attn.recurrent.state import Source, Step, StepResult, StepState
 
 
 @register
@@ -24,7 +24,8 @@ class RNNAttention(RecurrentDecoder):
         cell: A Keras RNN cell (`GRUCell`, `LSTMCell`, `SimpleRNNCell`, `StackedRNNCells`) or a custom one.
         score: A layer, for example `AdditiveScore(units)`.
         dropout: Dropout rate of the concatenated cell input `[x_i ; c_i]` in training.
-        return_state: Whether a call also returns the tensors of the cell's last state, as Keras' `RNN` does.
+        return_state: Whether a call also returns the tensors of the cell's last state, as Keras' `RNN` does. To
+            continue a sequence with its attention, use `init_state` and `extend`.
         alignment: What turns scores into weights; by default `SoftmaxAlignment()`.
         attention_loss: A loss on the attention weights, for instance `training.CoverageLoss()`, that calls with
             `training=True` add; it takes a boolean `[B, T, S]`, True where nothing is padding, and the weights.
@@ -55,6 +56,9 @@ class RNNAttention(RecurrentDecoder):
     >>> outputs.shape.as_list(), scores.shape.as_list()
     ([2, 3, 22], [2, 3, 5])
 
+    Gradients of gradients need `training=False` on TensorFlow and PyTorch: with `training=True` those of the
+    weights are computed after the loop, and differentiating them again raises an error.
+
     References:
         Bahdanau et al. 2015, arXiv:1409.0473.
     """
@@ -68,8 +72,8 @@ class RNNAttention(RecurrentDecoder):
     def output_size(self, memory_size: int) -> int:
         return cell_output_size(self.cell) + memory_size
 
-    def advance(self, x: State, last: StepState, source: Source, step: Step) -> Advanced:
+    def advance(self, x: State, last: StepState, source: Source, step: Step) -> StepResult:
         query = tree.flatten(last_state(self.cell, last.cell))[0]
         context, weights, attention = self.attend(query, last.attention, source, step)
         outputs, cell, fed = step.run_cell(x, context, last.cell)
-        return Advanced(StepState(cell, attention, ops.concatenate([outputs, context], axis=-1)), weights, fed)
+        return StepResult(StepState(cell, attention, ops.concatenate([outputs, context], axis=-1)), weights, fed)

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_attn import kernels
+from keras_attn.backend.precision import at_least_float32
 from keras_attn.base.checks import check_last_axis, check_positive
 from keras_attn.base.layer import BaseLayer
 from keras_attn.base.slot import register
@@ -87,10 +88,11 @@ class AdditiveScore(Score):
         units = self.units or check_last_axis("query", query_shape)
         self.query_projection = self.make_dense("query_projection", units, query_shape, use_bias=self.normalize)
         self.memory_projection = self.make_dense("memory_projection", units, memory_shape, use_bias=False)
-        self.v = self.add_weight(name="v", shape=(units,), initializer="glorot_uniform")
+        # The norm is computed in float32 or wider.
+        self.v = self.add_weight(name="v", shape=(units,), initializer="glorot_uniform", autocast=not self.normalize)
         if self.normalize:
             start = keras.initializers.Constant(units**-0.5)
-            self.scale = self.add_weight(name="scale", shape=(), initializer=start)
+            self.scale = self.add_weight(name="scale", shape=(), initializer=start, autocast=False)
 
     def keys(self, memory: Tensor) -> Tensor:
         return self.memory_projection(memory)
@@ -98,7 +100,8 @@ class AdditiveScore(Score):
     def call(self, query: Tensor, keys: Tensor) -> Tensor:
         v = ops.convert_to_tensor(self.v)
         if self.normalize:
-            v = self.scale * ops.normalize(v, axis=-1)
+            v = ops.cast(v, at_least_float32(v.dtype))
+            v = ops.cast(ops.cast(self.scale, v.dtype) * ops.normalize(v, axis=-1), keys.dtype)
         return kernels.additive_scores(self.query_projection(query), keys, v)
 
 

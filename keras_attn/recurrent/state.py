@@ -61,7 +61,7 @@ class StepState(NamedTuple):
     outputs: Tensor
 
 
-class Advanced(NamedTuple):
+class StepResult(NamedTuple):
     """The result of a step.
 
     Attributes:

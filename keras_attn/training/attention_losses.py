@@ -8,27 +8,27 @@ from keras import ops
 from keras_attn.base.checks import check_axes, check_number
 from keras_attn.base.slot import register
 from keras_attn.base.tensors import to_tensor
-from keras_attn.base.types import ArrayLike, Config, Tensor
+from keras_attn.base.types import ArrayLike, Config, DType, Tensor
 
 
 class AttentionLoss(keras.losses.Loss):
     """Base class of losses on attention weights: a mean over the real steps of each row.
 
-    A subclass defines `cells(weights, real)`, whose sum over the memory is the loss of a step.
+    A subclass defines `elementwise(weights, real)`, whose sum over the memory is the loss of a step.
 
     Args:
         weight: Factor of the loss, as it is added to another one.
-        reduction, name: As for `keras.losses.Loss`.
+        reduction, name, dtype: As for `keras.losses.Loss`.
     """
 
-    def __init__(self, weight: float, reduction: str, name: str) -> None:
-        super().__init__(name=name, reduction=reduction)
+    def __init__(self, weight: float, reduction: str, name: str, dtype: DType) -> None:
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
         check_number("weight", weight, at_least=0)
         self.weight = weight
 
-    def cells(self, weights: Tensor, real: Tensor) -> Tensor:
+    def elementwise(self, weights: Tensor, real: Tensor) -> Tensor:
         """Returns the loss of each step and memory position, `[B, T, S]`."""
-        raise NotImplementedError(f"`{self.__class__.__name__}` must define `cells`.")
+        raise NotImplementedError(f"`{self.__class__.__name__}` must define `elementwise`.")
 
     def call(self, y_true: ArrayLike, y_pred: ArrayLike) -> Tensor:
         """Returns the loss of each row, `[B]`."""
@@ -37,11 +37,11 @@ class AttentionLoss(keras.losses.Loss):
         real = ops.not_equal(real, 0)  # Keras makes floats of the labels
         weights = ops.where(real, ops.cast(weights, "float32"), 0)
         steps = ops.cast(ops.any(real, axis=-1), "float32")  # [B, T]
-        total = ops.sum(ops.where(real, self.cells(weights, real), 0), axis=(1, 2))
+        total = ops.sum(ops.where(real, self.elementwise(weights, real), 0), axis=(1, 2))
         return self.weight * ops.divide_no_nan(total, ops.sum(steps, axis=1))
 
     def get_config(self) -> Config:
-        return {"weight": self.weight, "reduction": self.reduction, "name": self.name}
+        return {**super().get_config(), "weight": self.weight}
 
 
 @register
@@ -52,7 +52,7 @@ class CoverageLoss(AttentionLoss):
 
     Args:
         weight: Factor of the loss, 1 in the paper.
-        reduction, name: As for `keras.losses.Loss`.
+        reduction, name, dtype: As for `keras.losses.Loss`.
 
     Call arguments:
         y_true: Boolean `[B, T, S]`, True where step and memory position are real.
@@ -74,11 +74,15 @@ class CoverageLoss(AttentionLoss):
     """
 
     def __init__(
-        self, weight: float = 1.0, reduction: str = "sum_over_batch_size", name: str = "coverage_loss"
+        self,
+        weight: float = 1.0,
+        reduction: str = "sum_over_batch_size",
+        name: str = "coverage_loss",
+        dtype: DType = None,
     ) -> None:
-        super().__init__(weight, reduction, name)
+        super().__init__(weight, reduction, name, dtype)
 
-    def cells(self, weights: Tensor, real: Tensor) -> Tensor:
+    def elementwise(self, weights: Tensor, real: Tensor) -> Tensor:
         return ops.minimum(weights, ops.cumsum(weights, axis=1, dtype="float32") - weights)
 
 
@@ -92,7 +96,7 @@ class GuidedAttentionLoss(AttentionLoss):
     Args:
         sigma: Width g of the diagonal, relative to the lengths.
         weight: Factor of the loss, 1 in the paper.
-        reduction, name: As for `keras.losses.Loss`.
+        reduction, name, dtype: As for `keras.losses.Loss`.
 
     Call arguments, Returns and Raises as `CoverageLoss`; `sigma` must be positive.
 
@@ -112,12 +116,13 @@ class GuidedAttentionLoss(AttentionLoss):
         weight: float = 1.0,
         reduction: str = "sum_over_batch_size",
         name: str = "guided_attention_loss",
+        dtype: DType = None,
     ) -> None:
-        super().__init__(weight, reduction, name)
+        super().__init__(weight, reduction, name, dtype)
         check_number("sigma", sigma, above=0)
         self.sigma = sigma
 
-    def cells(self, weights: Tensor, real: Tensor) -> Tensor:
+    def elementwise(self, weights: Tensor, real: Tensor) -> Tensor:
         steps, positions = ops.any(real, axis=2), ops.any(real, axis=1)
         size = ops.sum(ops.cast(positions, "float32"), axis=1)[:, None, None]
         distance = progress(steps)[:, :, None] - progress(positions)[:, None, :]

@@ -121,6 +121,39 @@ def test_the_start_of_the_offset_is_a_weight():
     assert any(weight is layer.alignment.r for weight in layer.trainable_weights)
 
 
+def test_a_memory_reads_the_same_with_padding_inside(inputs, memory):
+    """Alignments that move along the memory pass over padding; chunks and convolutions count it."""
+    inside = np.array([1, 1, 0, 1, 1, 0, 1], bool)
+    for alignment in ("softmax", "monotonic", "forward", "local-m", "local-p", "mixture"):
+        layer = decoder("before", alignment, None if alignment == "mixture" else "general")
+        for training in (False, True):
+            padded = layer(inputs, memory, memory_mask=np.stack([inside] * B), training=training)
+            np.testing.assert_allclose(padded, layer(inputs, memory[:, inside], training=training), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [*SCORES, "mixture"])
+def test_a_sequence_goes_on_where_extend_stopped(name, inputs, memory, memory_mask):
+    alignment, score = ("mixture", None) if name == "mixture" else ("forward", name)
+    for kind in DECODERS:
+        layer = decoder(kind, alignment, score)
+        whole = layer(inputs, memory, memory_mask=memory_mask)
+        first, state = layer.extend(inputs[:, :2], layer.init_state(memory, memory_mask))
+        second, _ = layer.extend(inputs[:, 2:], state)
+        np.testing.assert_allclose(np.concatenate([first, second], axis=1), whole, atol=1e-5)
+
+
+def test_noise_may_be_larger_than_one(inputs, memory):
+    layer = ka.RNNAttention(cell(), ka.AdditiveScore(), alignment=ka.Monotonic(noise=2.0))
+    assert np.all(np.isfinite(ops.convert_to_numpy(layer(inputs, memory, training=True))))
+
+
+def test_a_mixture_of_no_width_is_finite(inputs, memory):
+    layer = decoder("before", "mixture", None)
+    layer.alignment.mixture_projection.bias.assign([-500.0] * 6)
+    for training in (False, True):
+        assert np.all(np.isfinite(ops.convert_to_numpy(layer(inputs, memory, training=training))))
+
+
 @pytest.mark.parametrize("alignment", [ka.Monotonic, ka.MonotonicChunkwise])
 def test_noise_acts_in_training_only(alignment, inputs, memory):
     layer = ka.RNNAttention(cell(), ka.AdditiveScore(), alignment=alignment(noise=1.0, offset=0.0))
@@ -160,6 +193,12 @@ def test_a_memory_that_is_all_padding_or_empty_reads_zeros(alignment, inputs, me
         np.testing.assert_array_equal(outputs[..., UNITS:], 0)
         outputs = layer(inputs, memory[:, :0], training=training)
         np.testing.assert_array_equal(outputs[..., UNITS:], 0)
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_scores_of_an_empty_memory(score, inputs, memory):
+    outputs = decoder("before", "softmax", score)(inputs, memory[:, :0])
+    np.testing.assert_array_equal(outputs[..., UNITS:], 0)
 
 
 @in_float64
@@ -209,6 +248,9 @@ def test_an_alignment_of_the_users_own(inputs, memory):
         (lambda: ka.RNNAttention(cell(), ka.DotScore(), alignment=ka.GaussianMixture()), "`score` must be None"),
         (lambda: ka.RNNAttention(cell()), "`score` must be a layer, as `SoftmaxAlignment` reads scores"),
         (lambda: ka.RNNAttention(cell(), ka.DotScore(), alignment="softmax"), "`alignment` must be an `Alignment`"),
+        (lambda: ka.AdditiveRNNAttention(3, alignment="softmax"), "`alignment` must be an `Alignment`"),
+        (lambda: ka.LuongRNNAttention(3, alignment="softmax"), "`alignment` must be an `Alignment`"),
+        (lambda: ka.AdditiveRNNAttention(3, 2, alignment=ka.GaussianMixture()), "`attention_units` must be None"),
         (lambda: ka.RNNAttention(cell(), "dot"), "`score` must be a layer with a `keys"),
         (lambda: ka.MonotonicChunkwise(chunk_score=ka.CoverageScore()), "`chunk_score` must be a layer whose `call`"),
         (lambda: ka.Monotonic(noise=-1), "`noise` must be a number of at least 0"),

@@ -1,12 +1,16 @@
 """Training computes gradients of weights after the loop; they equal those of the plain loop."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 from keras import layers, ops
 
 import keras_attn as ka
 from keras_attn.backend import has_later_gradient, product
-from keras_attn.recurrent import cell_steps
+from keras_attn.recurrent import cell_steps, decoder
+from keras_attn.recurrent.decoder import late_context
 from tests.recurrent.derivatives import derivative, in_float64
 
 B, T, S, D, M, UNITS = 2, 4, 5, 3, 6, 6
@@ -84,3 +88,81 @@ def test_the_gradient_of_a_kernel_is_one_product_after_the_loop_of_a_training(tr
     inputs, memory = rng.normal(size=(B, T, D)).astype("float32"), rng.normal(size=(B, S, M)).astype("float32")
     derivative(layer, inputs, memory, training=training)
     assert sorted(products) == training * [((T * B, size), (T * B, 3 * UNITS)) for size in sorted((UNITS, M))]
+
+
+@pytest.mark.trains
+def test_a_step_of_training_leaves_nothing_behind(monkeypatch, rng):
+    """The backward pass refers to what the loop read, which must not refer to the backward pass."""
+    traces = []
+
+    def kept(added, memory, trace):
+        traces.append(trace)
+        return late_context(added, memory, trace)
+
+    monkeypatch.setattr(decoder, "late_context", kept)
+    layer = ka.AdditiveRNNAttention(UNITS)
+    inputs, memory = rng.normal(size=(B, T, D)).astype("float32"), rng.normal(size=(B, S, M)).astype("float32")
+    layer.build(inputs.shape, memory.shape)
+    derivative(layer, inputs, memory, training=True)
+    left = [weakref.ref(tensor) for trace in traces for tensor in trace.values()]
+    assert len(left) == 4 * has_later_gradient
+    traces.clear()
+    gc.collect()
+    assert not any(ref() is not None for ref in left)
+
+
+@pytest.mark.trains
+@pytest.mark.tensorflow
+def test_gradients_of_gradients_need_a_plain_loop(rng):
+    import tensorflow as tf
+
+    layer = ka.AdditiveRNNAttention(UNITS)
+    inputs, memory = rng.normal(size=(B, T, D)).astype("float32"), rng.normal(size=(B, S, M)).astype("float32")
+    layer.build(inputs.shape, memory.shape)
+
+    def penalty(training):
+        x, kernel = tf.constant(inputs), layer.cell.kernel.value
+        with tf.GradientTape() as outer:
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                loss = tf.reduce_sum(layer(x, memory, training=training) ** 2)
+            slope = tf.reduce_sum(inner.gradient(loss, x) ** 2)
+        return outer.gradient(slope, kernel)
+
+    assert np.abs(penalty(False)).max() > 0
+    with pytest.raises(LookupError, match="needs a call with training=False"):
+        penalty(True)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("alignment", [ka.Monotonic(offset=0.0), ka.MonotonicChunkwise(2), ka.ForwardAlignment()])
+def test_xla_trains_with_free_lengths(alignment, rng):
+    import tensorflow as tf
+
+    layer = ka.AdditiveRNNAttention(UNITS, alignment=alignment)
+    inputs, memory = rng.normal(size=(B, T, D)).astype("float32"), rng.normal(size=(B, S, M)).astype("float32")
+    layer.build(inputs.shape, memory.shape)
+    layer.alignment.noise = 0
+    specs = [tf.TensorSpec((None, None, D)), tf.TensorSpec((None, None, M)), tf.TensorSpec((None, None), tf.bool)]
+
+    def gradients(inputs, memory, memory_mask):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(layer(inputs, memory, memory_mask=memory_mask, training=True) ** 2)
+        return tape.gradient(loss, [weight.value for weight in layer.trainable_weights])
+
+    mask = np.arange(S) < [[3], [5]]
+    plain, compiled = (
+        tf.function(gradients, input_signature=specs, jit_compile=jit_compile)(inputs, memory, mask)
+        for jit_compile in (False, True)
+    )
+    for one, two in zip(compiled, plain, strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.trains
+def test_weights_too_small_for_an_inverse_have_a_gradient(rng):
+    layer = ka.RNNAttention(layers.SimpleRNNCell(1), ka.DotScore(), alignment=ka.ForwardAlignment())
+    layer.build((1, 4, D), (1, 2, 1))
+    memory = np.array([[[0.0], [95.0]]], "float32")  # scores of which one all but excludes the other
+    for value in (derivative(layer, np.ones((1, 4, D), "float32"), sign * memory) for sign in (-1, 1)):
+        assert all(np.all(np.isfinite(gradient)) for gradient in value)
