@@ -123,46 +123,58 @@ def device_kind(tensor: Tensor | None = None) -> str:
     return {"cuda": "gpu", "meta": "cpu"}.get(kind, kind)
 
 
+class _WithGradient(torch.autograd.Function):
+    """`with_gradient`. What a call needs is in its context: PyTorch never frees classes made for a call."""
+
+    @staticmethod
+    def forward(
+        context: Any,
+        function: Callable[..., tuple[Tensor, State]],
+        gradient: Callable[..., tuple[Tensor, ...]],
+        *tensors: Tensor,
+    ) -> Tensor:
+        outputs, kept = function(*tensors)
+        flat = tree.flatten(kept)
+        context.save_for_backward(*flat, *tensors)
+        context.gradient, context.number = gradient, len(flat)
+        context.structure = tree.map_structure(lambda _: 0, kept)
+        return outputs
+
+    @staticmethod
+    def backward(context: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        saved = context.saved_tensors
+        kept = tree.pack_sequence_as(context.structure, saved[: context.number])
+        return (None, None, *context.gradient(upstream, kept, *saved[context.number :]))
+
+
 def with_gradient(
     function: Callable[..., tuple[Tensor, State]], gradient: Callable[..., tuple[Tensor, ...]], *tensors: Tensor
 ) -> Tensor:
     """As the TensorFlow adapter's `with_gradient`."""
+    return _WithGradient.apply(function, gradient, *tensors)
 
-    class Run(torch.autograd.Function):
-        @staticmethod
-        def forward(context: Any, *tensors: Tensor) -> Tensor:
-            outputs, kept = function(*tensors)
-            context.structure = tree.map_structure(lambda _: 0, kept)
-            flat = tree.flatten(kept)
-            context.save_for_backward(*flat, *tensors)
-            context.number = len(flat)
-            return outputs
 
-        @staticmethod
-        def backward(context: Any, upstream: Tensor) -> tuple[Tensor, ...]:
-            saved = context.saved_tensors
-            kept = tree.pack_sequence_as(context.structure, saved[: context.number])
-            return gradient(upstream, kept, *saved[context.number :])
+class _WithLaterGradient(torch.autograd.Function):
+    """`with_later_gradient`."""
 
-    return Run.apply(*tensors)
+    @staticmethod
+    def forward(
+        context: Any, gradient: Callable[[Tensor], tuple[Tensor, ...]], value: Tensor, *weights: Tensor
+    ) -> Tensor:
+        context.gradient = gradient
+        return value.view_as(value)
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        return (None, upstream, *context.gradient(upstream))
 
 
 def with_later_gradient(
     value: Tensor, weights: tuple[Tensor, ...], gradient: Callable[[Tensor], tuple[Tensor, ...]]
 ) -> Tensor:
     """As the TensorFlow adapter's `with_later_gradient`."""
-
-    class Run(torch.autograd.Function):
-        @staticmethod
-        def forward(context: Any, value: Tensor, *weights: Tensor) -> Tensor:
-            return value.view_as(value)
-
-        @staticmethod
-        @once_differentiable
-        def backward(context: Any, upstream: Tensor) -> tuple[Tensor, ...]:
-            return (upstream, *gradient(upstream))
-
-    return Run.apply(value, *weights)
+    return _WithLaterGradient.apply(gradient, value, *weights)
 
 
 def tanh_gradient(outputs: Tensor, upstream: Tensor) -> Tensor:

@@ -132,10 +132,13 @@ class LocationSensitiveScore(AdditiveHistoryScore):
 
     def features(self, previous: Tensor, summed: Tensor) -> Tensor:
         weights = ops.cast(summed if self.cumulative else previous, self.compute_dtype)
+        units = self.location_projection.shape[1]
+        if weights.shape[1] == 0:  # PyTorch has no convolutions of nothing
+            return ops.zeros((*ops.shape(weights), units), self.compute_dtype)
         location = ops.conv(weights[..., None], self.location_kernel, padding="same", data_format="channels_last")
         # A product of three axes would not compile under XLA inside a loop.
         projected = ops.matmul(ops.reshape(location, (-1, self.filters)), self.location_projection)
-        return ops.reshape(projected, (*ops.shape(weights), self.location_projection.shape[1]))
+        return ops.reshape(projected, (*ops.shape(weights), units))
 
 
 @register
