@@ -75,9 +75,9 @@ class KerasCellSteps(CellSteps):
 
     def products(self, inputs: Tensor, bias: Tensor | None) -> Tensor:
         """Returns `W_x x + b` of all steps, `[T, B, gates * units]`."""
-        products = ops.matmul(folded(inputs), self.input_kernel)
-        products = products if bias is None else products + bias
-        return ops.reshape(products, (*ops.shape(inputs)[:2], self.input_kernel.shape[1]))
+        # Without a reshape to `[T B, D]`, in which devices that share the batch could not share the product.
+        products = ops.einsum("tbd,dk->tbk", inputs, self.input_kernel)
+        return products if bias is None else products + bias
 
 
 class GRUSteps(KerasCellSteps):
