@@ -98,6 +98,10 @@ def test_the_python_runs_of_the_guides(path, tmp_path, monkeypatch):
     names = {}
     for block in re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
         exec(compile(block, path.name, "exec"), names)
+    assert tuple(names["weights"].shape) == (2, 7, 9)
+    assert names["found"].tokens.shape[:2] == (2, 1)
+    assert (tmp_path / names["path"] / "saved_model.pb").exists()
+    assert tuple(names["y"].shape) == (2, 32 + 24)
 
 
 @pytest.mark.slow

@@ -140,3 +140,8 @@ def is_float(tensor: Tensor) -> bool:
 def dtype_of(tensor: Tensor) -> str:
     """Returns Keras' name of the dtype of a tensor or array, for example `"float32"`."""
     return keras.backend.standardize_dtype(tensor.dtype)
+
+
+def lift(mask: Tensor, tensor: Tensor) -> Tensor:
+    """Returns a mask of the tensor's first axes with axes of size 1 for the others, so that the two broadcast."""
+    return ops.reshape(mask, (*ops.shape(mask), *(1,) * (len(tensor.shape) - len(mask.shape))))

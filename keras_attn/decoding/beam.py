@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.slot import register
+from keras_attn.base.tensors import lift
 from keras_attn.base.types import Tensor
 from keras_attn.decoding.strategies import NOTHING, Generated, Search, SearchContext, Strategy, put
 
@@ -193,8 +194,3 @@ def along(tensor: Tensor, places: Tensor) -> Tensor:
     """Returns the entries `[B, Y, ...]` of a tensor `[B, X, ...]` at the indices `places` `[B, Y]`."""
     places = ops.reshape(places, (*ops.shape(places), *(1,) * (len(tensor.shape) - 2)))
     return ops.take_along_axis(tensor, places, axis=1)
-
-
-def lift(mask: Tensor, tensor: Tensor) -> Tensor:
-    """Returns a mask of the tensor's first axes, with an axis of size 1 for each of the others."""
-    return ops.reshape(mask, (*ops.shape(mask), *(1,) * (len(tensor.shape) - len(mask.shape))))

@@ -44,10 +44,10 @@ def linear_recurrence(decay: Tensor, inputs: Tensor) -> Tensor:
 
 def combined(decay: Tensor, sums: Tensor, shift: int | Tensor) -> tuple[Tensor, Tensor]:
     """One round of the doubling: every entry takes in the one `shift` entries before it."""
-    return decay * shifted(decay, shift), sums + decay * shifted(sums, shift)
+    return decay * shift_right(decay, shift), sums + decay * shift_right(sums, shift)
 
 
-def shifted(tensor: Tensor, shift: int | Tensor) -> Tensor:
+def shift_right(tensor: Tensor, shift: int | Tensor) -> Tensor:
     """Returns a tensor `[B, S]` moved to the right by `shift` entries; zeros come in."""
     batch, length = ops.shape(tensor)
     if isinstance(shift, int) and isinstance(length, int):
@@ -56,7 +56,7 @@ def shifted(tensor: Tensor, shift: int | Tensor) -> Tensor:
     return moved(tensor, -shift)  # of free length, also under XLA
 
 
-def shifted_back(tensor: Tensor, shift: int) -> Tensor:
+def shift_left(tensor: Tensor, shift: int) -> Tensor:
     """Returns a tensor `[B, S]` moved to the left by `shift` entries; zeros come in."""
     batch, length = ops.shape(tensor)
     if isinstance(length, int):

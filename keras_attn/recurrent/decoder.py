@@ -16,7 +16,7 @@ from keras_attn.base.layer import BaseLayer
 from keras_attn.base.recording import is_recording, record
 from keras_attn.base.slot_layers import check_call, joined
 from keras_attn.base.state import check_state
-from keras_attn.base.tensors import as_array, short_repr, to_tensor
+from keras_attn.base.tensors import as_array, lift, short_repr, to_tensor
 from keras_attn.base.types import LayerArguments, Results, Shape, State, Tensor
 from keras_attn.recurrent.alignment import Alignment, SoftmaxAlignment, check_alignment
 from keras_attn.recurrent.cell_steps import CellSteps, Trace, steps_of
@@ -362,11 +362,6 @@ def call_cell(cell: keras.layers.Layer, inputs_shape: Shape) -> None:
     inputs = keras.KerasTensor(inputs_shape, cell.compute_dtype)
     sizes = cell.state_size if tree.is_nested(cell.state_size) else [cell.state_size]
     cell(inputs, tree.map_structure(lambda size: keras.KerasTensor((None, size), cell.compute_dtype), sizes))
-
-
-def lift(mask: Tensor, tensor: Tensor) -> Tensor:
-    """Returns a mask `[B]` with an axis of size 1 for each further axis of a tensor `[B, ...]`."""
-    return ops.reshape(mask, (-1, *(1,) * (len(tensor.shape) - 1)))
 
 
 def late_context(added: Tensor, memory: Tensor, trace: Trace) -> Tensor:

@@ -8,7 +8,7 @@ from keras import ops
 from keras_attn.backend.precision import at_least_float32
 from keras_attn.base.slot import register
 from keras_attn.base.types import State, Tensor
-from keras_attn.kernels.recurrence import linear_recurrence, shifted
+from keras_attn.kernels.recurrence import linear_recurrence, shift_right
 from keras_attn.kernels.softmax import masked_softmax
 from keras_attn.recurrent.alignment import Alignment, first_position
 
@@ -48,7 +48,7 @@ class ForwardAlignment(Alignment):
         before = state
         if mask is not None:  # padding inside the memory is passed over
             before = linear_recurrence(ops.cast(ops.logical_not(mask), state.dtype), state)
-        reach = state + shifted(before, 1)
+        reach = state + shift_right(before, 1)
         visible = reach >= LEAST
         visible = visible if mask is None else visible & mask
         # The softmax of scores plus logarithms: its denominator cancels, and no product underflows.

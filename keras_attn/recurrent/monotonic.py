@@ -11,7 +11,7 @@ from keras_attn.backend.precision import at_least_float32
 from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.slot import register
 from keras_attn.base.types import LayerArguments, Shape, State, Tensor
-from keras_attn.kernels.recurrence import linear_recurrence, shifted, shifted_back
+from keras_attn.kernels.recurrence import linear_recurrence, shift_left, shift_right
 from keras_attn.kernels.softmax import masked_softmax
 from keras_attn.recurrent.alignment import Alignment, first_position
 from keras_attn.recurrent.scores import AdditiveScore, build_score, check_score
@@ -86,7 +86,7 @@ class Monotonic(Alignment):
         stop = ops.sigmoid(energies) if training else ops.cast(energies > 0, previous.dtype)
         if mask is not None:
             stop = ops.where(mask, stop, 0)
-        return stop * linear_recurrence(shifted(1 - stop, 1), previous)
+        return stop * linear_recurrence(shift_right(1 - stop, 1), previous)
 
 
 @register
@@ -152,7 +152,7 @@ class MonotonicChunkwise(Monotonic):
         energies = ops.cast(self.chunk_score(query, keys), stops.dtype)
         real = ops.ones_like(energies, "int32") if mask is None else ops.cast(mask, "int32")
         offsets = range(self.chunk_size)  # of a position before the stop
-        windows = ops.stack([shifted(energies, offset) for offset in offsets], axis=-1)  # [B, S, w]
-        visible = ops.cast(ops.stack([shifted(real, offset) for offset in offsets], axis=-1), "bool")
+        windows = ops.stack([shift_right(energies, offset) for offset in offsets], axis=-1)  # [B, S, w]
+        visible = ops.cast(ops.stack([shift_right(real, offset) for offset in offsets], axis=-1), "bool")
         parts = stops[..., None] * masked_softmax(windows, visible)
-        return sum(shifted_back(parts[..., offset], offset) for offset in offsets), stops
+        return sum(shift_left(parts[..., offset], offset) for offset in offsets), stops
