@@ -23,6 +23,7 @@ B, T, S, D, M, H, HIDDEN = 3, 7, 5, 12, 13, 2, 17
 LONG = 11003  # B * H * LONG places of a cache are more than 16 bits can number
 
 SELF = {
+    "no-bias": lambda: ka.MultiHeadSelfAttention(H, mask=ka.Causal(), use_bias=False),
     "plain": lambda: ka.MultiHeadSelfAttention(H, mask=ka.Causal()),
     "grouped-window": lambda: ka.MultiHeadSelfAttention(H, num_kv_heads=1, mask=ka.Causal() & ka.Window(3)),
     "rotary": lambda: ka.MultiHeadSelfAttention(H, mask=ka.Causal(), position=ka.Rotary()),
@@ -34,8 +35,14 @@ SELF = {
 DECODERS = {
     "decoder": lambda: ka.Decoder(2, ka.DecoderBlock(H, HIDDEN)),
     "additive": lambda: ka.AdditiveRNNAttention(5),
+    "luong": lambda: ka.LuongRNNAttention(D),
 }
 SIZES = {"num_layers": 1, "size": 12, "num_heads": 2, "hidden_size": 17}
+WITHOUT_BIAS = {
+    "memory": lambda: ka.EncoderDecoderAttention(H, use_bias=False),
+    "feed-forward": lambda: ka.FeedForward(HIDDEN, use_bias=False),
+    "gated": lambda: ka.GatedFeedForward(HIDDEN, use_bias=False),
+}
 V = 29
 RECIPES = {
     "transformer": lambda: models.Transformer(V, V, **SIZES),
@@ -123,6 +130,13 @@ def test_steps_of_decoders(name, x, memory):
     exact = numpy(exact_twin(DECODERS[name], layer, x, memory)(x, memory, memory_mask=mask))
     found = steps_of(layer, layer.init_state(memory, mask, max_length=LONG), x)
     assert_within(found, exact, bound(numpy(plain), exact))
+
+
+@pytest.mark.parametrize("name", WITHOUT_BIAS)
+def test_outputs_without_bias(name, x, memory):
+    layer = WITHOUT_BIAS[name]()
+    outputs = layer(x, memory) if name == "memory" else layer(x)
+    assert keras.backend.standardize_dtype(outputs.dtype) == FLOATX
 
 
 @pytest.mark.parametrize("kind", ["int64", "int32", "list"])
