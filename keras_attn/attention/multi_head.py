@@ -110,7 +110,9 @@ class MultiHead(Doors, ProjectionLayer):
         )
         outputs, scores = outputs if wanted else (outputs, None)
         record(self, scores)
-        return self.out_projection(merge_heads(outputs)), scores if return_scores else None
+        outputs = self.out_projection(merge_heads(outputs))
+        # Without a bias, Keras' `Dense` returns float32 for float64 on PyTorch.
+        return ops.cast(outputs, self.compute_dtype), scores if return_scores else None
 
 
 def split_heads(tensor: Tensor, head_size: int, inputs: Tensor) -> Tensor:

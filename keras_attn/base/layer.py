@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, TypeVar
 import keras
 
 from keras_attn.base.checks import check_attention_mask, check_axes, check_padding_mask, check_together
-from keras_attn.base.dense import Dense
 from keras_attn.base.policies import DTypePolicyMap, with_policy
 from keras_attn.base.slot_layers import build_by_call
 from keras_attn.base.tensors import is_array, short_repr, to_tensor
@@ -117,7 +116,7 @@ class BaseLayer(keras.layers.Layer):
         if not self.trainable:
             child.trainable = False
 
-    def make_dense(self, name: str, units: int, input_shape: Shape, **kwargs: object) -> Dense:
+    def make_dense(self, name: str, units: int, input_shape: Shape, **kwargs: object) -> keras.layers.Dense:
         """Returns a built `Dense` layer for the attribute `name`, with the dtype policy that it was saved with.
 
         Args:
@@ -126,7 +125,7 @@ class BaseLayer(keras.layers.Layer):
             input_shape: Shape of its inputs.
             **kwargs: Further arguments of `keras.layers.Dense`.
         """
-        child = Dense(units, dtype=self.policy_of(name), name=name, **kwargs)
+        child = keras.layers.Dense(units, dtype=self.policy_of(name), name=name, **kwargs)
         self._restore_quantization(child, name)
         self.build_child(child, input_shape)
         return child

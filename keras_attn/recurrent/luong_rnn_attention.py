@@ -102,4 +102,5 @@ class LuongRNNAttention(RecurrentDecoder):
         query, cell, fed = step.run_cell(x, last.outputs, last.cell)
         context, weights, attention = self.attend(query, last.attention, source, step)
         outputs = self.output_projection(ops.concatenate([context, query], axis=-1))
+        outputs = ops.cast(outputs, self.compute_dtype)  # on PyTorch, `Dense` returns float32 for float64
         return StepResult(StepState(cell, attention, outputs), weights, fed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import keras
+from keras import ops
 
 from keras_attn import masks
 from keras_attn.base.checks import check_last_axis, check_positive, check_rate
@@ -47,7 +48,8 @@ class _PositionWise(ProjectionLayer):
         training: bool | None = None,
     ) -> Tensor:
         inputs = masks.hide(inputs, masks.first_not_none(mask, inputs_mask))
-        return self.out_projection(self.hidden_dropout(self.hidden(inputs), training=training))
+        outputs = self.out_projection(self.hidden_dropout(self.hidden(inputs), training=training))
+        return ops.cast(outputs, self.compute_dtype)  # on PyTorch, `Dense` without a bias returns float32 for float64
 
     def hidden(self, inputs: Tensor) -> Tensor:
         """Returns the inner units `[B, T, hidden_size]` of inputs `[B, T, D]`."""
