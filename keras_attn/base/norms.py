@@ -6,6 +6,7 @@ import keras
 
 from keras_attn.base.checks import check_number
 from keras_attn.base.slot import Slot, register
+from keras_attn.base.tensors import short_repr
 from keras_attn.base.types import DType
 
 
@@ -23,14 +24,18 @@ class LayerNorm(Norm):
 
     Args:
         epsilon: Added to the variance.
+        center: Whether the norm has a bias.
     """
 
-    def __init__(self, epsilon: float = 1e-5) -> None:
+    def __init__(self, epsilon: float = 1e-5, center: bool = True) -> None:
         check_number("epsilon", epsilon, at_least=0)
+        if not isinstance(center, bool):
+            raise ValueError(f"`center` must be True or False. Received: center={short_repr(center)}.")
         self.epsilon = epsilon
+        self.center = center
 
     def make(self, name: str, dtype: DType) -> keras.layers.Layer:
-        return keras.layers.LayerNormalization(epsilon=self.epsilon, dtype=dtype, name=name)
+        return keras.layers.LayerNormalization(epsilon=self.epsilon, center=self.center, dtype=dtype, name=name)
 
 
 @register
@@ -49,3 +54,11 @@ class RMSNorm(Norm):
         layer = keras.layers.RMSNormalization(epsilon=self.epsilon, dtype=dtype, name=name)
         layer.supports_masking = True  # Keras does not set it and warns for every masked input
         return layer
+
+
+@register
+class NoNorm(Norm):
+    """Returns its inputs: for a sublayer without a norm, such as the first one of ModernBERT (arXiv:2412.13663)."""
+
+    def make(self, name: str, dtype: DType) -> keras.layers.Layer:
+        return keras.layers.Identity(dtype=dtype, name=name)

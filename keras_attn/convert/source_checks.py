@@ -87,9 +87,9 @@ def check_module(layer: Attention | Block | Stack, module: torch.nn.Module) -> N
 
 def check_norm(name: str, ours: keras.layers.Layer | None, theirs: torch.nn.Module | None) -> None:
     """Raises a `ValueError` if two norms differ in epsilon; a missing norm raises one when weights are copied."""
-    epsilon = getattr(theirs, "eps", None)
-    if ours is not None and epsilon is not None and not math.isclose(epsilon, ours.epsilon):
-        check_option("state", f"{name}.eps", epsilon, ours.epsilon)
+    epsilon, own = getattr(theirs, "eps", None), getattr(ours, "epsilon", None)
+    if own is not None and epsilon is not None and not math.isclose(epsilon, own):
+        check_option("state", f"{name}.eps", epsilon, own)
 
 
 def check_activation(ours: Callable[[Tensor], Tensor], module: torch.nn.Module) -> None:

@@ -14,39 +14,40 @@ INPUT_AXES = {
     f"{side}{part}": axes
     for side, axes in (("source", "BS"), ("target", "BT"))
     for part in ("", "_segment_ids", "_positions")
-}
+} | {"segments": "BS"}
 
 
-def named_inputs(inputs: ArrayLike, sides: tuple[str, ...]) -> dict[str, Tensor]:
+def named_inputs(
+    inputs: ArrayLike, sides: tuple[str, ...], optional: tuple[str, ...] | None = None
+) -> dict[str, Tensor]:
     """Returns a model's inputs as a dictionary of arrays or tensors by name.
 
     Args:
         inputs: A dictionary; or a list or tuple with one tensor per side; or a single tensor for one side.
         sides: Names of the ids that the model reads: `("source", "target")` or `("target",)`.
+        optional: Names of further inputs of which all or none are given; None for those of packed rows.
 
     Raises:
         ValueError: For unknown or missing names, incomplete packed inputs, or rows of different lengths.
     """
-    return {name: as_array(name, value) for name, value in by_name(inputs, sides).items()}
+    return {name: as_array(name, value) for name, value in by_name(inputs, sides, optional).items()}
 
 
-def by_name(inputs: ArrayLike, sides: tuple[str, ...]) -> dict[str, ArrayLike]:
+def by_name(inputs: ArrayLike, sides: tuple[str, ...], optional: tuple[str, ...] | None = None) -> dict[str, ArrayLike]:
     """Returns the inputs as a dictionary, after checking their names; arguments as for `named_inputs`."""
     if not isinstance(inputs, dict):
         inputs = dict(zip(sides, in_order(inputs, sides), strict=True))
-    packing = packing_names(sides)
-    unknown = sorted(str(name) for name in inputs if name not in (*sides, *packing))
+    further = packing_names(sides) if optional is None else optional
+    unknown = sorted(str(name) for name in inputs if name not in (*sides, *further))
     missing = [name for name in sides if inputs.get(name) is None]
     if unknown or missing:
         what = f"unknown: {unknown}" if unknown else f"missing: {missing}"
-        raise ValueError(
-            f"`inputs` must have the names {sides}, with packed rows also {packing}. "
-            f"Received: {sorted(map(str, inputs))}, {what}."
-        )
+        also = f", with packed rows also {further}" if optional is None else f" and may have {further}" * bool(further)
+        raise ValueError(f"`inputs` must have the names {sides}{also}. Received: {sorted(map(str, inputs))}, {what}.")
     inputs = {name: value for name, value in inputs.items() if value is not None}
-    given = [name for name in packing if name in inputs]
-    if given and len(given) < len(packing):
-        raise ValueError(f"Packed inputs must have all of {packing}. Received: {sorted(inputs)}.")
+    given = [name for name in further if name in inputs]
+    if given and len(given) < len(further):
+        raise ValueError(f"Packed inputs must have all of {further}. Received: {sorted(inputs)}.")
     return inputs
 
 
@@ -64,7 +65,7 @@ def in_order(inputs: ArrayLike, sides: tuple[str, ...]) -> list[ArrayLike]:
     return inputs
 
 
-def check_data(x: ArrayLike, sides: tuple[str, ...]) -> None:
+def check_data(x: ArrayLike, sides: tuple[str, ...], optional: tuple[str, ...] | None = None) -> None:
     """Raises a `ValueError` for data with wrong names or rows of different lengths, if this is visible before a call.
 
     The call would raise it too, but on JAX an error inside Keras' training loop leaves the model
@@ -72,14 +73,14 @@ def check_data(x: ArrayLike, sides: tuple[str, ...]) -> None:
 
     Args:
         x: As for `fit`: arrays, or a data set, whose names are read from `element_spec` (of `tf.data`).
-        sides: As for `named_inputs`.
+        sides, optional: As for `named_inputs`.
     """
     spec = getattr(x, "element_spec", None)
     spec = spec[0] if isinstance(spec, tuple) else spec
     if isinstance(spec, dict):
-        by_name(spec, sides)  # shapes and dtypes are left to `tf.data` and `tf.distribute`
+        by_name(spec, sides, optional)  # shapes and dtypes are left to `tf.data` and `tf.distribute`
     elif spec is None and isinstance(x, (dict, list, tuple)):
-        named_inputs(x, sides)
+        named_inputs(x, sides, optional)
 
 
 def packing_names(sides: tuple[str, ...]) -> tuple[str, ...]:

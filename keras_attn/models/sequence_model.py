@@ -1,49 +1,39 @@
-"""The base classes of the recipes' models: they check ids where their values are known, and generate."""
+"""The base classes of the recipes' models that decode: whole calls, packed rows, steps, and `generate`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, overload
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_attn.attention.cache import Cache
 from keras_attn.backend import is_concrete
 from keras_attn.base.checks import check_axes
 from keras_attn.base.slot import register
-from keras_attn.base.special_ids import SpecialIds, special_ids_or_default
 from keras_attn.base.tensors import as_array
-from keras_attn.base.types import ArrayLike, Config, Results, State, Tensor
+from keras_attn.base.types import ArrayLike, Results, State, Tensor
 from keras_attn.decoding.loop import search
 from keras_attn.decoding.processors import Processor
 from keras_attn.decoding.protocol import facts_of
 from keras_attn.decoding.request import AUTO, config_of
 from keras_attn.decoding.strategies import Generated, Strategy
-from keras_attn.models.inputs import INPUT_AXES, at_least_one, check_data, named_inputs, split_inputs, whole_numbers
+from keras_attn.models.id_model import IdModel
+from keras_attn.models.inputs import INPUT_AXES, at_least_one, split_inputs, whole_numbers
 from keras_attn.models.searches import CompiledSearches
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
-
-class SequenceModel(keras.Model):
-    """A functional model over ids that decodes step by step. It has no `__init__`, so that Keras can reload it.
+class SequenceModel(IdModel):
+    """A functional model over ids that decodes step by step.
 
     Attributes:
-        sides: Names of the ids that the model reads.
         source_vocabulary: The side whose vocabulary contains the ids that `generate` takes.
-        special_ids: The `SpecialIds` of both sides.
         reads_prompts: Whether the source is a prompt that the generated text continues.
-
-    Unknown input names raise a `ValueError`, and in eager mode so do ids outside a vocabulary. In a
-    graph, their result is that of the embedding lookup (in TensorFlow an error on a CPU, zeros on a GPU).
     """
 
     sides: tuple[str, ...] = ("source", "target")
     source_vocabulary = "source"
-    special_ids = SpecialIds()
     reads_prompts = False
 
     @property
@@ -66,21 +56,6 @@ class SequenceModel(keras.Model):
         """Number of ids that `generate` takes as source."""
         return self.get_layer(f"{self.source_vocabulary}_embedding").input_dim
 
-    def get_config(self) -> Config:
-        return {**super().get_config(), "special_ids": keras.saving.serialize_keras_object(self.special_ids)}
-
-    @classmethod
-    def from_config(cls, config: Config, custom_objects: Mapping[str, object] | None = None) -> Self:
-        """Creates the model from its config; configs of older versions have no `special_ids`."""
-        config = dict(config)
-        special_ids = special_ids_or_default(config.pop("special_ids", None))
-        model = super().from_config(config, custom_objects=custom_objects)
-        model.special_ids = special_ids
-        return model
-
-    def __call__(self, inputs: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return super().__call__(named_inputs(inputs, self.sides), *args, **kwargs)
-
     def call(self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None) -> Tensor:
         ids, packing = split_inputs(inputs, self.sides)
         check_axes(INPUT_AXES, {**ids, **packing})
@@ -90,22 +65,6 @@ class SequenceModel(keras.Model):
             return super().call(ids, training=training, mask=mask)
         packing = {name: whole_numbers(name, value) for name, value in packing.items()}
         return self.call_packed(ids, packing)
-
-    def evaluate(self, x: Tensor | None = None, *args: Any, **kwargs: Any) -> object:
-        check_data(x, self.sides)
-        return super().evaluate(x, *args, **kwargs)
-
-    def predict(self, x: Tensor, *args: Any, **kwargs: Any) -> object:
-        check_data(x, self.sides)
-        return super().predict(x, *args, **kwargs)
-
-    def test_on_batch(self, x: Tensor, *args: Any, **kwargs: Any) -> object:
-        check_data(x, self.sides)
-        return super().test_on_batch(x, *args, **kwargs)
-
-    def predict_on_batch(self, x: Tensor, *args: Any, **kwargs: Any) -> object:
-        check_data(x, self.sides)
-        return super().predict_on_batch(x, *args, **kwargs)
 
     def compute_output_spec(
         self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None
@@ -132,7 +91,6 @@ class SequenceModel(keras.Model):
     ) -> keras.callbacks.History:
         """As `keras.Model.fit`, but raises a `ValueError` for `class_weight`."""
         check_no_class_weight(class_weight)
-        check_data(x, self.sides)
         return super().fit(x, *args, **kwargs)
 
     def train_on_batch(
@@ -140,7 +98,6 @@ class SequenceModel(keras.Model):
     ) -> object:
         """As `keras.Model.train_on_batch`, but raises a `ValueError` for `class_weight`."""
         check_no_class_weight(class_weight)
-        check_data(x, self.sides)
         return super().train_on_batch(x, *args, **kwargs)
 
     @overload
@@ -254,33 +211,10 @@ class SequenceModel(keras.Model):
         written = ops.reshape(written, (-1, *(1,) * (len(scores.shape) - 3), length, 1))
         return ops.reshape(ops.where(written, scores, 0), (rows, number, *ops.shape(scores)[1:]))
 
-    def read_ids(self, name: str, ids: Tensor, axes: str, vocabulary: str) -> Tensor:
-        """Returns ids as a tensor, after checking their axes and values."""
-        ids = as_array(name, ids)
-        check_axes({name: axes}, {name: ids})
-        self.check_ids(name, ids, vocabulary)
-        return ids if isinstance(ids, keras.KerasTensor) else ops.convert_to_tensor(ids, dtype="int32")
-
     def read_source(self, source: Tensor) -> Tensor:
         """Returns source ids as a tensor `[B, S]` with S of at least 1, checked."""
         source = self.read_ids("source", source, "BS", self.source_vocabulary)
         return at_least_one(source, self.special_ids.filler)
-
-    def check_ids(self, name: str, ids: Tensor, vocabulary: str) -> None:
-        """Raises a `ValueError` if `ids` are not integers, or are concrete and outside the vocabulary."""
-        seen = isinstance(ids, np.ndarray) or is_concrete(ids)
-        # Under tf.distribute, Keras traces a model once, in a graph, for the mean of the replicas' ids.
-        known = seen or isinstance(ids, keras.KerasTensor)
-        if known and keras.backend.is_float_dtype(keras.backend.standardize_dtype(ids.dtype)):
-            raise ValueError(f"`{name}` must hold integer ids. Received: {name}.dtype={ids.dtype}.")
-        size = self.get_layer(f"{vocabulary}_embedding").input_dim
-        if not seen or 0 in ids.shape:
-            return
-        lowest, highest = int(ops.min(ids)), int(ops.max(ids))
-        if lowest < 0 or highest >= size:
-            raise ValueError(
-                f"`{name}` must hold ids from 0 to {size - 1}. Received: {name} with ids from {lowest} to {highest}."
-            )
 
 
 @register

@@ -11,7 +11,7 @@ from keras import ops
 from keras_attn import masks
 from keras_attn.backend import is_concrete
 from keras_attn.backend.precision import at_least_float32
-from keras_attn.base.checks import check_positive
+from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.layer import BaseLayer
 from keras_attn.base.slot import register
 from keras_attn.base.types import ArrayLike, CallArguments, LayerArguments, Shape, Tensor
@@ -105,10 +105,11 @@ class Sinusoidal(_AddedPositions):
 class Learned(_AddedPositions):
     """Adds a learned vector per position.
 
-    `y_p = x_p + P_p`
+    `y_p = x_p + P_(p + offset)`
 
     Args:
         max_length: Number of positions that have a vector.
+        offset: Number of rows of the table before that of position 0, which no position uses (RoBERTa, BART).
 
     Call arguments and Returns are those of `Sinusoidal`.
 
@@ -128,14 +129,16 @@ class Learned(_AddedPositions):
         Gehring et al. 2017, Convolutional Sequence to Sequence Learning, arXiv:1705.03122.
     """
 
-    def __init__(self, max_length: int, **kwargs: Unpack[LayerArguments]) -> None:
+    def __init__(self, max_length: int, offset: int = 0, **kwargs: Unpack[LayerArguments]) -> None:
         super().__init__(**kwargs)
         check_positive("max_length", max_length)
+        check_number("offset", offset, int, at_least=0)
         self.max_length = max_length
+        self.offset = offset
 
     def build(self, inputs_shape: Shape) -> None:
         self.embedding = keras.layers.Embedding(
-            self.max_length, inputs_shape[-1], dtype=self.policy_of("embedding"), name="embedding"
+            self.max_length + self.offset, inputs_shape[-1], dtype=self.policy_of("embedding"), name="embedding"
         )
         self.build_child(self.embedding, inputs_shape[:-1])
 
@@ -163,7 +166,7 @@ class Learned(_AddedPositions):
             )
 
     def table(self, positions: Tensor, size: int) -> Tensor:
-        return self.embedding(positions)
+        return self.embedding(positions + self.offset if self.offset else positions)
 
 
 @register

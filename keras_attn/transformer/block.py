@@ -81,7 +81,8 @@ class Block(Doors):
             check_same("feed_forward", feed_forward, {"hidden_size": hidden_size})
         if activation is not None:
             check_same("feed_forward", feed_forward, {"activation": keras.activations.get(activation)})
-        self.norms = [self.residual.norm.make(f"norm_{i}", policy) for i in range(self.num_sublayers)]
+        norms = self.residual.norms(self.num_sublayers)
+        self.norms = [norm.make(f"norm_{i}", policy) for i, norm in enumerate(norms)]
         self.dropouts = [
             keras.layers.Dropout(dropout, dtype=policy, name=f"dropout_{i}") for i in range(self.num_sublayers)
         ]

@@ -5,11 +5,14 @@ To define another one, subclass `Residual`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 
 from keras_attn.base.checks import check_slot
 from keras_attn.base.norms import LayerNorm, Norm
 from keras_attn.base.slot import Slot, register
+from keras_attn.base.tensors import short_repr
 from keras_attn.base.types import Tensor
 
 
@@ -17,16 +20,33 @@ class Residual(Slot):
     """Base class of residual connections.
 
     Args:
-        norm: The norm that blocks create for each sublayer.
+        norm: The norm that blocks create for each sublayer; or a list of one norm per sublayer, for example
+            `[NoNorm(), LayerNorm()]` for an encoder block whose attention has none.
 
     Attributes:
-        final_norm: Whether a stack of blocks adds a norm after the last block.
+        final_norm: Whether a stack of blocks adds a norm after the last block, of the kind of the last sublayer.
     """
 
     final_norm = False
 
-    def __init__(self, norm: Norm = LayerNorm()) -> None:  # noqa: B008 - slots are immutable
-        self.norm = check_slot("norm", norm, Norm) or LayerNorm()
+    def __init__(self, norm: Norm | Sequence[Norm] = LayerNorm()) -> None:  # noqa: B008 - slots are immutable
+        if isinstance(norm, (list, tuple)):
+            if not norm or not all(isinstance(each, Norm) for each in norm):
+                raise ValueError(f"`norm` must be a norm or a list of norms. Received: norm={short_repr(norm)}.")
+            self.norm: Norm | list[Norm] = list(norm)
+        else:
+            self.norm = check_slot("norm", norm, Norm) or LayerNorm()
+
+    def norms(self, num_sublayers: int) -> list[Norm]:
+        """Returns the norm of each sublayer of a block; raises a `ValueError` for a list of another length."""
+        if not isinstance(self.norm, list):
+            return [self.norm] * num_sublayers
+        if len(self.norm) != num_sublayers:
+            raise ValueError(
+                f"`norm` must hold one norm for each of the block's {num_sublayers} sublayers if it is a list. "
+                f"Received: {len(self.norm)} norms."
+            )
+        return self.norm
 
     def before(self, x: Tensor, norm: keras.layers.Layer) -> Tensor:
         """Returns the sublayer's input for the stream `[B, T, D]`; `norm` is the norm of this sublayer."""

@@ -42,8 +42,9 @@ class _Stack(Doors):
             block = self.block_class(num_heads=8, hidden_size=2048, dtype=self.dtype_policy)
         self.num_layers = num_layers
         self.blocks = self._make_blocks(block)
-        residual = self.blocks[-1].residual
-        self.final_norm = residual.norm.make("final_norm", self.dtype_policy) if residual.final_norm else None
+        last = self.blocks[-1]
+        norm = last.residual.norms(last.num_sublayers)[-1]
+        self.final_norm = norm.make("final_norm", self.dtype_policy) if last.residual.final_norm else None
 
     def _make_blocks(self, block: Block | list[Block] | tuple[Block, ...]) -> list[Block]:
         """Returns `num_layers` clones of one block, or a clone of each block of a list."""

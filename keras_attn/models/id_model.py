@@ -1,0 +1,107 @@
+"""The base class of the recipes' models: inputs by name, checks of ids, special ids in the config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_attn.backend import is_concrete
+from keras_attn.base.checks import check_axes
+from keras_attn.base.special_ids import SpecialIds, special_ids_or_default
+from keras_attn.base.tensors import as_array
+from keras_attn.base.types import Config, Tensor
+from keras_attn.models.inputs import check_data, named_inputs
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class IdModel(keras.Model):
+    """A functional model over ids. It has no `__init__`, so that Keras can reload it.
+
+    Attributes:
+        sides: Names of the ids that the model reads.
+        special_ids: The `SpecialIds` of all sides.
+
+    Unknown input names raise a `ValueError`, and in eager mode so do ids outside a vocabulary. In a
+    graph, their result is that of the embedding lookup (in TensorFlow an error on a CPU, zeros on a GPU).
+    """
+
+    sides: tuple[str, ...] = ("source",)
+    special_ids = SpecialIds()
+
+    @property
+    def optional_inputs(self) -> tuple[str, ...] | None:
+        """Names of the inputs that a caller may leave out; None for those of packed rows (`packing_names`)."""
+        return None
+
+    def get_config(self) -> Config:
+        return {**super().get_config(), "special_ids": keras.saving.serialize_keras_object(self.special_ids)}
+
+    @classmethod
+    def from_config(cls, config: Config, custom_objects: Mapping[str, object] | None = None) -> Self:
+        """Creates the model from its config; configs of older versions have no `special_ids`."""
+        config = dict(config)
+        special_ids = special_ids_or_default(config.pop("special_ids", None))
+        model = super().from_config(config, custom_objects=custom_objects)
+        model.special_ids = special_ids
+        return model
+
+    def prepare(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Returns the named inputs of a call, with those that a caller may leave out."""
+        return inputs
+
+    def __call__(self, inputs: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        inputs = self.prepare(named_inputs(inputs, self.sides, self.optional_inputs))
+        return super().__call__(inputs, *args, **kwargs)
+
+    def evaluate(self, x: Tensor | None = None, *args: Any, **kwargs: Any) -> object:
+        check_data(x, self.sides, self.optional_inputs)
+        return super().evaluate(x, *args, **kwargs)
+
+    def predict(self, x: Tensor, *args: Any, **kwargs: Any) -> object:
+        check_data(x, self.sides, self.optional_inputs)
+        return super().predict(x, *args, **kwargs)
+
+    def test_on_batch(self, x: Tensor, *args: Any, **kwargs: Any) -> object:
+        check_data(x, self.sides, self.optional_inputs)
+        return super().test_on_batch(x, *args, **kwargs)
+
+    def predict_on_batch(self, x: Tensor, *args: Any, **kwargs: Any) -> object:
+        check_data(x, self.sides, self.optional_inputs)
+        return super().predict_on_batch(x, *args, **kwargs)
+
+    def fit(self, x: Tensor | None = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        check_data(x, self.sides, self.optional_inputs)
+        return super().fit(x, *args, **kwargs)
+
+    def train_on_batch(self, x: Tensor, *args: Any, **kwargs: Any) -> object:
+        check_data(x, self.sides, self.optional_inputs)
+        return super().train_on_batch(x, *args, **kwargs)
+
+    def read_ids(self, name: str, ids: Tensor, axes: str, vocabulary: str) -> Tensor:
+        """Returns ids as a tensor, after checking their axes and values."""
+        ids = as_array(name, ids)
+        check_axes({name: axes}, {name: ids})
+        self.check_ids(name, ids, vocabulary)
+        return ids if isinstance(ids, keras.KerasTensor) else ops.convert_to_tensor(ids, dtype="int32")
+
+    def check_ids(self, name: str, ids: Tensor, vocabulary: str) -> None:
+        """Raises a `ValueError` if `ids` are not integers, or are concrete and outside the vocabulary."""
+        seen = isinstance(ids, np.ndarray) or is_concrete(ids)
+        # Under tf.distribute, Keras traces a model once, in a graph, for the mean of the replicas' ids.
+        known = seen or isinstance(ids, keras.KerasTensor)
+        if known and keras.backend.is_float_dtype(keras.backend.standardize_dtype(ids.dtype)):
+            raise ValueError(f"`{name}` must hold integer ids. Received: {name}.dtype={ids.dtype}.")
+        size = self.get_layer(f"{vocabulary}_embedding").input_dim
+        if not seen or 0 in ids.shape:
+            return
+        lowest, highest = int(ops.min(ids)), int(ops.max(ids))
+        if lowest < 0 or highest >= size:
+            raise ValueError(
+                f"`{name}` must hold ids from 0 to {size - 1}. Received: {name} with ids from {lowest} to {highest}."
+            )

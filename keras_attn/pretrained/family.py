@@ -1,0 +1,59 @@
+"""What the loader knows of a family of checkpoints: tables from its config and its weights to ours."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import keras
+
+from keras_attn import models
+from keras_attn.models.heads import Head
+from keras_attn.pretrained.settings import Settings
+from keras_attn.pretrained.weights import Table
+
+HeadOf: TypeAlias = Callable[[Settings, int], tuple[Head, Table]]
+"""From the settings and the number of labels to a head and the table of its weights."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """Everything that the loader knows of a family.
+
+    Attributes:
+        name: The `model_type` of the config.
+        prefixes: Names of the encoder, which stand before the names of its weights in a model with a head.
+        defaults: The settings that the family reads, with the defaults of its config class.
+        arguments: Function from the settings to the arguments of the recipe, without head and special ids.
+        weights: Function from the settings to the table of the encoder's weights.
+        heads: The heads by task.
+        max_length: Function from the settings to the number of positions.
+        known: Regular expression of weights that a task may leave unread: those of other heads, and buffers.
+        tied: Names of weights that equal others if `tie_word_embeddings`, as a dictionary to the names of those.
+        fallbacks: As for `Checkpoint`.
+        fixed: Settings with the values that are supported.
+        positions_of_padding: Whether positions count the ids that are not padding.
+        ignored: Settings that do not change the numbers of a forward pass.
+        recipe: The recipe.
+    """
+
+    name: str
+    prefixes: tuple[str, ...]
+    defaults: Settings
+    arguments: Callable[[Settings], dict[str, Any]]
+    weights: Callable[[Settings], Table]
+    heads: Mapping[str, HeadOf]
+    max_length: Callable[[Settings], int]
+    known: str
+    tied: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    fallbacks: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    fixed: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
+    positions_of_padding: bool = False
+    ignored: tuple[str, ...] = ()
+    recipe: Callable[..., keras.Model] = models.TextEncoder
+
+    def is_known(self, name: str) -> bool:
+        """Returns whether a weight that is not read belongs to the family."""
+        return re.fullmatch(self.known, name) is not None

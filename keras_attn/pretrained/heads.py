@@ -1,0 +1,93 @@
+"""The task of a checkpoint, its labels, and the activation from logits to scores."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from keras_attn.pretrained.family import Family
+from keras_attn.pretrained.settings import Settings
+
+TASKS = "hidden_states", "embedding", "classification", "token_classification", "masked_words"
+# The last part of a class name of transformers, which starts with the name of the family.
+ARCHITECTURES = {
+    "ForSequenceClassification": "classification",
+    "ForTokenClassification": "token_classification",
+    "ForMaskedLM": "masked_words",
+    "ForPreTraining": "masked_words",
+    "Model": "hidden_states",
+}
+ACTIVATIONS = {
+    "regression": "linear",
+    "multi_label_classification": "sigmoid",
+    "single_label_classification": "softmax",
+}
+
+
+def task_of(task: str | None, config: Mapping[str, Any], is_sentence_model: bool, family: Family) -> str:
+    """Returns the task to load: the given one, or that of the checkpoint.
+
+    Args:
+        task: One of `TASKS`, or None.
+        config: The checkpoint's config.
+        is_sentence_model: Whether the folder is one of sentence-transformers.
+        family: The family.
+
+    Raises:
+        ValueError: For an unknown task, one that the family lacks, or an architecture without one.
+    """
+    if task is None:
+        task = "embedding" if is_sentence_model else _task_of_architecture(config)
+    known = [name for name in TASKS if name in ("hidden_states", "embedding") or name in family.heads]
+    if task not in known:
+        raise ValueError(f"`task` must be one of {known} for the family {family.name!r}. Received: task={task!r}.")
+    return task
+
+
+def _task_of_architecture(config: Mapping[str, Any]) -> str:
+    """Returns the task of the class that saved the checkpoint."""
+    names = config.get("architectures") or ["Model"]
+    for end, task in ARCHITECTURES.items():
+        if names[0].endswith(end):
+            return task
+    raise ValueError(
+        f"`task` must be given for a model without a supported head, for example task='hidden_states'. "
+        f"Received: architectures={names}."
+    )
+
+
+def labels_of(settings: Settings) -> tuple[str, ...]:
+    """Returns the labels in the order of the logits: those of `id2label`, or `LABEL_0`, `LABEL_1`, ..."""
+    names = settings["id2label"]
+    if not names:
+        number = settings["num_labels"] if settings["num_labels"] is not None else 2
+        return tuple(f"LABEL_{i}" for i in range(number))
+    by_id = {int(i): str(label) for i, label in names.items()}
+    if sorted(by_id) != list(range(len(by_id))):
+        raise ValueError(f"`id2label` of config.json must have the ids 0, 1, 2, ... Received: {sorted(by_id)}.")
+    return tuple(by_id[i] for i in range(len(by_id)))
+
+
+def activation_of_labels(settings: Settings, num_labels: int) -> str:
+    """Returns the activation from logits to scores, as transformers' pipeline chooses it."""
+    problem = settings["problem_type"]
+    if problem is not None and problem not in ACTIVATIONS:
+        raise ValueError(
+            f"`problem_type` of config.json must be one of {sorted(ACTIVATIONS)} or null. Received: {problem!r}."
+        )
+    if problem is None:
+        return "sigmoid" if num_labels == 1 else "softmax"
+    if problem == "single_label_classification" and num_labels == 1:
+        return "sigmoid"
+    return ACTIVATIONS[problem]
+
+
+def check_folder(folder: str | pathlib.Path) -> pathlib.Path:
+    """Returns the path of a folder; raises a `ValueError` unless it exists: nothing is downloaded."""
+    path = pathlib.Path(folder).expanduser()
+    if not path.is_dir():
+        raise ValueError(
+            f"`folder` must be a folder with config.json and *.safetensors, nothing is downloaded. Received: {folder}."
+        )
+    return path

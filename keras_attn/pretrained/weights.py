@@ -1,0 +1,190 @@
+"""Tables from our layers to the weights of a checkpoint: what is read, with which shape, and how it is changed.
+
+A table is a dictionary from the path of a layer of our model (`"encoder.blocks.0.attention.in_projection"`) to an
+entry. An entry knows the names and shapes of the checkpoint's weights, and returns the arrays of our layer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import keras
+import numpy as np
+
+if TYPE_CHECKING:
+    from keras_attn.pretrained.checkpoint import Checkpoint
+
+Shapes: TypeAlias = dict[str, tuple[int, ...]]
+Read: TypeAlias = Callable[[str], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """Base class of entries.
+
+    Attributes:
+        name: Name of their layer, or a tuple of names; `{i}` is the number of the block.
+    """
+
+    name: str | tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name,) if isinstance(self.name, str) else self.name
+
+    def of_block(self, i: int) -> Entry:
+        """Returns the entry for block i."""
+        names = tuple(name.replace("{i}", str(i)) for name in self.names)
+        return dataclasses.replace(self, name=names)
+
+    def shapes(self) -> Shapes:
+        """Returns the shapes of the checkpoint's weights by name."""
+        raise NotImplementedError(f"`{self.__class__.__name__}` must define `shapes()`.")
+
+    def arrays(self, read: Read) -> list[np.ndarray]:
+        """Returns the arrays of our layer; `read` returns a weight by name."""
+        raise NotImplementedError(f"`{self.__class__.__name__}` must define `arrays(read)`.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear(Entry):
+    """`W [out, in]` and `b [out]` become kernel and bias; several maps are joined, and one may be a part of theirs.
+
+    Attributes:
+        inputs, outputs: Sizes of each of their maps.
+        bias: Whether they have a bias.
+        part: `(k, n)` for part k of n equal parts of their outputs, None for all.
+    """
+
+    inputs: int
+    outputs: int
+    bias: bool = True
+    part: tuple[int, int] | None = None
+
+    def shapes(self) -> Shapes:
+        wanted: Shapes = {}
+        for name in self.names:
+            wanted[f"{name}.weight"] = (self.outputs, self.inputs)
+            if self.bias:
+                wanted[f"{name}.bias"] = (self.outputs,)
+        return wanted
+
+    def arrays(self, read: Read) -> list[np.ndarray]:
+        kinds = ("weight", "bias") if self.bias else ("weight",)
+        joined = (np.concatenate([self._part(read(f"{name}.{kind}")) for name in self.names]) for kind in kinds)
+        return [array.T for array in joined]
+
+    def _part(self, array: np.ndarray) -> np.ndarray:
+        return array if self.part is None else np.split(array, self.part[1])[self.part[0]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Norm(Entry):
+    """Scale `[size]`, and a bias `[size]` if `bias`."""
+
+    size: int
+    bias: bool = True
+
+    def shapes(self) -> Shapes:
+        kinds = ("weight", "bias") if self.bias else ("weight",)
+        return {f"{name}.{kind}": (self.size,) for name in self.names for kind in kinds}
+
+    def arrays(self, read: Read) -> list[np.ndarray]:
+        return [read(name) for name in self.shapes()]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows(Entry):
+    """Embeddings `[rows, size]`."""
+
+    rows: int
+    size: int
+
+    def shapes(self) -> Shapes:
+        return {f"{name}.weight": (self.rows, self.size) for name in self.names}
+
+    def arrays(self, read: Read) -> list[np.ndarray]:
+        return [read(name) for name in self.shapes()]
+
+
+@dataclasses.dataclass(frozen=True)
+class Vector(Entry):
+    """One vector `[size]`, by its full name."""
+
+    size: int
+
+    def shapes(self) -> Shapes:
+        return {name: (self.size,) for name in self.names}
+
+    def arrays(self, read: Read) -> list[np.ndarray]:
+        return [read(name) for name in self.names]
+
+
+Table: TypeAlias = dict[str, Entry]
+
+
+def blocks(number: int, ours: str, table: Mapping[str, Entry]) -> Table:
+    """Returns a table for all blocks: `ours` is the path of block `{i}`, to which the keys of `table` are relative."""
+    return {
+        f"{ours.replace('{i}', str(i))}.{path}": entry.of_block(i)
+        for i in range(number)
+        for path, entry in table.items()
+    }
+
+
+def check_weights(table: Table, checkpoint: Checkpoint, is_known: Callable[[str], bool] = lambda name: False) -> None:
+    """Raises a `ValueError` for missing weights, wrong shapes, and left-over weights that are not known.
+
+    Args:
+        table: The weights that a model reads.
+        checkpoint: The weights that there are.
+        is_known: Whether a weight that the model does not read may be there, by its name.
+    """
+    wanted = {name: shape for entry in table.values() for name, shape in entry.shapes().items()}
+    missing = [name for name in wanted if checkpoint.find(name) not in checkpoint.shapes]
+    if missing:
+        raise ValueError(f"{checkpoint.folder} must hold the weights {listed(missing)}, which are missing.")
+    found = {name: checkpoint.shapes[checkpoint.find(name)] for name in wanted}
+    wrong = [f"{name} {found[name]}, expected {wanted[name]}" for name in wanted if found[name] != wanted[name]]
+    if wrong:
+        raise ValueError(
+            f"{checkpoint.folder} must hold weights of the shapes of its settings. Received: {listed(wrong)}."
+        )
+    used = {checkpoint.find(name) for name in wanted}
+    left = sorted(name for name in checkpoint.shapes if name not in used and not is_known(name))
+    if left:
+        raise ValueError(f"{checkpoint.folder} must hold known weights only. Received in addition: {listed(left)}.")
+
+
+def assign_weights(model: keras.Model, table: Table, checkpoint: Checkpoint, verbose: int = 0) -> None:
+    """Sets the weights of a model from a checkpoint, layer by layer; `verbose=1` shows a progress bar."""
+    progress = keras.utils.Progbar(len(table), verbose=verbose, unit_name="layer") if verbose else None
+    for path, entry in table.items():
+        variables, arrays = layer_at(model, path).weights, entry.arrays(checkpoint.read)
+        shapes = [tuple(variable.shape) for variable in variables]
+        if shapes != [array.shape for array in arrays]:
+            raise ValueError(
+                f"`{path}` has weights of the shapes {shapes}. Received: {[array.shape for array in arrays]} of "
+                f"{entry.names}."
+            )
+        for variable, array in zip(variables, arrays, strict=True):
+            variable.assign(array)
+        if progress is not None:
+            progress.add(1)
+
+
+def layer_at(model: keras.Model, path: str) -> keras.layers.Layer:
+    """Returns the layer at a path: the name of a layer of the model, then attributes and indices of lists."""
+    first, *rest = path.split(".")
+    found = model.get_layer(first)
+    for part in rest:
+        found = found[int(part)] if part.isdigit() else getattr(found, part)
+    return found
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """Returns names for a message, at most `most` of them."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
