@@ -2,9 +2,10 @@
 
 from keras_attn.text.characters import Characters
 from keras_attn.text.generating import generate
+from keras_attn.text.pretrained_tokenizer import PretrainedTokenizer
 from keras_attn.text.sentence_piece import SentencePiece
 from keras_attn.text.tokenizer import Tokenizer
 from keras_attn.text.word_piece import WordPiece
 from keras_attn.text.words import Words
 
-__all__ = ["Characters", "SentencePiece", "Tokenizer", "WordPiece", "Words", "generate"]
+__all__ = ["Characters", "PretrainedTokenizer", "SentencePiece", "Tokenizer", "WordPiece", "Words", "generate"]

@@ -1,0 +1,174 @@
+"""A tokenizer with the ids of a pretrained model, from its tokenizer.json."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from typing import TYPE_CHECKING
+
+import keras
+import tensorflow as tf
+
+from keras_attn.base.checks import check_slot
+from keras_attn.base.slot import register
+from keras_attn.base.special_ids import SpecialIds
+from keras_attn.base.tensors import short_repr
+from keras_attn.base.types import ArrayLike, Config, LayerArguments
+from keras_attn.text.sentence_piece import AssetFile
+from keras_attn.text.tokenizer import Texts, Tokenizer, as_ids, as_texts
+from keras_attn.text.tokenizer_json.pipeline import Pipeline
+from keras_attn.text.tokenizer_json.special import derived_special_ids, mask_token
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+@register
+class PretrainedTokenizer(Tokenizer):
+    """The ids of a pretrained model's own tokenizer, special tokens included, from its `tokenizer.json`.
+
+    The graph gives the ids of the `tokenizers` package.
+
+    Args:
+        spec: Path of a `tokenizer.json`, or its bytes; None for a tokenizer that `load_assets` fills.
+        max_length: Maximum number of ids in a row, special tokens included; longer texts are truncated.
+            None for no limit. What the file says about truncation and padding is not read.
+        special_ids: The special ids; None to derive them from the file: the first and the last special
+            token around a text, the token of the section `padding` or one named `[PAD]` or `<pad>`, and
+            the model's unknown token.
+
+    Call arguments:
+        texts: Strings `[B]` in UTF-8, or a list of `str`. Bytes that are not UTF-8 are read as U+FFFD.
+
+    Returns:
+        int32 `[B, S]`: the ids of each text with its special tokens, padded to the longest row.
+
+    Raises:
+        ValueError: If the file has a type, a field or a value that changes ids and is not known; the message
+            names it.
+        ImportError: Without TensorFlow Text.
+
+    Example:
+    >>> import json
+    >>> from keras_attn import text
+    >>> spec = {
+    ...     "model": {"type": "WordPiece", "vocab": {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[PAD]": 3, "play": 4,
+    ...                                              "##ing": 5, "chess": 6}},
+    ...     "normalizer": {"type": "BertNormalizer", "lowercase": True},
+    ...     "pre_tokenizer": {"type": "BertPreTokenizer"},
+    ...     "post_processor": {"type": "BertProcessing", "cls": ["[CLS]", 1], "sep": ["[SEP]", 2]},
+    ...     "decoder": {"type": "WordPiece"},
+    ...     "added_tokens": [{"id": i, "content": t, "special": True, "normalized": False}
+    ...                      for i, t in enumerate(["[UNK]", "[CLS]", "[SEP]", "[PAD]"])],
+    ... }
+    >>> tokenizer = text.PretrainedTokenizer(json.dumps(spec).encode())
+    >>> ids = tokenizer(["Playing chess", "Chess?"])
+    >>> ids.numpy().tolist()
+    [[1, 4, 5, 6, 2], [1, 6, 0, 2, 3]]
+    >>> tokenizer.detokenize(ids).numpy().tolist()
+    [b'playing chess', b'chess']
+    >>> tokenizer.special_ids
+    SpecialIds(padding=3, start=1, end=2, unknown=0)
+
+    A program that loads the SavedModel must `import tensorflow_text`; TF Serving has its operations.
+    """
+
+    asset_name = "tokenizer.json"
+
+    def __init__(
+        self,
+        spec: str | os.PathLike[str] | bytes | None = None,
+        max_length: int | None = 512,
+        special_ids: SpecialIds | Config | None = None,
+        **kwargs: Unpack[LayerArguments],
+    ) -> None:
+        super().__init__(max_length, **kwargs)
+        if isinstance(special_ids, dict):
+            special_ids = keras.saving.deserialize_keras_object(special_ids)
+        self._given_ids: SpecialIds | None = check_slot("special_ids", special_ids, SpecialIds)
+        if self._given_ids is not None:
+            self.special_ids = self._given_ids
+        if spec is not None:
+            self._fill(spec_bytes(spec))
+
+    def tokenize(self, texts: Texts) -> tf.Tensor:
+        """Returns the ids of strings `[B]` with the template around them, padded: int32 `[B, S]`."""
+        row = self._filled().template.row(self.pieces(texts), self.max_length)
+        return row.to_tensor(self.special_ids.filler)
+
+    def tokenize_pairs(self, texts: Texts, pairs: Texts) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the ids of pairs of strings `[B]` and their segments, both int32 `[B, S]`.
+
+        Of a pair that is too long, the longer text is truncated first. The segments of padding are 0.
+        """
+        first, second = self.pieces(texts), self.pieces(pairs)
+        ids, segments = self._filled().template.rows(first, second, self.max_length)
+        return ids.to_tensor(self.special_ids.filler), segments.to_tensor(0)
+
+    def tokenize_with_offsets(self, texts: Texts) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Returns the ids of strings `[B]`, and where each starts and ends in its text: int32 `[B, S]`.
+
+        Offsets count code points. Special tokens of the template and padding have 0 and 0.
+        """
+        pipeline = self._filled()
+        ids, starts, ends = pipeline.ids_with_offsets(self._clean(as_texts(texts)))
+        template, limit = pipeline.template, self.max_length
+        ids = template.row(ids, limit).to_tensor(self.special_ids.filler)
+        starts, ends = (template.row(each, limit, special=0).to_tensor(0) for each in (starts, ends))
+        return ids, starts, ends
+
+    def detokenize(self, ids: ArrayLike | tf.RaggedTensor) -> tf.Tensor:
+        """Returns the strings `[...]` of ids `[..., L]`. Special tokens and ids without a token are skipped.
+
+        Raises:
+            ValueError: If `ids` are not integers, or are a scalar.
+        """
+        pipeline = self._filled()
+        ids = as_ids(ids, -1)
+        shape = tf.shape(ids)
+        rows = tf.reshape(ids, [tf.reduce_prod(shape[:-1]), shape[-1]])  # [N, L]
+        texts = pipeline.strings(tf.RaggedTensor.from_tensor(rows))
+        return tf.ensure_shape(tf.reshape(texts, shape[:-1]), ids.shape[:-1])
+
+    @property
+    def tokens(self) -> list[str]:
+        """All tokens in the order of their ids; "" for an id without a token."""
+        return list(self._filled().tokens)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of ids."""
+        return len(self._filled().tokens)
+
+    @property
+    def mask_id(self) -> int | None:
+        """The id of the token that stands for a masked word, or None."""
+        return mask_token(self._filled())
+
+    def get_config(self) -> Config:
+        config = {**super().get_config(), "special_ids": keras.saving.serialize_keras_object(self._given_ids)}
+        del config["lowercase"]
+        return config
+
+    def _encode(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        return self._filled().ids(texts)
+
+    def _open(self, path: str) -> None:
+        with tf.init_scope():
+            self._pipeline = Pipeline(pathlib.Path(path).read_bytes())
+        if self._given_ids is None:
+            self.special_ids = derived_special_ids(self._pipeline)
+        self._file = AssetFile(path)
+
+    def _filled(self) -> Pipeline:
+        self._filled_path()
+        return self._pipeline
+
+
+def spec_bytes(spec: str | os.PathLike[str] | bytes) -> bytes:
+    """Returns the bytes of a tokenizer.json given as bytes or as a path."""
+    if isinstance(spec, bytes):
+        return spec
+    if not isinstance(spec, (str, os.PathLike)) or not pathlib.Path(spec).is_file():
+        raise ValueError(f"`spec` must be the path of a tokenizer.json or its bytes. Received: {short_repr(spec)}.")
+    return pathlib.Path(spec).read_bytes()

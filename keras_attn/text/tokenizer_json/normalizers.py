@@ -1,0 +1,116 @@
+"""The normalizers of a tokenizer.json."""
+
+from __future__ import annotations
+
+import functools
+import unicodedata
+from collections.abc import Callable
+from typing import TypeAlias
+
+from keras_attn.text.tokenizer_json import unicode_ranges
+from keras_attn.text.tokenizer_json.canonical_order import reorder
+from keras_attn.text.tokenizer_json.code_points import Replacements, code_points
+from keras_attn.text.tokenizer_json.fields import REQUIRED, Section, kind, read, refuse
+from keras_attn.text.tokenizer_json.segments import Segments
+
+Normalizer: TypeAlias = Callable[[Segments], Segments]
+
+# Upper case letters that younger Python versions know: the first, the last, and the distance to lower case.
+LATER_UPPER_CASE = (
+    (0x1C89, 0x1C89, 1), (0xA7C0, 0xA7C0, 1), (0x2C2F, 0x2C2F, 48), (0xA7D0, 0xA7D0, 1), (0xA7D6, 0xA7D6, 1),
+    (0xA7D8, 0xA7D8, 1), (0xA7CB, 0xA7CB, 0x264 - 0xA7CB), (0xA7CC, 0xA7CC, 1), (0xA7CE, 0xA7CE, 1),
+    (0xA7D2, 0xA7D2, 1), (0xA7D4, 0xA7D4, 1), (0xA7DA, 0xA7DA, 1), (0xA7DC, 0xA7DC, 0x19B - 0xA7DC),
+    (0x10570, 0x1057A, 39), (0x1057C, 0x1058A, 39), (0x1058C, 0x10592, 39), (0x10594, 0x10595, 39),
+    (0x10D50, 0x10D65, 32), (0x16EA0, 0x16EB8, 27),
+)  # fmt: skip
+LAST_LETTER_WITH_CASE = 0x1E943
+HANGUL_SYLLABLES = range(0xAC00, 0xD7A4)
+
+
+def normalizer(section: Section | None, path: str = "normalizer") -> Normalizer:
+    """Returns the function of a section, or raises a `ValueError` that names what is unknown."""
+    if section is None:
+        return lambda segments: segments
+    name = kind(section, path)
+    if name not in KINDS:
+        refuse(f"{path}.type", name)
+    return KINDS[name](section, path)
+
+
+def sequence(section: Section, path: str) -> Normalizer:
+    """Applies several normalizers."""
+    parts = read(section, path, normalizers=REQUIRED)["normalizers"]
+    steps = [normalizer(part, f"{path}.normalizers[{index}]") for index, part in enumerate(parts)]
+    return lambda segments: functools.reduce(lambda done, step: step(done), steps, segments)
+
+
+def bert(section: Section, path: str) -> Normalizer:
+    """Cleans texts, separates Chinese characters, strips accents, and converts to lower case."""
+    options = read(section, path, clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=True)
+    lower = lower_case() if options["lowercase"] else {}
+    strips = options["strip_accents"]
+    texts = bert_texts(options["clean_text"], options["handle_chinese_chars"])
+    if not (options["lowercase"] if strips is None else strips):
+        table = Replacements(lower | texts)
+        return lambda segments: segments.mapped(table)
+    decomposed = decompositions(False)
+    marked = decomposed | {
+        code: text.replace(chr(code), decomposed.get(code, chr(code))) for code, text in texts.items()
+    }
+    first, second = Replacements(marked), Replacements(lower | dict.fromkeys(accents(), ""))
+    return lambda segments: reorder(segments.mapped(first)).mapped(second)
+
+
+def bert_texts(clean: bool, chinese: bool) -> dict[int, str]:
+    """Returns the texts that replace code points before accents and case."""
+    texts: dict[int, str] = {}
+    if chinese:
+        texts |= {code: f" {chr(code)} " for code in code_points(unicode_ranges.CHINESE)}
+    if clean:
+        texts |= dict.fromkeys(code_points(unicode_ranges.BERT_SPACES), " ")
+        texts |= dict.fromkeys(code_points(unicode_ranges.BERT_REMOVED), "")
+    return texts
+
+
+def accents() -> frozenset[int]:
+    """Returns what `strip_accents` removes."""
+    return code_points(unicode_ranges.BERT_ACCENTS)
+
+
+@functools.lru_cache(None)
+def lower_case() -> dict[int, str]:
+    """Returns the lower case of each code point that has one, by itself: a sigma does not look at its neighbours."""
+    texts = {code: chr(code).lower() for code in range(LAST_LETTER_WITH_CASE)}
+    for first, last, distance in LATER_UPPER_CASE:
+        texts |= {code: chr(code + distance) for code in range(first, last + 1)}
+    return {code: text for code, text in texts.items() if text != chr(code)}
+
+
+@functools.lru_cache(None)
+def decompositions(compatible: bool) -> dict[int, str]:
+    """Returns the full decomposition, canonical or compatible, of each code point that has one."""
+    codes = [*code_points(unicode_ranges.DECOMPOSED), *HANGUL_SYLLABLES]
+    texts = {code: unicodedata.normalize("NFKD" if compatible else "NFD", chr(code)) for code in codes}
+    return {code: text for code, text in texts.items() if text != chr(code)}
+
+
+def lowercase(section: Section, path: str) -> Normalizer:
+    """Converts to lower case."""
+    read(section, path)
+    table = Replacements(lower_case())
+    return lambda segments: segments.mapped(table)
+
+
+def strip_accents(section: Section, path: str) -> Normalizer:
+    """Removes combining marks."""
+    read(section, path)
+    table = Replacements(dict.fromkeys(code_points(unicode_ranges.MARKS), ""))
+    return lambda segments: segments.mapped(table)
+
+
+KINDS: dict[str, Callable[[Section, str], Normalizer]] = {
+    "BertNormalizer": bert,
+    "Lowercase": lowercase,
+    "Sequence": sequence,
+    "StripAccents": strip_accents,
+}

@@ -1,0 +1,86 @@
+"""The ids of pieces, and the ranges of the text that they stand for."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Protocol
+
+import tensorflow as tf
+
+from keras_attn.text.tokenizer_json.code_points import TOKEN
+from keras_attn.text.tokenizer_json.segments import Segments, spread
+
+
+@dataclasses.dataclass(frozen=True)
+class Pieces:
+    """The pieces of words.
+
+    Attributes:
+        ids: int32 `[P]`, the pieces of all words.
+        splits: int32 `[W + 1]`: where the pieces of each word begin.
+        starts, ends: int32 `[P]`: ranges of bytes in the word; None if they were not requested.
+    """
+
+    ids: tf.Tensor
+    splits: tf.Tensor
+    starts: tf.Tensor | None = None
+    ends: tf.Tensor | None = None
+
+
+class Model(Protocol):
+    """A model of a tokenizer.json.
+
+    Attributes:
+        vocabulary: The ids by their tokens.
+        unknown: The id of unknown pieces, or None.
+    """
+
+    vocabulary: dict[str, int]
+    unknown: int | None
+
+    def pieces(self, words: Segments, offsets: bool) -> Pieces:
+        """Returns the pieces of words; an added token has none."""
+
+
+def ids_of_texts(words: Segments, pieces: Pieces, num_texts: tf.Tensor) -> tf.RaggedTensor:
+    """Returns the ids of each text, those of added tokens among them: a ragged `[B, None]`."""
+    source, place, is_token = places(words, pieces)
+    ids = tf.where(is_token, tf.gather(words.ids, source), tf.gather(padded(pieces.ids), place))
+    return rows_of_texts(words, ids, source, num_texts)
+
+
+def offsets_of_texts(words: Segments, pieces: Pieces, num_texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+    """Returns where each id starts and ends in its text, in code points: ragged `[B, None]`."""
+    source, place, is_token = places(words, pieces)
+    codes = words.codes
+    sizes = (
+        1
+        + sum(tf.cast(codes >= least, tf.int32) for least in (0x80, 0x800, 0x10000))
+        - 4 * tf.cast(codes >= TOKEN, tf.int32)
+    )  # in bytes
+    bytes_before = tf.concat([[0], tf.cumsum(sizes)], 0)
+    word_starts = tf.gather(words.splits, source)
+    byte = tf.gather(bytes_before, word_starts)
+    first = tf.searchsorted(bytes_before, byte + tf.gather(padded(pieces.starts), place), side="right") - 1
+    last = tf.searchsorted(bytes_before, byte + tf.gather(padded(pieces.ends), place), side="left") - 1
+    starts = tf.gather(padded(words.starts), tf.where(is_token, word_starts, first))
+    ends = tf.gather(padded(words.ends), tf.where(is_token, word_starts, last))
+    return tuple(rows_of_texts(words, each, source, num_texts) for each in (starts, ends))
+
+
+def places(words: Segments, pieces: Pieces) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns of each id its word, its number among all pieces, and whether it is an added token."""
+    counts = tf.where(words.ids >= 0, 1, pieces.splits[1:] - pieces.splits[:-1])
+    source, number = spread(counts)
+    return source, tf.gather(pieces.splits, source) + number, tf.gather(words.ids, source) >= 0
+
+
+def rows_of_texts(words: Segments, values: tf.Tensor, source: tf.Tensor, num_texts: tf.Tensor) -> tf.RaggedTensor:
+    """Returns values by text; `source` is the word of each."""
+    rows = tf.cast(tf.gather(words.texts, source), tf.int64)
+    return tf.RaggedTensor.from_value_rowids(values, rows, tf.cast(num_texts, tf.int64), validate=False)
+
+
+def padded(values: tf.Tensor) -> tf.Tensor:
+    """Returns values with a 0 behind them, where an added token without pieces looks."""
+    return tf.concat([values, [0]], 0)

@@ -1,0 +1,123 @@
+"""All stages of a tokenizer.json, from strings to ids and back."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import tensorflow as tf
+
+from keras_attn.text.tokenizer_json.added_tokens import AddedToken, Splitter, added_tokens
+from keras_attn.text.tokenizer_json.decoders import decoder
+from keras_attn.text.tokenizer_json.fields import Section, kind, read, refuse
+from keras_attn.text.tokenizer_json.normalizers import normalizer
+from keras_attn.text.tokenizer_json.pieces import Model, ids_of_texts, offsets_of_texts
+from keras_attn.text.tokenizer_json.pre_tokenizers import pre_tokenizer
+from keras_attn.text.tokenizer_json.segments import Segments, from_texts
+from keras_attn.text.tokenizer_json.template import template
+from keras_attn.text.tokenizer_json.word_piece import WordPiece
+
+MODELS = {"WordPiece": WordPiece}
+
+
+class Pipeline(tf.Module):
+    """The stages of a tokenizer.json.
+
+    Args:
+        content: The bytes of the file.
+
+    Attributes:
+        added: The added tokens.
+        template: What stands around texts.
+        vocabulary: The ids of the model by their tokens.
+        tokens: The tokens in the order of their ids; "" where there is none.
+        unknown: The id of unknown pieces, or None.
+        padding: What the section `padding` says, or None.
+
+    Raises:
+        ValueError: If the file has a field or a value that is unknown.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        spec = parsed(content)
+        self.added: list[AddedToken] = added_tokens(spec["added_tokens"])
+        self._normalize = normalizer(spec["normalizer"])
+        self._pre_tokenize = pre_tokenizer(spec["pre_tokenizer"])
+        self._model = model(spec["model"])
+        self.template = template(spec["post_processor"])
+        self.unknown = self._model.unknown
+        self.vocabulary = self._model.vocabulary
+        self.padding: Section | None = spec["padding"]
+        self.tokens = tokens(self._model.vocabulary, self.added)
+        raw = [token for token in self.added if not token.normalized]
+        late = [token for token in self.added if token.normalized]
+        self._raw = Splitter(raw, [token.content for token in raw])
+        self._late = Splitter(late, [self._normalized(token.content) for token in late]) if late else None
+        self._fill_surfaces(spec["decoder"])
+
+    def ids(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """Returns the ids of strings `[B]`, valid UTF-8, without a template: a ragged int32 `[B, None]`."""
+        words = self._words(texts)
+        return ids_of_texts(words, self._model.pieces(words, offsets=False), tf.size(texts))
+
+    def ids_with_offsets(self, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
+        """Returns ids as `ids` does, and where each starts and ends in its text, in code points."""
+        words = self._words(texts)
+        pieces = self._model.pieces(words, offsets=True)
+        starts, ends = offsets_of_texts(words, pieces, tf.size(texts))
+        return ids_of_texts(words, pieces, tf.size(texts)), starts, ends
+
+    def strings(self, ids: tf.RaggedTensor) -> tf.Tensor:
+        """Returns the strings `[N]` of ragged ids `[N, None]`, without special tokens."""
+        flat = ids.flat_values
+        inside = tf.logical_and(flat >= 0, flat < len(self.tokens))
+        kept = tf.logical_and(inside, tf.gather(self._is_text, tf.where(inside, flat, 0)))
+        ids = tf.ragged.boolean_mask(ids, ids.with_flat_values(kept))
+        rows = ids.value_rowids()
+        first = tf.equal(tf.range(tf.size(rows, tf.int64)), tf.gather(ids.row_splits, rows))
+        flat = ids.flat_values
+        texts = tf.where(first, tf.gather(self._at_start, flat), tf.gather(self._elsewhere, flat))
+        joined = tf.strings.reduce_join(ids.with_flat_values(texts), axis=-1)
+        return tf.strings.unicode_transcode(joined, "UTF-8", "UTF-8", errors="replace")
+
+    def _words(self, texts: tf.Tensor) -> Segments:
+        segments = self._normalize(self._raw.split(from_texts(texts), texts))
+        if self._late is not None:
+            segments = self._late.split(segments)
+        return self._pre_tokenize(segments)
+
+    def _normalized(self, text: str) -> str:
+        return self._normalize(from_texts(tf.constant([text]))).strings().numpy()[0].decode()
+
+    def _fill_surfaces(self, section: Section | None) -> None:
+        surface = decoder(section)
+        special = {token.content for token in self.added if token.special}
+        known = {*self._model.vocabulary, *(token.content for token in self.added)}
+        self._is_text = tf.constant([token in known and token not in special for token in self.tokens])
+        for name, first in (("_at_start", True), ("_elsewhere", False)):
+            setattr(self, name, tf.constant(np.array([surface(token, first) for token in self.tokens], object)))
+
+
+def parsed(content: bytes) -> Section:
+    """Returns the sections of a file."""
+    try:
+        spec = json.loads(content)
+    except ValueError as error:
+        raise ValueError(f"`spec` must be a tokenizer.json. Received: {error}.") from error
+    names = ("added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder", "model", "padding")
+    return read(spec, "spec", version=None, truncation=None, **dict.fromkeys(names))
+
+
+def model(section: Section) -> Model:
+    """Returns the model of a file, or raises a `ValueError` that names what is unknown."""
+    name = kind(section, "model")
+    if name not in MODELS:
+        refuse("model.type", name)
+    return MODELS[name](section)
+
+
+def tokens(vocabulary: dict[str, int], added: list[AddedToken]) -> list[str]:
+    """Returns the tokens in the order of their ids."""
+    by_id = {number: token for token, number in vocabulary.items()} | {token.id: token.content for token in added}
+    return [by_id.get(number, "") for number in range(max(by_id, default=-1) + 1)]
