@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_attn.pretrained.bert import BERT
+from keras_attn.pretrained.distilbert import DISTILBERT
 from keras_attn.pretrained.family import Family
+from keras_attn.pretrained.modernbert import MODERNBERT
+from keras_attn.pretrained.roberta import ROBERTA, XLM_ROBERTA
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (BERT,)}
+FAMILIES: dict[str, Family] = {family.name: family for family in (BERT, DISTILBERT, MODERNBERT, ROBERTA, XLM_ROBERTA)}
 
 
 def family_of(config: Mapping[str, Any]) -> Family:
