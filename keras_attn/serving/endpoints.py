@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from keras_attn.base.special_ids import SpecialIds
 from keras_attn.base.types import Tensor
+from keras_attn.serving.tensor_specs import Arrays
 from keras_attn.text.tokenizer import Tokenizer
 
 Tensors: TypeAlias = dict[str, Tensor]
@@ -51,6 +52,14 @@ class Endpoints:
     def all(self) -> list[Endpoint]:
         """Returns the endpoints, `serving_default` first."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `all()`.")
+
+    def requests_like(self, rows: list[Arrays]) -> list[tuple[str, Arrays]]:
+        """Returns requests of the signatures beside `serving_default`, for warm-up: pairs of signature and inputs.
+
+        Args:
+            rows: Examples of `serving_default`, arrays by input without a batch axis.
+        """
+        return []
 
     def named(self, name: str) -> Endpoint:
         """Returns the endpoint with a name."""

@@ -19,17 +19,19 @@ from keras_attn.decoding.processors import Processor
 from keras_attn.decoding.protocol import DecodingModel, ModelFacts, decodes, facts_of
 from keras_attn.decoding.request import GenerationConfig, config_of
 from keras_attn.decoding.strategies import Strategy
+from keras_attn.pretrained import Pretrained
 from keras_attn.serving.endpoints import Endpoints, ModelEndpoints, named_outputs, symbolic_inputs
 from keras_attn.serving.folders import check_version, draft, publish
 from keras_attn.serving.generation import GenerationEndpoints
 from keras_attn.serving.guards import guarded
 from keras_attn.serving.rules import filling_note, findings
+from keras_attn.serving.text_endpoints import TASKS
 from keras_attn.serving.warmup import warmup_requests, write_warmup
 from keras_attn.text.tokenizer import Tokenizer
 
 
 def export(
-    model: DecodingModel | keras.Model,
+    model: DecodingModel | keras.Model | Pretrained,
     directory: str | os.PathLike[str],
     source_text: Tokenizer | None = None,
     target_text: Tokenizer | None = None,
@@ -68,6 +70,10 @@ a source `attention_scores` |
     `Sample` reads `temperature`; 0 selects the most probable token. Samples, even with a seed,
     depend on the row's position in the batch. `texts` needs a tokenizer.
 
+    A pretrained text encoder has signatures by its task, from `text` `[B]`: `embedding` `[B, D]`; `label`, `scores` and
+    `labels`, also of pairs (`pair`, from `text` and `text_pair`); `tokens`, `tags`, `scores`, `starts` and `ends`
+    `[B, S]`; `filled`, `candidates` and `scores` for masked words; or `hidden_states` `[B, S, D]` and `mask`.
+
     A functional model without steps has `serving_default` only, from its own inputs (or `source`)
     to its own outputs, by name. If an input has a free size after the first axis, such as ids of
     any length, a warning says that a server must not pad its rows.
@@ -77,7 +83,8 @@ a source `attention_scores` |
 
     Args:
         model: A recipe of `keras_attn.models`, any object with `init_state` and `step` (see
-            `keras_attn.decoding.generate`), or a functional `keras.Model`.
+            `keras_attn.decoding.generate`), a functional `keras.Model`, or what `keras_attn.pretrained.load`
+            returns, which has tokenizers of its own.
         directory: Folder of the versions; its name is usually the name of the model.
         source_text, target_text: Tokenizers of `keras_attn.text`, or None for ids. A model that
             continues prompts uses the first for both by default.
@@ -113,8 +120,13 @@ a source `attention_scores` |
         check_slot(name, tokenizer, Tokenizer)
     if isinstance(warmup, (str, bytes, dict)):
         raise ValueError(f"`warmup` must be a list of examples. Received: {reprlib.repr(warmup)}.")
-    config = config_of(facts_of(model), strategy, max_length, processors=processors)
-    endpoints = endpoints_of(model, config, source_text, target_text, generate_xla)
+    if isinstance(model, Pretrained):
+        given = {"source_text": source_text, "target_text": target_text, "strategy": strategy, "processors": processors}
+        check_not_given(given)
+        endpoints = pretrained_endpoints(model)
+    else:
+        config = config_of(facts_of(model), strategy, max_length, processors=processors)
+        endpoints = endpoints_of(model, config, source_text, target_text, generate_xla)
     requests = warmup_requests(endpoints, list(warmup))
     directory = pathlib.Path(directory)
     check_version(version, directory)
@@ -195,6 +207,21 @@ def endpoints_of(
     if source_text is None:
         warn_of_filling(symbolic_inputs(model))
     return ModelEndpoints(model, source_text)
+
+
+def pretrained_endpoints(loaded: Pretrained) -> Endpoints:
+    """Returns the endpoints of a pretrained encoder by its task; those of ids if it has no tokenizer."""
+    if loaded.source_text is not None:
+        return TASKS[loaded.task](loaded)
+    warn_of_filling(symbolic_inputs(loaded.model))
+    return ModelEndpoints(loaded.model)
+
+
+def check_not_given(arguments: Mapping[str, object]) -> None:
+    """Raises a `ValueError` for arguments that a pretrained encoder does not take."""
+    given = [name for name, value in arguments.items() if value is not None and value != ()]
+    if given:
+        raise ValueError(f"A pretrained encoder has a tokenizer and generates nothing. Received: {', '.join(given)}.")
 
 
 def warn_of_filling(inputs: Mapping[str, Tensor]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from keras_attn.base.types import Tensor
@@ -23,8 +25,10 @@ from keras_attn.serving.endpoints import (
     without_filler,
     without_half,
 )
+from keras_attn.serving.tensor_specs import Arrays
 from keras_attn.text.tokenizer import Tokenizer
 
+NUM_SENT_TOGETHER = 2  # examples in one warm-up request; a server may allow few rows
 MOST_IDS = 512  # of a row without a tokenizer: as many as tokenizers return by default
 
 
@@ -84,6 +88,11 @@ class GenerationEndpoints(Endpoints):
         if self.compiled_twin:
             endpoints.append(Endpoint("generate_xla", self.generate_xla, (ids("source"), *rows)))
         return endpoints
+
+    def requests_like(self, rows: list[Arrays]) -> list[tuple[str, Arrays]]:
+        """Returns the first examples together as one request of every signature, except those for XLA."""
+        first = padded_batch([row["source"] for row in rows[:NUM_SENT_TOGETHER]], self.special_ids.filler)
+        return [(each.name, {"source": first}) for each in self.all() if not each.name.endswith("_xla")]
 
     def best(self, source: Tensor) -> Tensors:
         """Returns the best text of each row and its score."""
@@ -177,6 +186,16 @@ def shortest(tokenizer: Tokenizer | None, bound: int | None) -> int | None:
     """Returns how many ids of a row are read: the bound of the tokenizer or of the model's positions."""
     most = MOST_IDS if tokenizer is None else tokenizer.max_length
     return min((limit for limit in (most, bound) if limit is not None), default=None)
+
+
+def padded_batch(values: Sequence[np.ndarray], filler: int) -> np.ndarray:
+    """Returns strings, or rows of ids of any length, as one batch; shorter rows are padded with `filler`."""
+    if not values[0].shape:
+        return np.array([value.item() for value in values], object)
+    batch = np.full((len(values), max(map(len, values))), filler, values[0].dtype)
+    for row, value in zip(batch, values, strict=True):
+        row[: len(value)] = value
+    return batch
 
 
 def expanded(real: Tensor, scores: Tensor) -> Tensor:

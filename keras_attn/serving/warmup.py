@@ -21,7 +21,6 @@ from keras_attn.serving.tensor_specs import Arrays
 
 FILE = pathlib.Path("assets.extra") / "tf_serving_warmup_requests"
 MOST_REQUESTS = 1000  # more would stop the server from loading the model
-NUM_SENT_TOGETHER = 2  # examples in one request; a server may allow few rows
 
 
 class Request(NamedTuple):
@@ -39,8 +38,7 @@ class Request(NamedTuple):
 def warmup_requests(endpoints: Endpoints, examples: Sequence[ArrayLike | Mapping[str, ArrayLike]]) -> list[Request]:
     """Returns the requests of examples, each checked, or none without examples.
 
-    Each example is a separate request. For a model that generates, the first examples together are also
-    one request of every other signature, except those for XLA.
+    Each example is a separate request. The endpoints may add requests of their other signatures.
 
     Raises:
         ValueError: For examples that do not fit `serving_default`, or too many.
@@ -51,11 +49,7 @@ def warmup_requests(endpoints: Endpoints, examples: Sequence[ArrayLike | Mapping
     inputs = endpoints.all()[0].inputs
     rows = [example_row(example, inputs) for example in examples]
     requests = [Request("serving_default", {name: value[None] for name, value in row.items()}) for row in rows]
-    if isinstance(endpoints, GenerationEndpoints):
-        first = padded_batch([row["source"] for row in rows[:NUM_SENT_TOGETHER]], endpoints.special_ids.filler)
-        requests += [
-            Request(each.name, {"source": first}) for each in endpoints.all() if not each.name.endswith("_xla")
-        ]
+    requests += [Request(*request) for request in endpoints.requests_like(rows)]
     if len(requests) > MOST_REQUESTS:
         raise ValueError(
             f"`warmup` must give at most {MOST_REQUESTS} requests. Received: {len(examples)} examples, which are "
@@ -87,16 +81,6 @@ def example_array(value: ArrayLike, spec: tf.TensorSpec) -> np.ndarray:
             f"An example of `warmup` must hold {wanted} for `{spec.name}`. Received: {reprlib.repr(value)}."
         )
     return array.astype(dtype)
-
-
-def padded_batch(values: Sequence[np.ndarray], filler: int) -> np.ndarray:
-    """Returns strings, or rows of ids of any length, as one batch; shorter rows are padded with `filler`."""
-    if not values[0].shape:
-        return np.array([value.item() for value in values], object)
-    batch = np.full((len(values), max(map(len, values))), filler, values[0].dtype)
-    for row, value in zip(batch, values, strict=True):
-        row[: len(value)] = value
-    return batch
 
 
 def write_warmup(
