@@ -27,11 +27,12 @@ FLOORS = [  # from the ground up: a room imports from itself and from those befo
     "training",
     "text",
     "data",
+    "pretrained",
     "serving",
     "plot",
     "config",
 ]
-TENSORFLOW_ROOMS = {"text", "data", "serving", "plot"}
+TENSORFLOW_ROOMS = {"text", "data", "pretrained", "serving", "plot"}
 TENSORFLOW_FILES = {"backend/tensorflow.py"}
 
 
