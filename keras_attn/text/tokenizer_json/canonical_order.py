@@ -30,14 +30,18 @@ def reorder(segments: Segments) -> Segments:
     def sort() -> tuple[tf.Tensor, ...]:
         runs = tf.cumsum(tf.cast(tf.logical_or(tf.equal(classes, 0), segments.is_first), tf.int64))
         order = tf.argsort(runs * 256 + tf.cast(classes, tf.int64), stable=True)
-        same = tf.logical_and(
-            tf.equal(segments.starts, tf.roll(segments.starts, 1, 0)),
-            tf.equal(segments.ends, tf.roll(segments.ends, 1, 0)),
-        )
-        begins = tf.logical_not(tf.logical_and(same, follows))  # the first of those that come from one code point
+        begins = begins_origin(segments)
         origin = tf.cumsum(tf.cast(tf.gather(begins, order), tf.int32)) - 1
         starts, ends = (tf.gather(tf.boolean_mask(each, begins), origin) for each in (segments.starts, segments.ends))
         return tf.gather(segments.codes, order), starts, ends
 
     codes, starts, ends = tf.cond(wrong, sort, lambda: (segments.codes, segments.starts, segments.ends))
     return segments.replace(codes=codes, starts=starts, ends=ends)
+
+
+def begins_origin(segments: Segments) -> tf.Tensor:
+    """Returns whether each code point is the first of those that come from the same one of the text."""
+    same = tf.logical_and(
+        tf.equal(segments.starts, tf.roll(segments.starts, 1, 0)), tf.equal(segments.ends, tf.roll(segments.ends, 1, 0))
+    )
+    return tf.logical_or(segments.is_first, tf.logical_not(same))

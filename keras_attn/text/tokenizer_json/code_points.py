@@ -65,6 +65,24 @@ class Members(Numbers):
         return super().lookup(codes) > 0
 
 
+class SparseNumbers:
+    """A number for each of some keys, -1 for others.
+
+    Args:
+        values: Numbers of at least 0 by their keys, int64.
+    """
+
+    def __init__(self, values: Mapping[int, int]) -> None:
+        self._keys = np.array(sorted(values), "int64")
+        self._values = np.array([values[key] for key in sorted(values)], "int32")
+
+    def lookup(self, keys: tf.Tensor) -> tf.Tensor:
+        """Returns the numbers of int64 keys `[C]`."""
+        place = tf.minimum(tf.searchsorted(tf.constant(self._keys), keys), len(self._keys) - 1)
+        found = tf.equal(tf.gather(tf.constant(self._keys), place), keys)
+        return tf.where(found, tf.gather(tf.constant(self._values), place), -1)
+
+
 class Replacements:
     """A text for each code point: none, one or several code points; itself by default."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from keras_attn.text.tokenizer_json.fields import Section, kind, read, refuse
+from keras_attn.text.tokenizer_json.byte_level import surface
+from keras_attn.text.tokenizer_json.fields import Section, kind, metaspace_fields, read, refuse
 
 Surface: TypeAlias = Callable[[str, bool], bytes]
 """The text of a token, at the start of a row or elsewhere."""
@@ -41,4 +42,20 @@ def word_piece(section: Section, path: str) -> Surface:
     return surface
 
 
-KINDS: dict[str, Callable[[Section, str], Surface]] = {"WordPiece": word_piece}
+def byte_level(section: Section, path: str) -> Surface:
+    """The bytes that the characters of tokens stand for."""
+    read(section, path, add_prefix_space=True, trim_offsets=True, use_regex=True)
+    return lambda token, first: surface(token)
+
+
+def metaspace(section: Section, path: str) -> Surface:
+    """Words with spaces where the vocabulary has another character, but not at the start."""
+    code, scheme, _ = metaspace_fields(section, path)
+    return lambda token, first: token.replace(chr(code), "" if first and scheme != "never" else " ").encode()
+
+
+KINDS: dict[str, Callable[[Section, str], Surface]] = {
+    "ByteLevel": byte_level,
+    "Metaspace": metaspace,
+    "WordPiece": word_piece,
+}

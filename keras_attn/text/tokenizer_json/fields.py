@@ -40,3 +40,12 @@ def kind(section: Section, path: str) -> str:
     if not isinstance(section, dict) or not isinstance(section.get("type"), str):
         refuse(f"{path}.type", section if not isinstance(section, dict) else section.get("type"), "be a name")
     return section["type"]
+
+
+def metaspace_fields(section: Section, path: str) -> tuple[int, str, bool]:
+    """Returns of a section `Metaspace` the code point, where one more is added, and whether it cuts."""
+    fields = read(section, path, replacement="▁", prepend_scheme=None, add_prefix_space=None, split=True, str_rep=None)
+    scheme = fields["prepend_scheme"] or ("never" if fields["add_prefix_space"] is False else "always")
+    if scheme not in ("always", "first", "never"):
+        refuse(f"{path}.prepend_scheme", scheme)
+    return ord(fields["replacement"]), scheme, bool(fields["split"])

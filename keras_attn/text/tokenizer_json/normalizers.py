@@ -5,15 +5,19 @@ from __future__ import annotations
 import functools
 import unicodedata
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Literal, TypeAlias
+
+import tensorflow as tf
 
 from keras_attn.text.tokenizer_json import unicode_ranges
 from keras_attn.text.tokenizer_json.canonical_order import reorder
-from keras_attn.text.tokenizer_json.code_points import Replacements, code_points
+from keras_attn.text.tokenizer_json.code_points import Members, Replacements, code_points
+from keras_attn.text.tokenizer_json.composing import HANGUL_SYLLABLES, Composer
 from keras_attn.text.tokenizer_json.fields import REQUIRED, Section, kind, read, refuse
 from keras_attn.text.tokenizer_json.segments import Segments
 
 Normalizer: TypeAlias = Callable[[Segments], Segments]
+Form: TypeAlias = Literal["NFC", "NFD", "NFKC", "NFKD"]
 
 # Upper case letters that younger Python versions know: the first, the last, and the distance to lower case.
 LATER_UPPER_CASE = (
@@ -24,7 +28,6 @@ LATER_UPPER_CASE = (
     (0x10D50, 0x10D65, 32), (0x16EA0, 0x16EB8, 27),
 )  # fmt: skip
 LAST_LETTER_WITH_CASE = 0x1E943
-HANGUL_SYLLABLES = range(0xAC00, 0xD7A4)
 
 
 def normalizer(section: Section | None, path: str = "normalizer") -> Normalizer:
@@ -94,6 +97,28 @@ def decompositions(compatible: bool) -> dict[int, str]:
     return {code: text for code, text in texts.items() if text != chr(code)}
 
 
+def form(name: Form) -> Callable[[Section, str], Normalizer]:
+    """Returns the normalizer of one of Unicode's normal forms, by its name."""
+    compatible, composed = "K" in name, name.endswith("C")
+
+    def build(section: Section, path: str) -> Normalizer:
+        read(section, path)
+        table = Replacements(decompositions(compatible))
+        if not composed:
+            return lambda segments: reorder(segments.mapped(table))
+        composer = Composer()
+        changed = {code for code in decompositions(compatible) if unicodedata.normalize(name, chr(code)) != chr(code)}
+        changing = Members({*changed, *code_points(unicode_ranges.REORDERED), *composer.seconds})
+
+        def apply(segments: Segments) -> Segments:
+            needed = tf.reduce_any(changing.lookup(segments.codes))
+            return segments.changed(needed, lambda each: composer.compose(reorder(each.mapped(table))))
+
+        return apply
+
+    return build
+
+
 def lowercase(section: Section, path: str) -> Normalizer:
     """Converts to lower case."""
     read(section, path)
@@ -111,6 +136,10 @@ def strip_accents(section: Section, path: str) -> Normalizer:
 KINDS: dict[str, Callable[[Section, str], Normalizer]] = {
     "BertNormalizer": bert,
     "Lowercase": lowercase,
+    "NFC": form("NFC"),
+    "NFD": form("NFD"),
+    "NFKC": form("NFKC"),
+    "NFKD": form("NFKD"),
     "Sequence": sequence,
     "StripAccents": strip_accents,
 }

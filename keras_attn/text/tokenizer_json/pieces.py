@@ -7,6 +7,7 @@ from typing import Protocol
 
 import tensorflow as tf
 
+from keras_attn.text.tokenizer_json.byte_level import utf8_sizes
 from keras_attn.text.tokenizer_json.code_points import TOKEN
 from keras_attn.text.tokenizer_json.segments import Segments, spread
 
@@ -38,8 +39,11 @@ class Model(Protocol):
     vocabulary: dict[str, int]
     unknown: int | None
 
+    def prepare(self, words: Segments) -> Segments:
+        """Returns words as the model reads them; those that are a token as a whole have its id."""
+
     def pieces(self, words: Segments, offsets: bool) -> Pieces:
-        """Returns the pieces of words; an added token has none."""
+        """Returns the pieces of words; those of words with an id do not count."""
 
 
 def ids_of_texts(words: Segments, pieces: Pieces, num_texts: tf.Tensor) -> tf.RaggedTensor:
@@ -53,18 +57,14 @@ def offsets_of_texts(words: Segments, pieces: Pieces, num_texts: tf.Tensor) -> t
     """Returns where each id starts and ends in its text, in code points: ragged `[B, None]`."""
     source, place, is_token = places(words, pieces)
     codes = words.codes
-    sizes = (
-        1
-        + sum(tf.cast(codes >= least, tf.int32) for least in (0x80, 0x800, 0x10000))
-        - 4 * tf.cast(codes >= TOKEN, tf.int32)
-    )  # in bytes
+    sizes = tf.where(codes < TOKEN, utf8_sizes(codes), 0)
     bytes_before = tf.concat([[0], tf.cumsum(sizes)], 0)
     word_starts = tf.gather(words.splits, source)
     byte = tf.gather(bytes_before, word_starts)
     first = tf.searchsorted(bytes_before, byte + tf.gather(padded(pieces.starts), place), side="right") - 1
     last = tf.searchsorted(bytes_before, byte + tf.gather(padded(pieces.ends), place), side="left") - 1
     starts = tf.gather(padded(words.starts), tf.where(is_token, word_starts, first))
-    ends = tf.gather(padded(words.ends), tf.where(is_token, word_starts, last))
+    ends = tf.gather(padded(words.ends), tf.where(is_token, tf.gather(words.splits, source + 1) - 1, last))
     return tuple(rows_of_texts(words, each, source, num_texts) for each in (starts, ends))
 
 

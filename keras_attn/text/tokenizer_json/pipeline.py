@@ -8,16 +8,19 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attn.text.tokenizer_json.added_tokens import AddedToken, Splitter, added_tokens
+from keras_attn.text.tokenizer_json.byte_level import CHARACTERS
+from keras_attn.text.tokenizer_json.byte_pairs import BytePairs
 from keras_attn.text.tokenizer_json.decoders import decoder
 from keras_attn.text.tokenizer_json.fields import Section, kind, read, refuse
 from keras_attn.text.tokenizer_json.normalizers import normalizer
+from keras_attn.text.tokenizer_json.patterns import WHITESPACE
 from keras_attn.text.tokenizer_json.pieces import Model, ids_of_texts, offsets_of_texts
 from keras_attn.text.tokenizer_json.pre_tokenizers import pre_tokenizer
 from keras_attn.text.tokenizer_json.segments import Segments, from_texts
 from keras_attn.text.tokenizer_json.template import template
 from keras_attn.text.tokenizer_json.word_piece import WordPiece
 
-MODELS = {"WordPiece": WordPiece}
+MODELS = {"BPE": BytePairs, "WordPiece": WordPiece}
 
 
 class Pipeline(tf.Module):
@@ -55,6 +58,7 @@ class Pipeline(tf.Module):
         self._raw = Splitter(raw, [token.content for token in raw])
         self._late = Splitter(late, [self._normalized(token.content) for token in late]) if late else None
         self._fill_surfaces(spec["decoder"])
+        self._spaces = spaces(self.tokens)
 
     def ids(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Returns the ids of strings `[B]`, valid UTF-8, without a template: a ragged int32 `[B, None]`."""
@@ -65,8 +69,26 @@ class Pipeline(tf.Module):
         """Returns ids as `ids` does, and where each starts and ends in its text, in code points."""
         words = self._words(texts)
         pieces = self._model.pieces(words, offsets=True)
+        ids = ids_of_texts(words, pieces, tf.size(texts))
         starts, ends = offsets_of_texts(words, pieces, tf.size(texts))
-        return ids_of_texts(words, pieces, tf.size(texts)), starts, ends
+        return ids, *self._trimmed(ids, starts, ends)
+
+    def _trimmed(
+        self, ids: tf.RaggedTensor, starts: tf.RaggedTensor, ends: tf.RaggedTensor
+    ) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+        """Returns offsets without the spaces of tokens, where the template has it so."""
+        if self.template.trimmed is None:
+            return starts, ends
+        leading, trailing = (tf.gather(tf.constant(each), ids.flat_values) for each in self._spaces)
+        first, last = starts.flat_values, ends.flat_values
+        if self.template.trimmed:  # one space at the start may not be of the text
+            rows = ids.value_rowids()
+            place = tf.range(tf.size(rows, tf.int64)) - tf.gather(ids.row_splits, rows)
+            added = tf.logical_and(tf.logical_or(tf.equal(place, 0), tf.equal(first, 0)), tf.equal(leading, 1))
+            leading = tf.where(added, 0, leading)
+        first = tf.minimum(first + leading, last)
+        last = tf.where(last >= trailing, tf.maximum(last - trailing, first), last)
+        return starts.with_flat_values(first), ends.with_flat_values(last)
 
     def strings(self, ids: tf.RaggedTensor) -> tf.Tensor:
         """Returns the strings `[N]` of ragged ids `[N, None]`, without special tokens."""
@@ -83,9 +105,8 @@ class Pipeline(tf.Module):
 
     def _words(self, texts: tf.Tensor) -> Segments:
         segments = self._normalize(self._raw.split(from_texts(texts), texts))
-        if self._late is not None:
-            segments = self._late.split(segments)
-        return self._pre_tokenize(segments)
+        segments = segments.without_empty() if self._late is None else self._late.split(segments)
+        return self._model.prepare(self._pre_tokenize(segments))
 
     def _normalized(self, text: str) -> str:
         return self._normalize(from_texts(tf.constant([text]))).strings().numpy()[0].decode()
@@ -121,3 +142,10 @@ def tokens(vocabulary: dict[str, int], added: list[AddedToken]) -> list[str]:
     """Returns the tokens in the order of their ids."""
     by_id = {number: token for token, number in vocabulary.items()} | {token.id: token.content for token in added}
     return [by_id.get(number, "") for number in range(max(by_id, default=-1) + 1)]
+
+
+def spaces(tokens: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns how many spaces each token begins with, and how many it ends with."""
+    marks = "".join(map(chr, WHITESPACE)) + CHARACTERS[ord(" ")]
+    leading = np.array([len(token) - len(token.lstrip(marks)) for token in tokens], "int32")
+    return leading, np.array([len(token) - len(token.rstrip(marks)) for token in tokens], "int32")

@@ -8,15 +8,14 @@ from typing import TypeAlias
 
 import tensorflow as tf
 
-from keras_attn.text.tokenizer_json import unicode_ranges
+from keras_attn.text.tokenizer_json import patterns, unicode_ranges
+from keras_attn.text.tokenizer_json.byte_level import as_bytes
 from keras_attn.text.tokenizer_json.code_points import Members, code_points
-from keras_attn.text.tokenizer_json.fields import REQUIRED, Section, kind, read, refuse
+from keras_attn.text.tokenizer_json.fields import REQUIRED, Section, kind, metaspace_fields, read, refuse
+from keras_attn.text.tokenizer_json.patterns import WHITESPACE
 from keras_attn.text.tokenizer_json.segments import Segments
 
 PreTokenizer: TypeAlias = Callable[[Segments], Segments]
-
-WHITESPACE = (*range(9, 14), 32, 133, 160, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000)
-"""Unicode's White_Space characters."""
 
 
 def pre_tokenizer(section: Section | None, path: str = "pre_tokenizer") -> PreTokenizer:
@@ -50,6 +49,52 @@ def whitespace_split(section: Section, path: str) -> PreTokenizer:
     return lambda segments: cut_at(segments, spaces.lookup(segments.codes), tf.zeros_like(segments.codes, tf.bool))
 
 
+def byte_level(section: Section, path: str) -> PreTokenizer:
+    """Cuts by the pattern of GPT-2, and writes each byte as a character."""
+    options = read(section, path, add_prefix_space=True, trim_offsets=True, use_regex=True)
+
+    def apply(segments: Segments) -> Segments:
+        if options["add_prefix_space"]:
+            segments = segments.prepend(ord(" "), tf.logical_not(begins_with(segments, ord(" "))))
+        return as_bytes(patterns.split(segments, patterns.GPT2) if options["use_regex"] else segments)
+
+    return apply
+
+
+def split(section: Section, path: str) -> PreTokenizer:
+    """Cuts by one of the known patterns."""
+    fields = read(section, path, pattern=REQUIRED, behavior=REQUIRED, invert=False)
+    pattern = fields["pattern"].get("Regex") if isinstance(fields["pattern"], dict) else None
+    if pattern not in patterns.ON_CLASSES:
+        refuse(f"{path}.pattern", fields["pattern"], "be one of the known patterns")
+    if fields["behavior"] != "Isolated":
+        refuse(f"{path}.behavior", fields["behavior"], "be 'Isolated'")
+    if fields["invert"]:
+        refuse(f"{path}.invert", fields["invert"], "be false")
+    return lambda segments: patterns.split(segments, pattern)
+
+
+def metaspace(section: Section, path: str) -> PreTokenizer:
+    """Writes spaces as a character of their own, one more in front, and cuts before each."""
+    code, scheme, cuts = metaspace_fields(section, path)
+
+    def apply(segments: Segments) -> Segments:
+        segments = segments.replace(codes=tf.where(tf.equal(segments.codes, ord(" ")), code, segments.codes))
+        if scheme != "never":
+            chosen = tf.logical_not(begins_with(segments, code))
+            if scheme == "first":
+                chosen = tf.logical_and(chosen, tf.equal(tf.gather(segments.starts, segments.splits[:-1]), 0))
+            segments = segments.prepend(code, chosen)
+        return segments.cut(tf.equal(segments.codes, code)) if cuts else segments
+
+    return apply
+
+
+def begins_with(segments: Segments, code: int) -> tf.Tensor:
+    """Returns whether each segment `[R]` begins with a code point; none is empty."""
+    return tf.equal(tf.gather(segments.codes, segments.splits[:-1]), code)
+
+
 def cut_at(segments: Segments, removed: tf.Tensor, isolated: tf.Tensor) -> Segments:
     """Returns segments without the code points `removed` `[C]`, cut there and around those `isolated`."""
     border = tf.logical_or(removed, isolated)
@@ -61,6 +106,9 @@ def cut_at(segments: Segments, removed: tf.Tensor, isolated: tf.Tensor) -> Segme
 
 KINDS: dict[str, Callable[[Section, str], PreTokenizer]] = {
     "BertPreTokenizer": bert,
+    "ByteLevel": byte_level,
+    "Metaspace": metaspace,
     "Sequence": sequence,
+    "Split": split,
     "WhitespaceSplit": whitespace_split,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -66,15 +67,30 @@ class Segments:
         if not table.changes_lengths:
             return self.replace(codes=found)
 
-        def change() -> tuple[tf.Tensor, ...]:
+        def change(segments: Segments) -> Segments:
             counts = table.counts(found)
-            source, places = spread(counts)
-            codes = table.at(tf.gather(found, source), places)
-            return codes, tf.gather(self.starts, source), tf.gather(self.ends, source), moved(self.splits, counts)
+            source, place = spread(counts)
+            return segments.replace(
+                codes=table.at(tf.gather(found, source), place),
+                starts=tf.gather(segments.starts, source),
+                ends=tf.gather(segments.ends, source),
+                splits=moved(segments.splits, counts),
+            )
 
-        same = (found, self.starts, self.ends, self.splits)
-        codes, starts, ends, splits = tf.cond(tf.reduce_any(found < 0), change, lambda: same)
+        return self.replace(codes=found).changed(tf.reduce_any(found < 0), change)
+
+    def changed(self, condition: tf.Tensor, change: Callable[[Segments], Segments]) -> Segments:
+        """Returns segments with other code points if a condition holds."""
+
+        def fields(segments: Segments) -> tuple[tf.Tensor, ...]:
+            return segments.codes, segments.starts, segments.ends, segments.splits
+
+        codes, starts, ends, splits = tf.cond(condition, lambda: fields(change(self)), lambda: fields(self))
         return self.replace(codes=codes, starts=starts, ends=ends, splits=splits)
+
+    def without_empty(self) -> Segments:
+        """Returns the segments that are not empty."""
+        return self.cut(tf.zeros_like(self.codes, tf.bool))
 
     def prepend(self, code: int, chosen: tf.Tensor) -> Segments:
         """Returns segments with one more code point in front of those that are `chosen` `[R]` and not empty."""
@@ -84,11 +100,10 @@ class Segments:
         counts = 1 + tf.scatter_nd(begins[:, None], tf.ones_like(begins), [tf.size(self.codes)])
         source, places = spread(counts)
         added = places < tf.gather(counts, source) - 1
-        starts = tf.gather(self.starts, source)
         return self.replace(
             codes=tf.where(added, code, tf.gather(self.codes, source)),
-            starts=starts,
-            ends=tf.where(added, starts, tf.gather(self.ends, source)),
+            starts=tf.gather(self.starts, source),
+            ends=tf.gather(self.ends, source),
             splits=moved(self.splits, counts),
         )
 
@@ -140,4 +155,4 @@ def collapse(segments: Segments) -> Segments:
         ends=tf.where(is_token, tf.gather(segments.ends, last), segments.ends),
     )
     kept = changed.keep(tf.logical_or(tf.logical_not(is_token), is_first))
-    return kept.cut(tf.zeros_like(kept.codes, tf.bool))
+    return kept.without_empty()

@@ -40,6 +40,10 @@ class WordPiece(tf.Module):
         self._no_piece = next(chr(code) for code in range(0xE000, 0x110000) if chr(code) not in known)
         self._max_bytes = 4 * max(self._max_size, 1)
 
+    def prepare(self, words: Segments) -> Segments:
+        """Returns the words as they are."""
+        return words
+
     def pieces(self, words: Segments, offsets: bool) -> Pieces:
         """Returns the pieces of each word; a word with an unknown part, or one too long, is the unknown token."""
         sizes = words.splits[1:] - words.splits[:-1]
