@@ -114,14 +114,12 @@ class SentenceEmbedding(Head):
         maps: Sequence[Transform] = (),
         normalize: bool = True,
     ) -> None:
-        self.pooling = pooling if isinstance(pooling, AttentionPooling) else check_kind(pooling)
+        self.pooling = check_pooling(pooling)
         self.maps = list(maps)
         self.normalize = normalize
         for each in self.maps:
             if not isinstance(each, Transform):
                 raise ValueError(f"`maps` must hold `Transform` objects. Received: {short_repr(each)}.")
-        if isinstance(pooling, AttentionPooling) and pooling.num_hops != 1:
-            raise ValueError(f"`pooling` must have one hop. Received: num_hops={pooling.num_hops}.")
 
     def layers(self, size: int, vocabulary_size: int) -> Layers:
         made = {"pooling": pooling_layer(self.pooling)}
@@ -161,7 +159,7 @@ class Classification(Head):
         check_positive("num_labels", num_labels)
         check_rate("dropout", dropout)
         self.num_labels = num_labels
-        self.pooling = pooling if isinstance(pooling, AttentionPooling) else check_kind(pooling)
+        self.pooling = check_pooling(pooling)
         self.transform = check_slot("transform", transform, Transform)
         self.dropout = dropout
 
@@ -252,6 +250,17 @@ class Bias(keras.layers.Layer):
 
     def compute_output_shape(self, inputs_shape: Shape) -> Shape:
         return tuple(inputs_shape)
+
+
+def check_pooling(
+    pooling: PoolingKind | Sequence[PoolingKind] | AttentionPooling,
+) -> PoolingKind | list[PoolingKind] | AttentionPooling:
+    """Returns a head's pooling, after checking it."""
+    if not isinstance(pooling, AttentionPooling):
+        return check_kind(pooling)
+    if pooling.num_hops != 1:
+        raise ValueError(f"`pooling` must have one hop. Received: num_hops={pooling.num_hops}.")
+    return pooling
 
 
 def pooling_layer(pooling: PoolingKind | list[PoolingKind] | AttentionPooling) -> keras.layers.Layer:

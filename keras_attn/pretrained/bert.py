@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from keras_attn.attention import MultiHeadSelfAttention
 from keras_attn.base.norms import LayerNorm
-from keras_attn.models.heads import Classification, MaskedWords, TokenClassification, Transform
 from keras_attn.positions import Learned
 from keras_attn.pretrained.family import Family
+from keras_attn.pretrained.head_tables import HeadAndTable, hidden, text_labels, token_labels, words
 from keras_attn.pretrained.settings import Settings, activation_of, first_given
-from keras_attn.pretrained.weights import Linear, Norm, Rows, Table, Vector, blocks
+from keras_attn.pretrained.weights import Linear, Norm, Rows, Table, blocks
 from keras_attn.transformer import EncoderBlock, PostNorm
 
-DEFAULTS: Settings = {
+DEFAULTS: dict[str, Any] = {
     "vocab_size": 30522,
     "hidden_size": 768,
     "num_hidden_layers": 12,
@@ -29,76 +30,71 @@ DEFAULTS: Settings = {
     "pad_token_id": 0,
     "tie_word_embeddings": True,
 }
+BLOCK = {  # what follows encoder.layer.{i}
+    "query": "attention.self.query",
+    "key": "attention.self.key",
+    "value": "attention.self.value",
+    "out": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "hidden": "intermediate.dense",
+    "output": "output.dense",
+    "output_norm": "output.LayerNorm",
+}
 
 
 def arguments(s: Settings) -> dict[str, Any]:
-    norm = LayerNorm(s["layer_norm_eps"])
-    heads, hidden = s["num_attention_heads"], s["intermediate_size"]
+    norm, dropout = LayerNorm(s["layer_norm_eps"]), s["hidden_dropout_prob"]
+    heads, activation = s["num_attention_heads"], activation_of(s, "hidden_act")
     attention = MultiHeadSelfAttention(heads, dropout=s["attention_probs_dropout_prob"], name="attention")
+    residual, inner = PostNorm(norm), s["intermediate_size"]
     return {
         "vocabulary_size": s["vocab_size"],
         "num_layers": s["num_hidden_layers"],
         "size": s["hidden_size"],
-        "dropout": s["hidden_dropout_prob"],
+        "dropout": dropout,
         "num_segments": s["type_vocab_size"],
         "position": Learned(s["max_position_embeddings"]),
         "embedding_norm": norm,
-        "block": EncoderBlock(
-            heads,
-            hidden,
-            s["hidden_dropout_prob"],
-            residual=PostNorm(norm),
-            attention=attention,
-            activation=activation_of(s, "hidden_act"),
-        ),
+        "block": EncoderBlock(heads, inner, dropout, residual=residual, attention=attention, activation=activation),
     }
 
 
-def weights(s: Settings) -> Table:
-    size, hidden = s["hidden_size"], s["intermediate_size"]
-    theirs = "encoder.layer.{i}."
-    block = {
-        "attention.in_projection": Linear(
-            tuple(f"{theirs}attention.self.{part}" for part in ("query", "key", "value")), size, size
-        ),
-        "attention.out_projection": Linear(f"{theirs}attention.output.dense", size, size),
-        "norms.0": Norm(f"{theirs}attention.output.LayerNorm", size),
-        "feed_forward.hidden_projection": Linear(f"{theirs}intermediate.dense", size, hidden),
-        "feed_forward.out_projection": Linear(f"{theirs}output.dense", hidden, size),
-        "norms.1": Norm(f"{theirs}output.LayerNorm", size),
+def weights(s: Settings, block: Mapping[str, str] = BLOCK, prefix: str = "encoder.layer.{i}.") -> Table:
+    size, inner, types = s["hidden_size"], s["intermediate_size"], s["type_vocab_size"]
+    names = {ours: prefix + theirs for ours, theirs in block.items()}
+    table: Table = {
+        "attention.in_projection": Linear((names["query"], names["key"], names["value"]), size, size),
+        "attention.out_projection": Linear(names["out"], size, size),
+        "norms.0": Norm(names["attention_norm"], size),
+        "feed_forward.hidden_projection": Linear(names["hidden"], size, inner),
+        "feed_forward.out_projection": Linear(names["output"], inner, size),
+        "norms.1": Norm(names["output_norm"], size),
     }
     return {
         "source_embedding": Rows("embeddings.word_embeddings", s["vocab_size"], size),
         "source_position.embedding": Rows("embeddings.position_embeddings", s["max_position_embeddings"], size),
-        "segments_embedding": Rows("embeddings.token_type_embeddings", s["type_vocab_size"], size),
+        **({"segments_embedding": Rows("embeddings.token_type_embeddings", types, size)} if types else {}),
         "source_norm": Norm("embeddings.LayerNorm", size),
-        **blocks(s["num_hidden_layers"], "encoder.blocks.{i}", block),
+        **blocks(s["num_hidden_layers"], "encoder.blocks.{i}", table),
     }
 
 
-def classification(s: Settings, num_labels: int) -> tuple[Classification, Table]:
-    size, dropout = s["hidden_size"], first_given(s, "classifier_dropout", "hidden_dropout_prob")
-    table: Table = {"transform": Linear("pooler.dense", size, size), "labels": Linear("classifier", size, num_labels)}
-    return Classification(num_labels, transform=Transform(), dropout=dropout), table
-
-
-def token_classification(s: Settings, num_labels: int) -> tuple[TokenClassification, Table]:
+def classification(s: Settings, num_labels: int) -> HeadAndTable:
     dropout = first_given(s, "classifier_dropout", "hidden_dropout_prob")
-    table: Table = {"labels": Linear("classifier", s["hidden_size"], num_labels)}
-    return TokenClassification(num_labels, dropout=dropout), table
+    return text_labels("classifier", s["hidden_size"], num_labels, hidden("pooler.dense", s["hidden_size"]), dropout)
 
 
-def masked_words(s: Settings, num_labels: int) -> tuple[MaskedWords, Table]:
-    size, words, tied = s["hidden_size"], s["vocab_size"], s["tie_word_embeddings"]
-    transform = Transform(activation=activation_of(s, "hidden_act"), norm=LayerNorm(s["layer_norm_eps"]))
-    theirs = "cls.predictions"
-    table: Table = {
-        "transform": Linear(f"{theirs}.transform.dense", size, size),
-        "transform_norm": Norm(f"{theirs}.transform.LayerNorm", size),
-        **({"bias": Vector(f"{theirs}.decoder.bias", words)} if tied else {}),
-        **({} if tied else {"projection": Linear(f"{theirs}.decoder", size, words)}),
-    }
-    return MaskedWords(transform, tied), table
+def token_classification(s: Settings, num_labels: int) -> HeadAndTable:
+    dropout = first_given(s, "classifier_dropout", "hidden_dropout_prob")
+    return token_labels("classifier", s["hidden_size"], num_labels, None, dropout)
+
+
+def masked_words(s: Settings, num_labels: int) -> HeadAndTable:
+    norm = "cls.predictions.transform.LayerNorm", LayerNorm(s["layer_norm_eps"])
+    activation = activation_of(s, "hidden_act")
+    return words(
+        "cls.predictions.decoder", s, hidden("cls.predictions.transform.dense", s["hidden_size"], activation, norm)
+    )
 
 
 BERT = Family(
@@ -112,8 +108,7 @@ BERT = Family(
         "token_classification": token_classification,
         "masked_words": masked_words,
     },
-    max_length=lambda s: s["max_position_embeddings"],
-    known=r"embeddings\.(position_ids|token_type_ids)|pooler\..*|cls\..*|classifier\..*|qa_outputs\..*",
+    known=r"embeddings\.(position_ids|token_type_ids)|(pooler|cls|classifier|qa_outputs)\..*",
     tied={"cls.predictions.decoder.weight": "embeddings.word_embeddings.weight"},
     fallbacks={
         "embeddings.word_embeddings.weight": "cls.predictions.decoder.weight",

@@ -87,10 +87,10 @@ def current_name(name: str, prefixes: tuple[str, ...]) -> str:
 
 def weight_files(folder: pathlib.Path) -> list[pathlib.Path]:
     """Returns the safetensors files of a folder; raises a `ValueError` if there are none or some are missing."""
-    if (folder / INDEX).exists():
-        files = [folder / name for name in sorted(set(read_json(folder / INDEX)["weight_map"].values()))]
-    elif (folder / SINGLE).exists():
+    if (folder / SINGLE).exists():
         files = [folder / SINGLE]
+    elif (folder / INDEX).exists():
+        files = [folder / name for name in sorted(set(read_json(folder / INDEX)["weight_map"].values()))]
     else:
         files = sorted(folder.glob("*.safetensors"))
     missing = [path.name for path in files if not path.exists()]

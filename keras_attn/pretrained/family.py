@@ -29,8 +29,9 @@ class Family:
         arguments: Function from the settings to the arguments of the recipe, without head and special ids.
         weights: Function from the settings to the table of the encoder's weights.
         heads: The heads by task.
-        max_length: Function from the settings to the number of positions.
         known: Regular expression of weights that a task may leave unread: those of other heads, and buffers.
+        max_length: Function from the settings to the number of positions.
+        names: Dictionary from the config's names of settings to those of `defaults`, where they differ.
         tied: Names of weights that equal others if `tie_word_embeddings`, as a dictionary to the names of those.
         fallbacks: As for `Checkpoint`.
         fixed: Settings with the values that are supported.
@@ -41,12 +42,13 @@ class Family:
 
     name: str
     prefixes: tuple[str, ...]
-    defaults: Settings
+    defaults: Mapping[str, Any]
     arguments: Callable[[Settings], dict[str, Any]]
     weights: Callable[[Settings], Table]
     heads: Mapping[str, HeadOf]
-    max_length: Callable[[Settings], int]
     known: str
+    max_length: Callable[[Settings], int] = lambda s: s["max_position_embeddings"]
+    names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     tied: Mapping[str, str] = dataclasses.field(default_factory=dict)
     fallbacks: Mapping[str, str] = dataclasses.field(default_factory=dict)
     fixed: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)

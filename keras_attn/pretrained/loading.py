@@ -176,10 +176,11 @@ def trained_part(table: Table, checkpoint: Checkpoint) -> Table:
 
 def check_padding(settings: Settings, special_ids: SpecialIds, family: Family) -> None:
     """Raises a `ValueError` if positions depend on a padding id that is not that of the tokenizer."""
-    if family.positions_of_padding and settings["pad_token_id"] != special_ids.padding:
+    padding = settings["pad_token_id"]
+    if family.positions_of_padding and (padding is None or padding != special_ids.padding):
         raise ValueError(
-            f"`pad_token_id` of config.json must be that of the tokenizer, {special_ids.padding}, for the family "
-            f"{family.name!r}, which counts positions by it. Received: pad_token_id={settings['pad_token_id']}."
+            f"`pad_token_id` of config.json must be the id of the tokenizer's padding, {special_ids.padding}, for the "
+            f"family {family.name!r}, which counts positions by it. Received: pad_token_id={padding}."
         )
 
 

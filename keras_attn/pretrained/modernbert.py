@@ -7,14 +7,18 @@ from typing import Any
 from keras_attn.attention import MultiHeadSelfAttention
 from keras_attn.base.norms import LayerNorm, NoNorm
 from keras_attn.masks import Window
-from keras_attn.models.heads import Classification, MaskedWords, TokenClassification, Transform
 from keras_attn.models.pooling import First, Mean
 from keras_attn.positions import NoPosition, Rotary
 from keras_attn.pretrained.family import Family
+from keras_attn.pretrained.head_tables import HeadAndTable, Hidden, hidden, text_labels, token_labels, words
 from keras_attn.pretrained.settings import Settings, activation_of
-from keras_attn.pretrained.weights import Linear, Norm, Rows, Table, Vector, blocks
+from keras_attn.pretrained.weights import Linear, Norm, Rows, Table, blocks
 from keras_attn.transformer import EncoderBlock, GatedFeedForward, PreNorm
 
+UNREAD = """
+    deterministic_flash_attn layer_norm_eps reference_compile repad_logits_with_grad sparse_prediction
+    sparse_pred_ignore_index unpad_inputs
+"""
 KINDS = {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"}
 
 
@@ -86,39 +90,27 @@ def weights(s: Settings) -> Table:
     }
 
 
-def transform(s: Settings) -> tuple[Transform, Table]:
+def hidden_layer(s: Settings) -> Hidden:
     """Returns the hidden layer of all heads."""
-    size, norm = s["hidden_size"], LayerNorm(s["norm_eps"], s["norm_bias"])
-    made = Transform(activation=activation_of(s, "classifier_activation"), norm=norm, use_bias=s["classifier_bias"])
-    return made, {
-        "transform": Linear("head.dense", size, size, s["classifier_bias"]),
-        "transform_norm": Norm("head.norm", size, s["norm_bias"]),
-    }
+    norm, activation = LayerNorm(s["norm_eps"], s["norm_bias"]), activation_of(s, "classifier_activation")
+    bias = s["classifier_bias"]
+    return hidden("head.dense", s["hidden_size"], activation, ("head.norm", norm), bias, s["norm_bias"])
 
 
-def classification(s: Settings, num_labels: int) -> tuple[Classification, Table]:
-    hidden, table = transform(s)
-    poolings = {"cls": First(), "mean": Mean()}
-    if s["classifier_pooling"] not in poolings:
+def classification(s: Settings, num_labels: int) -> HeadAndTable:
+    pooling = {"cls": First(), "mean": Mean()}.get(s["classifier_pooling"])
+    if pooling is None:
         raise ValueError(f"`classifier_pooling` must be cls or mean. Received: {s['classifier_pooling']!r}.")
-    head = Classification(num_labels, poolings[s["classifier_pooling"]], hidden, s["classifier_dropout"])
-    return head, {**table, "labels": Linear("classifier", s["hidden_size"], num_labels)}
+    dropout = s["classifier_dropout"]
+    return text_labels("classifier", s["hidden_size"], num_labels, hidden_layer(s), dropout, pooling)
 
 
-def token_classification(s: Settings, num_labels: int) -> tuple[TokenClassification, Table]:
-    hidden, table = transform(s)
-    labels = Linear("classifier", s["hidden_size"], num_labels)
-    return TokenClassification(num_labels, hidden, s["classifier_dropout"]), {**table, "labels": labels}
+def token_classification(s: Settings, num_labels: int) -> HeadAndTable:
+    return token_labels("classifier", s["hidden_size"], num_labels, hidden_layer(s), s["classifier_dropout"])
 
 
-def masked_words(s: Settings, num_labels: int) -> tuple[MaskedWords, Table]:
-    hidden, table = transform(s)
-    size, words, tied, bias = s["hidden_size"], s["vocab_size"], s["tie_word_embeddings"], s["decoder_bias"]
-    if not tied:
-        table["projection"] = Linear("decoder", size, words, bias)
-    elif bias:
-        table["bias"] = Vector("decoder.bias", words)
-    return MaskedWords(hidden, tied, bias), table
+def masked_words(s: Settings, num_labels: int) -> HeadAndTable:
+    return words("decoder", s, hidden_layer(s), s["decoder_bias"])
 
 
 MODERNBERT = Family(
@@ -160,18 +152,9 @@ MODERNBERT = Family(
         "token_classification": token_classification,
         "masked_words": masked_words,
     },
-    max_length=lambda s: s["max_position_embeddings"],
-    known=r"head\..*|decoder\..*|classifier\..*|qa_outputs\..*",
+    known=r"(head|decoder|classifier|qa_outputs)\..*",
     tied={"decoder.weight": "embeddings.tok_embeddings.weight"},
     fallbacks={"embeddings.tok_embeddings.weight": "decoder.weight"},
     fixed={"rope_scaling": (None,)},
-    ignored=(
-        "deterministic_flash_attn",
-        "sparse_prediction",
-        "sparse_pred_ignore_index",
-        "layer_norm_eps",
-        "reference_compile",
-        "repad_logits_with_grad",
-        "unpad_inputs",
-    ),
+    ignored=tuple(UNREAD.split()),
 )

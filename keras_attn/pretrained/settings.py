@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from keras_attn.base.activations import gelu_tanh, quick_gelu, squared_relu
 from keras_attn.base.types import Activation
@@ -12,7 +12,16 @@ from keras_attn.base.types import Activation
 if TYPE_CHECKING:
     from keras_attn.pretrained.family import Family
 
-Settings: TypeAlias = dict[str, Any]
+
+class Settings(dict[str, Any]):
+    """The settings of a config by this library's names.
+
+    Attributes:
+        theirs: The config's names of the settings that have other names there.
+    """
+
+    theirs: Mapping[str, str] = {}
+
 
 # Settings of every family that change numbers, with the values that are supported; the first is the default.
 FIXED: dict[str, tuple[Any, ...]] = {
@@ -24,7 +33,7 @@ FIXED: dict[str, tuple[Any, ...]] = {
     "position_embedding_type": ("absolute",),
 }
 # Settings that every family reads for its heads, with their defaults.
-SHARED: Settings = {"id2label": None, "num_labels": None, "problem_type": None, "architectures": None}
+SHARED: dict[str, Any] = {"id2label": None, "num_labels": None, "problem_type": None, "architectures": None}
 # What does not change the numbers of a forward pass: training, generation, tokenizers, formats.
 IGNORED_NAMES = """
     attn_implementation bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward cls_token_id
@@ -60,8 +69,10 @@ def read_settings(config: Mapping[str, Any], family: Family) -> Settings:
     """
     fixed = {**FIXED, **family.fixed}
     known = {**SHARED, **family.defaults}
-    ignored = IGNORED | set(family.ignored)
-    unknown = sorted(name for name in config if name not in {*fixed, *known, *ignored} and not name.startswith("_"))
+    theirs = {ours: name for name, ours in family.names.items() if name in config}
+    config = {family.names.get(name, name): value for name, value in config.items()}
+    readable = {*fixed, *known, *IGNORED, *family.ignored}
+    unknown = sorted(name for name in config if name not in readable and not name.startswith("_"))
     if unknown:
         shown = ", ".join(f"{name}={json.dumps(config[name])[:60]}" for name in unknown)
         raise ValueError(
@@ -75,14 +86,30 @@ def read_settings(config: Mapping[str, Any], family: Family) -> Settings:
                 f"`{name}` of config.json must be {' or '.join(map(json.dumps, values))} for the family "
                 f"{family.name!r}. Received: {name}={json.dumps(value)}."
             )
-    return {**known, **{name: value for name, value in config.items() if name in known}}
+    settings = Settings(known | {name: value for name, value in config.items() if name in known})
+    settings.theirs = theirs
+    for name, value in settings.items():
+        check_kind(theirs.get(name, name), value, known[name])
+    return settings
+
+
+def check_kind(name: str, value: object, default: object) -> None:
+    """Raises a `ValueError` for a setting of another type than its default; `pad_token_id` may be null."""
+    if default is None or (value is None and name == "pad_token_id"):
+        return
+    kinds = (int, float) if isinstance(default, float) else (type(default),)
+    if not isinstance(value, kinds) or isinstance(value, bool) is not isinstance(default, bool):
+        wanted = " or ".join(kind.__name__ for kind in kinds)
+        raise ValueError(f"`{name}` of config.json must be of type {wanted}. Received: {name}={json.dumps(value)}.")
 
 
 def activation_of(settings: Settings, name: str) -> Activation:
     """Returns the activation that a setting names; raises a `ValueError` for unknown ones."""
-    value = settings[name]
+    value, theirs = settings[name], settings.theirs.get(name, name)
     if value not in ACTIVATIONS:
-        raise ValueError(f"`{name}` of config.json must be one of {sorted(ACTIVATIONS)}. Received: {name}={value!r}.")
+        raise ValueError(
+            f"`{theirs}` of config.json must be one of {sorted(ACTIVATIONS)}. Received: {theirs}={value!r}."
+        )
     return ACTIVATIONS[value]
 
 
