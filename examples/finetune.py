@@ -3,8 +3,9 @@
     python examples/finetune.py path/to/MiniLM
 
 The folder is one of Hugging Face `transformers` or `sentence-transformers`: config.json, *.safetensors and the
-tokenizer. Only the low-rank adapters and the new head are trained. The example saves the model with its adapters
-merged, exports it for TF Serving and asks the SavedModel. Needs the extras `examples` and `pretrained`.
+tokenizer. Its matrices stay as they are; low-rank adapters, biases, norms and the new head are trained. The example
+saves the model with its adapters merged, exports it for TF Serving and asks the SavedModel. Needs the extras
+`examples`, `pretrained` and `serving`.
 """
 
 import argparse
