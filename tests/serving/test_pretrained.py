@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_attn import decoding, models, pretrained, serving
 from keras_attn.models import heads
-from keras_attn.serving import converting
+from keras_attn.serving import command, converting
 
 text = pytest.importorskip("keras_attn.text", reason="needs TensorFlow Text")
 pytest.importorskip("tensorflow_text")
@@ -200,3 +200,34 @@ def test_the_summary_of_a_conversion(served):
 def test_the_sample_has_a_mask_where_the_task_needs_one(tokenizer):
     assert "[MASK]" in converting.sample_of(loaded_for("masked_words", tokenizer))
     assert "[MASK]" not in converting.sample_of(loaded_for("embedding", tokenizer))
+
+
+@pytest.mark.slow
+def test_the_command_converts_a_folder(tokenizer, tmp_path, capsys):
+    transformers = pytest.importorskip("transformers")
+    torch = pytest.importorskip("torch")
+    config = transformers.BertConfig(
+        vocab_size=len(WORDS), hidden_size=12, num_hidden_layers=1, num_attention_heads=3, intermediate_size=17
+    )
+    config.id2label, config.label2id = dict(enumerate(LABELS)), {label: i for i, label in enumerate(LABELS)}
+    theirs = transformers.BertForSequenceClassification(config).eval()
+    theirs.save_pretrained(tmp_path / "bert")
+    (tmp_path / "bert" / "vocab.txt").write_text("\n".join(WORDS), encoding="utf-8")
+    capsys.readouterr()
+    out = tmp_path / "out"
+    assert command.main(["convert", str(tmp_path / "bert"), str(out), "--max-length", "5", "--sample", "fun!"]) == 0
+    printed = capsys.readouterr().out
+    assert f"{out / '1'}: bert, classification, " in printed and f"{out / '1'}: can be served" in printed
+    assert "serving_default(text='fun!'):" in printed
+    assert command.main(["predict", str(out), "Playing chess is fun!"]) == 0
+    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
+    with torch.no_grad():  # five ids: truncated
+        scores = theirs(torch.tensor([[2, 5, 6, 7, 3]])).logits.softmax(dim=-1)[0].tolist()
+    np.testing.assert_allclose(answer["scores"], scores, atol=1e-5)
+    assert answer["label"] == LABELS[int(np.argmax(scores))]
+
+
+def test_the_command_says_what_is_wrong(tmp_path, capsys):
+    assert command.main(["convert", str(tmp_path / "nothing"), str(tmp_path / "out")]) == 2
+    assert "keras-attn: `folder` must be a folder with config.json" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
