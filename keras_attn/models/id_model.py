@@ -51,13 +51,12 @@ class IdModel(keras.Model):
         model.special_ids = special_ids
         return model
 
-    def prepare(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Returns the named inputs of a call, with those that a caller may leave out."""
-        return inputs
+    def complete(self, inputs: Tensor) -> dict[str, Tensor]:
+        """Returns the inputs of a call by name, with those that a caller may leave out."""
+        return named_inputs(inputs, self.sides, self.optional_inputs)
 
     def __call__(self, inputs: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        inputs = self.prepare(named_inputs(inputs, self.sides, self.optional_inputs))
-        return super().__call__(inputs, *args, **kwargs)
+        return super().__call__(self.complete(inputs), *args, **kwargs)
 
     def evaluate(self, x: Tensor | None = None, *args: Any, **kwargs: Any) -> object:
         check_data(x, self.sides, self.optional_inputs)

@@ -68,12 +68,19 @@ class TextEncoderModel(IdModel):
         model.head = head
         return model
 
-    def prepare(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        source = inputs["source"]
+    def complete(self, inputs: Tensor) -> dict[str, Tensor]:
+        named = super().complete(inputs)
+        source = named["source"]
         zeros = np.zeros_like if isinstance(source, np.ndarray) else ops.zeros_like
-        return inputs | {name: zeros(source) for name in self.optional_inputs if name not in inputs}
+        return named | {name: zeros(source) for name in self.optional_inputs if name not in named}
+
+    def compute_output_spec(
+        self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None
+    ) -> keras.KerasTensor:
+        return super().compute_output_spec(self.complete(inputs), training=training, mask=mask)
 
     def call(self, inputs: Tensor, training: bool | None = None, mask: Tensor | None = None) -> Tensor:
+        inputs = self.complete(inputs)  # JAX's training loop does not go through `__call__`
         check_axes(INPUT_AXES, inputs)
         for name in inputs:
             self.check_ids(name, inputs[name], name)
