@@ -44,9 +44,10 @@ class Numbers:
         if default is None:  # as differences, so that blocks without changes are equal
             table -= np.arange(size, dtype="int32")
         self._relative = default is None
-        blocks, self._block_of = np.unique(table.reshape(-1, BLOCK), axis=0, return_inverse=True)
-        self._block_of = self._block_of.reshape(-1).astype("int32")
-        self._values = blocks.reshape(-1)
+        places: dict[bytes, int] = {}
+        rows = [block.tobytes() for block in table.reshape(-1, BLOCK)]
+        self._block_of = np.array([places.setdefault(row, len(places)) for row in rows], "int32")
+        self._values = np.frombuffer(b"".join(places), "int32")
 
     def lookup(self, codes: tf.Tensor) -> tf.Tensor:
         """Returns the numbers of code points `[C]`."""
@@ -84,29 +85,36 @@ class SparseNumbers:
 
 
 class Replacements:
-    """A text for each code point: none, one or several code points; itself by default."""
+    """A text for each code point: none, one or several code points; itself by default.
 
-    def __init__(self, texts: Mapping[int, str]) -> None:
-        others = {code: text for code, text in texts.items() if len(text) != 1}
-        entries = {text: index for index, text in enumerate(dict.fromkeys(others.values()))}
-        single = {code: ord(text) for code, text in texts.items() if len(text) == 1}
-        self._table = Numbers(single | {code: -1 - entries[text] for code, text in others.items()}, default=None)
+    Args:
+        texts: Texts by code point.
+        others: More texts that may stand in the place of a code point.
+    """
+
+    def __init__(self, texts: Mapping[int, str], others: Iterable[str] = ()) -> None:
+        entries = [text for text in dict.fromkeys((*texts.values(), *others)) if len(text) != 1]
+        self._places = {text: place for place, text in enumerate(entries)}
+        self._table = Numbers({code: self.number(text) for code, text in texts.items()}, default=None)
         self._lengths = np.array([len(text) for text in entries] or [0], "int32")
         self._starts = np.cumsum([0, *self._lengths])[:-1].astype("int32")
         self._codes = np.array([ord(c) for text in entries for c in text] or [0], "int32")
-        self.changes_lengths = bool(others)
+        self.changes_lengths = bool(entries)
+
+    def number(self, text: str) -> int:
+        """Returns the number of a text: its code point if it is one, or a negative number."""
+        return ord(text) if len(text) == 1 else -1 - self._places[text]
 
     def lookup(self, codes: tf.Tensor) -> tf.Tensor:
-        """Returns one code point for each of `[C]`, or a negative number where its text has another length."""
+        """Returns the numbers of the texts of code points `[C]`."""
         return self._table.lookup(codes)
 
-    def counts(self, found: tf.Tensor) -> tf.Tensor:
-        """Returns how many code points replace each, from what `lookup` returned."""
-        return tf.where(found < 0, tf.gather(tf.constant(self._lengths), tf.maximum(-1 - found, 0)), 1)
+    def counts(self, numbers: tf.Tensor) -> tf.Tensor:
+        """Returns the lengths of texts by their numbers."""
+        return tf.where(numbers < 0, tf.gather(tf.constant(self._lengths), tf.maximum(-1 - numbers, 0)), 1)
 
-    def at(self, found: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
-        """Returns the code points at `places` of the texts, from what `lookup` returned."""
-        first = tf.gather(tf.constant(self._starts), tf.maximum(-1 - found, 0))
-        last = len(self._codes) - 1
-        several = tf.gather(tf.constant(self._codes), tf.minimum(first + places, last))
-        return tf.where(found < 0, several, found)
+    def at(self, numbers: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
+        """Returns the code points at `places` of texts by their numbers."""
+        first = tf.gather(tf.constant(self._starts), tf.maximum(-1 - numbers, 0))
+        several = tf.gather(tf.constant(self._codes), tf.minimum(first + places, len(self._codes) - 1))
+        return tf.where(numbers < 0, several, numbers)

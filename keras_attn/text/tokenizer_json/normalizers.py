@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import unicodedata
 from collections.abc import Callable
@@ -11,9 +12,11 @@ import tensorflow as tf
 
 from keras_attn.text.tokenizer_json import unicode_ranges
 from keras_attn.text.tokenizer_json.canonical_order import reorder
+from keras_attn.text.tokenizer_json.charsmap import Charsmap, rules
 from keras_attn.text.tokenizer_json.code_points import Members, Replacements, code_points
 from keras_attn.text.tokenizer_json.composing import HANGUL_SYLLABLES, Composer
 from keras_attn.text.tokenizer_json.fields import REQUIRED, Section, kind, read, refuse
+from keras_attn.text.tokenizer_json.patterns import WHITESPACE
 from keras_attn.text.tokenizer_json.segments import Segments
 
 Normalizer: TypeAlias = Callable[[Segments], Segments]
@@ -133,6 +136,61 @@ def strip_accents(section: Section, path: str) -> Normalizer:
     return lambda segments: segments.mapped(table)
 
 
+def precompiled(section: Section, path: str) -> Normalizer:
+    """The rules of a SentencePiece model."""
+    charsmap = read(section, path, precompiled_charsmap=REQUIRED)["precompiled_charsmap"]
+    if not charsmap:
+        return lambda segments: segments
+    return Charsmap(rules(base64.b64decode(charsmap))).apply
+
+
+def prepend(section: Section, path: str) -> Normalizer:
+    """One more code point in front."""
+    text = read(section, path, prepend=REQUIRED)["prepend"]
+    if len(text) != 1:
+        refuse(f"{path}.prepend", text, "be one character")
+    return lambda segments: segments.prepend(ord(text), tf.ones_like(segments.ids, tf.bool))
+
+
+def strip(section: Section, path: str) -> Normalizer:
+    """Removes spaces on the left, on the right or both."""
+    sides = read(section, path, strip_left=True, strip_right=True)
+    spaces = Members(WHITESPACE)
+
+    def apply(segments: Segments) -> Segments:
+        inner = tf.cast(tf.logical_not(spaces.lookup(segments.codes)), tf.int32)
+        rows = segments.rows
+        total = tf.math.unsorted_segment_sum(inner, rows, tf.size(segments.texts))
+        before = tf.cumsum(inner) - tf.gather(tf.cumsum(total, exclusive=True), rows)  # up to here, in the segment
+        kept = tf.ones_like(inner, tf.bool)
+        if sides["strip_left"]:
+            kept = tf.logical_and(kept, before > 0)
+        if sides["strip_right"]:
+            kept = tf.logical_and(kept, tf.gather(total, rows) - before + inner > 0)
+        return segments.keep(kept)
+
+    return apply
+
+
+def replace(section: Section, path: str) -> Normalizer:
+    """Another text for a character, or a space for several of them."""
+    fields = read(section, path, pattern=REQUIRED, content=REQUIRED)
+    pattern, content = fields["pattern"], fields["content"]
+    text = pattern.get("String") if isinstance(pattern, dict) else None
+    if isinstance(text, str) and len(text) == 1:
+        table = Replacements({ord(text): content})
+        return lambda segments: segments.mapped(table)
+    if pattern != {"Regex": " {2,}"} or content != " ":
+        refuse(f"{path}.pattern", pattern, "be one character, or two or more spaces that become one")
+
+    def apply(segments: Segments) -> Segments:  # the last space stays
+        is_space = tf.equal(segments.codes, ord(" "))
+        behind = tf.logical_and(tf.roll(is_space, -1, 0), tf.logical_not(segments.is_last))
+        return segments.keep(tf.logical_not(tf.logical_and(is_space, behind)))
+
+    return apply
+
+
 KINDS: dict[str, Callable[[Section, str], Normalizer]] = {
     "BertNormalizer": bert,
     "Lowercase": lowercase,
@@ -140,6 +198,10 @@ KINDS: dict[str, Callable[[Section, str], Normalizer]] = {
     "NFD": form("NFD"),
     "NFKC": form("NFKC"),
     "NFKD": form("NFKD"),
+    "Precompiled": precompiled,
+    "Prepend": prepend,
+    "Replace": replace,
     "Sequence": sequence,
+    "Strip": strip,
     "StripAccents": strip_accents,
 }

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_attn.text.tokenizer_json.byte_level import utf8_sizes
 from keras_attn.text.tokenizer_json.code_points import TOKEN
-from keras_attn.text.tokenizer_json.segments import Segments, spread
+from keras_attn.text.tokenizer_json.segments import Segments, row_numbers, spread
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Pieces:
     Attributes:
         ids: int32 `[P]`, the pieces of all words.
         splits: int32 `[W + 1]`: where the pieces of each word begin.
-        starts, ends: int32 `[P]`: ranges of bytes in the word; None if they were not requested.
+        starts, ends: int32 `[P]`: ranges of code points in the word; None if they were not requested.
     """
 
     ids: tf.Tensor
@@ -56,16 +56,25 @@ def ids_of_texts(words: Segments, pieces: Pieces, num_texts: tf.Tensor) -> tf.Ra
 def offsets_of_texts(words: Segments, pieces: Pieces, num_texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
     """Returns where each id starts and ends in its text, in code points: ragged `[B, None]`."""
     source, place, is_token = places(words, pieces)
-    codes = words.codes
-    sizes = tf.where(codes < TOKEN, utf8_sizes(codes), 0)
-    bytes_before = tf.concat([[0], tf.cumsum(sizes)], 0)
-    word_starts = tf.gather(words.splits, source)
-    byte = tf.gather(bytes_before, word_starts)
-    first = tf.searchsorted(bytes_before, byte + tf.gather(padded(pieces.starts), place), side="right") - 1
-    last = tf.searchsorted(bytes_before, byte + tf.gather(padded(pieces.ends), place), side="left") - 1
-    starts = tf.gather(padded(words.starts), tf.where(is_token, word_starts, first))
-    ends = tf.gather(padded(words.ends), tf.where(is_token, tf.gather(words.splits, source + 1) - 1, last))
-    return tuple(rows_of_texts(words, each, source, num_texts) for each in (starts, ends))
+    begin, end = tf.gather(words.splits, source), tf.gather(words.splits, source + 1)
+    first = tf.where(is_token, begin, begin + tf.gather(padded(pieces.starts), place))
+    last = tf.where(is_token, end, begin + tf.gather(padded(pieces.ends), place)) - 1
+    starts, ends = tf.gather(words.starts, first), tf.gather(words.ends, last)
+    return rows_of_texts(words, starts, source, num_texts), rows_of_texts(words, ends, source, num_texts)
+
+
+def in_code_points(words: Segments, pieces: Pieces) -> Pieces:
+    """Returns pieces whose ranges count code points of the word, from pieces whose ranges count bytes.
+
+    A piece of some of the bytes of a code point has the whole one.
+    """
+    sizes = tf.where(words.codes < TOKEN, utf8_sizes(words.codes), 0)
+    before = tf.concat([[0], tf.cumsum(sizes)], 0)
+    word = tf.gather(words.splits, row_numbers(pieces.splits, tf.size(pieces.ids)))
+    byte = tf.gather(before, word)
+    starts = tf.searchsorted(before, byte + pieces.starts, side="right") - 1 - word
+    ends = tf.searchsorted(before, byte + pieces.ends, side="left") - word
+    return dataclasses.replace(pieces, starts=starts, ends=ends)
 
 
 def places(words: Segments, pieces: Pieces) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

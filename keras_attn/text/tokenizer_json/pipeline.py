@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -18,9 +19,10 @@ from keras_attn.text.tokenizer_json.pieces import Model, ids_of_texts, offsets_o
 from keras_attn.text.tokenizer_json.pre_tokenizers import pre_tokenizer
 from keras_attn.text.tokenizer_json.segments import Segments, from_texts
 from keras_attn.text.tokenizer_json.template import template
+from keras_attn.text.tokenizer_json.unigram import Unigram
 from keras_attn.text.tokenizer_json.word_piece import WordPiece
 
-MODELS = {"BPE": BytePairs, "WordPiece": WordPiece}
+MODELS: dict[str, Callable[[Section], Model]] = {"BPE": BytePairs, "Unigram": Unigram, "WordPiece": WordPiece}
 
 
 class Pipeline(tf.Module):

@@ -63,7 +63,10 @@ class Segments:
 
     def mapped(self, table: Replacements) -> Segments:
         """Returns segments in which the texts of a table replace the code points."""
-        found = table.lookup(self.codes)
+        return self.replaced(table, table.lookup(self.codes))
+
+    def replaced(self, table: Replacements, found: tf.Tensor) -> Segments:
+        """Returns segments in which texts, by their numbers `found` `[C]` in a table, replace the code points."""
         if not table.changes_lengths:
             return self.replace(codes=found)
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_attn.text.optional import text_module
 from keras_attn.text.sentence_piece import processor
-from keras_attn.text.tokenizer_json.pieces import Pieces
+from keras_attn.text.tokenizer_json.pieces import Pieces, in_code_points
 from keras_attn.text.tokenizer_json.segments import Segments, spread
 
 UNIGRAM, BPE = 1, 2
@@ -48,7 +48,8 @@ class SentencePieces:
         ids = tf.gather(tf.constant(self._ids), found[0].flat_values)
         parts = [ids, *(tf.cast(each.flat_values, tf.int32) for each in found[1:])]
         splits = tf.cast(found[0].row_splits, tf.int32)
-        return Pieces(*copied(parts, splits, place))
+        pieces = Pieces(*copied(parts, splits, place))
+        return in_code_points(words, pieces) if offsets else pieces
 
 
 def copied(parts: list[tf.Tensor], splits: tf.Tensor, rows: tf.Tensor) -> list[tf.Tensor]:

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keras_attn.text.optional import text_module
 from keras_attn.text.tokenizer_json.fields import REQUIRED, Section, read, refuse
-from keras_attn.text.tokenizer_json.pieces import Pieces
+from keras_attn.text.tokenizer_json.pieces import Pieces, in_code_points
 from keras_attn.text.tokenizer_json.segments import Segments
 
 
@@ -59,4 +59,4 @@ class WordPiece(tf.Module):
             return Pieces(known, splits)
         whole = tf.gather(tf.strings.length(strings), ids.value_rowids())
         ends = tf.where(is_known, tf.cast(ends.flat_values, tf.int32), whole)
-        return Pieces(known, splits, tf.cast(starts.flat_values, tf.int32), ends)
+        return in_code_points(words, Pieces(known, splits, tf.cast(starts.flat_values, tf.int32), ends))
