@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -81,13 +80,3 @@ def activation_of_labels(settings: Settings, num_labels: int) -> str:
     if problem == "single_label_classification" and num_labels == 1:
         return "sigmoid"
     return ACTIVATIONS[problem]
-
-
-def check_folder(folder: str | pathlib.Path) -> pathlib.Path:
-    """Returns the path of a folder; raises a `ValueError` unless it exists: nothing is downloaded."""
-    path = pathlib.Path(folder).expanduser()
-    if not path.is_dir():
-        raise ValueError(
-            f"`folder` must be a folder with config.json and *.safetensors, nothing is downloaded. Received: {folder}."
-        )
-    return path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import keras
 
@@ -16,13 +16,9 @@ from keras_attn.decoding.strategies import Strategy
 from keras_attn.models.heads import Head, HiddenStates, SentenceEmbedding
 from keras_attn.models.pooling import Mean
 from keras_attn.pretrained.checkpoint import Checkpoint
-from keras_attn.pretrained.families import family_of
-from keras_attn.pretrained.family import Family
-from keras_attn.pretrained.files import read_json
-from keras_attn.pretrained.heads import activation_of_labels, check_folder, labels_of, task_of
-from keras_attn.pretrained.sentence_transformers import SentenceModel, read_sentence_model
-from keras_attn.pretrained.settings import Settings, read_settings
-from keras_attn.pretrained.tokenizer import TokenizerFolder
+from keras_attn.pretrained.folder import Folder
+from keras_attn.pretrained.heads import activation_of_labels, labels_of, task_of
+from keras_attn.pretrained.settings import Settings
 from keras_attn.pretrained.weights import Table, assign_weights, check_weights
 from keras_attn.text import PretrainedTokenizer
 
@@ -97,51 +93,60 @@ def load(
         ...
     ValueError: `folder` must be a folder with config.json and *.safetensors, nothing is downloaded. Received: none.
     """
-    path = check_folder(folder)
     check_positive("max_length", max_length, optional=True)
     check_positive("num_labels", num_labels, optional=True)
-    sentences = read_sentence_model(path)
-    inner = path if (path / "config.json").is_file() or sentences is None else sentences.folder
-    config = read_json(inner / "config.json")
-    family = family_of(config)
-    settings = read_settings(config, family)
-    task = task_of(task, config, sentences is not None, family)
+    source = Folder.read(folder)
+    task = task_of(task, source.config, source.sentences is not None, source.family)
     if num_labels is not None and task not in LABELLED:
         raise ValueError(f"`num_labels` is for the tasks {list(LABELLED)}. Received: task={task!r}.")
-    checkpoint = Checkpoint(inner, family.prefixes, family.fallbacks)
-    settings["tie_word_embeddings"] = is_tied(settings, family, checkpoint, task)
-    labels = labels_for(settings, task, num_labels)
-    head, table = head_of(settings, family, task, len(labels), sentences)
+    labels = labels_for(source.settings, task, num_labels)
+    activation = activation_of_labels(source.settings, len(labels)) if labels else "linear"
+    head, table = head_of(source, task, len(labels))
     if num_labels is not None:
-        table = trained_part(table, checkpoint)
-    table = family.weights(settings) | table
-    check_weights(table, checkpoint, family.is_known)
-    maps = sentences.maps if sentences is not None and task == "embedding" else {}
-    for name, (part, entry) in maps.items():
-        check_weights({name: entry}, part)
-    tokenizer = TokenizerFolder(inner)
-    special_ids = tokenizer.special_ids(config)
-    check_padding(settings, special_ids, family)
-    limits = [family.max_length(settings), tokenizer.max_length, sentences.max_length if sentences else None]
-    length = length_of(max_length, limits)
-    with dtype_policy(dtype):
-        model = family.recipe(**family.arguments(settings), head=head, special_ids=special_ids)
-    assign_weights(model, table, checkpoint, verbose)
-    for name, (part, entry) in maps.items():
-        assign_weights(model, {name: entry}, part)
-    source_text = tokenizer.make(length, special_ids)
-    activation = activation_of_labels(settings, len(labels)) if labels else "linear"
-    return Pretrained(model, task, source_text, source_text, special_ids, None, labels, activation, family.name)
+        table = trained_part(table, source.checkpoint)
+    source_text = source.tokenizer.make(source.max_length(max_length), source.special_ids)
+    model = build(source, head, table, dtype, verbose)
+    family, special_ids = source.family.name, source.special_ids
+    return Pretrained(model, task, source_text, source_text, special_ids, None, labels, activation, family)
 
 
-def is_tied(settings: Settings, family: Family, checkpoint: Checkpoint, task: str) -> bool:
-    """Returns whether the embeddings are the matrix of the logits.
+def build(source: Folder, head: Head, table: Table, dtype: DType, verbose: int) -> keras.Model:
+    """Returns the model with its weights, which are checked before it is built.
 
-    As in transformers, two different matrices in the checkpoint are not tied, whatever the config says.
+    Args:
+        source: The folder.
+        head: The head.
+        table: The weights of the head, without those of sentence-transformers.
+        dtype, verbose: As for `load`.
     """
-    if task != "masked_words" or not settings["tie_word_embeddings"]:
-        return bool(settings["tie_word_embeddings"])
-    return all(checkpoint.equal(name, other) for name, other in family.tied.items())
+    family, settings = source.family, source.settings
+    table = family.weights(settings) | table
+    check_weights(table, source.checkpoint, family.is_known)
+    parts = [(table, source.checkpoint)]
+    if source.sentences is not None and head is source.sentences.head:
+        parts += [({name: entry}, checkpoint) for name, (checkpoint, entry) in source.sentences.maps.items()]
+    for part, checkpoint in parts[1:]:
+        check_weights(part, checkpoint)
+    with dtype_policy(dtype):
+        model = family.recipe(**family.arguments(settings), head=head, special_ids=source.special_ids)
+    for part, checkpoint in parts:
+        assign_weights(model, part, checkpoint, verbose)
+    return model
+
+
+def head_of(source: Folder, task: str, num_labels: int) -> tuple[Head, Table]:
+    """Returns the head of a task and the table of its weights, without those of sentence-transformers."""
+    if task == "hidden_states":
+        return HiddenStates(), {}
+    if task == "embedding":
+        head = SentenceEmbedding(Mean(), normalize=False) if source.sentences is None else source.sentences.head
+        return head, {}
+    settings = source.settings
+    if task == "masked_words" and settings["tie_word_embeddings"]:
+        # As in transformers, two different matrices in the checkpoint are not tied, whatever the config says.
+        pairs = source.family.tied.items()
+        settings["tie_word_embeddings"] = all(source.checkpoint.equal(name, other) for name, other in pairs)
+    return source.family.heads[task](settings, num_labels)
 
 
 def labels_for(settings: Settings, task: str, num_labels: int | None) -> tuple[str, ...]:
@@ -154,17 +159,6 @@ def labels_for(settings: Settings, task: str, num_labels: int | None) -> tuple[s
     return tuple(f"LABEL_{i}" for i in range(num_labels))
 
 
-def head_of(
-    settings: Settings, family: Family, task: str, num_labels: int, sentences: SentenceModel | None
-) -> tuple[Head, Table]:
-    """Returns the head of a task and the table of its weights."""
-    if task == "hidden_states":
-        return HiddenStates(), {}
-    if task == "embedding":
-        return SentenceEmbedding(Mean(), normalize=False) if sentences is None else sentences.head, {}
-    return family.heads[task](settings, num_labels)
-
-
 def trained_part(table: Table, checkpoint: Checkpoint) -> Table:
     """Returns the entries of a head without `labels` that the checkpoint has, for a head with new labels."""
     return {
@@ -172,25 +166,6 @@ def trained_part(table: Table, checkpoint: Checkpoint) -> Table:
         for path, entry in table.items()
         if path != "labels" and all(checkpoint.shapes.get(name) == shape for name, shape in entry.shapes().items())
     }
-
-
-def check_padding(settings: Settings, special_ids: SpecialIds, family: Family) -> None:
-    """Raises a `ValueError` if positions depend on a padding id that is not that of the tokenizer."""
-    padding = settings["pad_token_id"]
-    if family.positions_of_padding and (padding is None or padding != special_ids.padding):
-        raise ValueError(
-            f"`pad_token_id` of config.json must be the id of the tokenizer's padding, {special_ids.padding}, for the "
-            f"family {family.name!r}, which counts positions by it. Received: pad_token_id={padding}."
-        )
-
-
-def length_of(max_length: int | None, limits: Sequence[int | None]) -> int:
-    """Returns the greatest number of ids of a text; the first limit is the number of positions."""
-    if max_length is None:
-        return min(limit for limit in limits if limit is not None)
-    if limits[0] is not None and max_length > limits[0]:
-        raise ValueError(f"`max_length` must be at most {limits[0]}, the model's positions. Received: {max_length}.")
-    return max_length
 
 
 @contextlib.contextmanager

@@ -63,7 +63,7 @@ def read_sentence_model(folder: pathlib.Path) -> SentenceModel | None:
             f"{folder} puts a prompt before every text, which is not supported: set it to null and add the prompt to "
             f"the texts. Received: default_prompt_name={general['default_prompt_name']!r}."
         )
-    modules = [(kind_of(each), folder / each["path"]) for each in read_json(folder / "modules.json")]
+    modules = [(kind_of(each), folder / str(each.get("path", ""))) for each in read_json(folder / "modules.json")]
     names = [kind for kind, _ in modules]
     after = names[2:]
     if (

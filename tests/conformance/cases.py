@@ -11,6 +11,8 @@ import keras
 import numpy as np
 
 import keras_attn as ka
+from keras_attn.base.norms import NoNorm
+from keras_attn.models import pooling
 from keras_attn.recurrent.cells import recurrent_initializer
 
 SIZES = {"B": 3, "T": 5, "S": 7, "D": 22, "M": 13, "H": 2}
@@ -90,6 +92,7 @@ CASES = [
     Case("GatedFeedForward", lambda **k: ka.GatedFeedForward(17, **k), SELF, mixing=False, causal=True),
     Case("Sinusoidal", lambda **k: ka.Sinusoidal(**k), SELF, mixing=False, causal=True),
     Case("Learned", lambda **k: ka.Learned(11, **k), SELF, mixing=False, causal=True),
+    Case("Learned-offset", lambda **k: ka.Learned(11, offset=2, **k), SELF, mixing=False, causal=True),
     Case("MultiHeadSelfAttention", lambda **k: ka.MultiHeadSelfAttention(2, **k), SELF, "BHTT"),
     Case(
         "MultiHeadSelfAttention-causal-rotary-multiquery",
@@ -134,6 +137,7 @@ CASES = [
         "BHS",
         outputs="BHM",
     ),
+    Case("Pooling", lambda **k: pooling.Pooling(pooling.WeightedMean(), **k), {"inputs": "BSM"}, outputs="BM"),
     Case("EncoderBlock", lambda **k: ka.EncoderBlock(2, 17, **k), SELF, "BHTT"),
     Case(
         "EncoderBlock-causal-inner",
@@ -141,6 +145,12 @@ CASES = [
         SELF,
         "BHTT",
         causal=True,
+    ),
+    Case(
+        "EncoderBlock-norms",
+        lambda **k: ka.EncoderBlock(2, 17, residual=ka.PreNorm([NoNorm(), ka.LayerNorm(center=False)]), **k),
+        SELF,
+        "BHTT",
     ),
     Case("EncoderBlock-alibi", lambda **k: ka.EncoderBlock(2, 17, position=ka.Alibi(), **k), SELF, "BHTT"),
     Case("DecoderBlock", lambda **k: ka.DecoderBlock(2, 17, **k), DECODER, "BHTS", causal=True),

@@ -152,7 +152,7 @@ def test_a_new_head(task, bert):
 
 @pytest.mark.trains
 def test_fine_tuning_saving_and_quantising(bert, tmp_path):
-    folder, inputs, _, _ = bert
+    folder, inputs = save(make("bert", num_hidden_layers=1), tmp_path / "bert"), bert[1]
     model, labels = pretrained.load(folder, task="classification", num_labels=3).model, np.array([0, 2, 1, 1])
     model.get_layer("encoder").trainable = False
     for block in model.get_layer("encoder").blocks:
