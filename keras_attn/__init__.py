@@ -16,7 +16,7 @@ from keras_attn.attention import (
     attention_maps,
     cache,
 )
-from keras_attn.base.norms import LayerNorm, RMSNorm
+from keras_attn.base.norms import LayerNorm, NoNorm, RMSNorm
 from keras_attn.base.special_ids import SpecialIds
 from keras_attn.masks import Causal, Window
 from keras_attn.positions import (
@@ -91,6 +91,7 @@ __all__ = [
     "MultiHeadSelfAttention",
     "MultiplicativeScore",
     "NTKScaling",
+    "NoNorm",
     "PostNorm",
     "PreNorm",
     "PredictedWindow",
@@ -117,6 +118,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    if name in ("data", "plot", "serving", "text"):
+    if name in ("data", "plot", "pretrained", "serving", "text"):
         return importlib.import_module(f"keras_attn.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
