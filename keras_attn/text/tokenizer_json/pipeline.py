@@ -60,15 +60,22 @@ class Pipeline(tf.Module):
         self._raw = Splitter(raw, [token.content for token in raw])
         self._late = Splitter(late, [self._normalized(token.content) for token in late]) if late else None
         self._fill_surfaces(spec["decoder"])
-        self._spaces = spaces(self.tokens)
+        self._spaces = spaces(self.tokens, self.added)
+        signature = [tf.TensorSpec([None], tf.string)]
+        self._compiled = tf.function(self.ids, signature, autograph=False)
+        self._compiled_with_offsets = tf.function(self.ids_with_offsets, signature, autograph=False)
 
     def ids(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Returns the ids of strings `[B]`, valid UTF-8, without a template: a ragged int32 `[B, None]`."""
+        if tf.executing_eagerly():
+            return self._compiled(texts)
         words = self._words(texts)
         return ids_of_texts(words, self._model.pieces(words, offsets=False), tf.size(texts))
 
     def ids_with_offsets(self, texts: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor, tf.RaggedTensor]:
         """Returns ids as `ids` does, and where each starts and ends in its text, in code points."""
+        if tf.executing_eagerly():
+            return self._compiled_with_offsets(texts)
         words = self._words(texts)
         pieces = self._model.pieces(words, offsets=True)
         ids = ids_of_texts(words, pieces, tf.size(texts))
@@ -81,8 +88,10 @@ class Pipeline(tf.Module):
         """Returns offsets without the spaces of tokens, where the template has it so."""
         if self.template.trimmed is None:
             return starts, ends
-        leading, trailing = (tf.gather(tf.constant(each), ids.flat_values) for each in self._spaces)
+        leading, trailing, left, right = (tf.gather(tf.constant(each), ids.flat_values) for each in self._spaces)
         first, last = starts.flat_values, ends.flat_values
+        leading += tf.where(left > 0, last - first - left, 0)  # spaces that an added token has taken
+        trailing += tf.where(right > 0, last - first - right, 0)
         if self.template.trimmed:  # one space at the start may not be of the text
             rows = ids.value_rowids()
             place = tf.range(tf.size(rows, tf.int64)) - tf.gather(ids.row_splits, rows)
@@ -146,8 +155,16 @@ def tokens(vocabulary: dict[str, int], added: list[AddedToken]) -> list[str]:
     return [by_id.get(number, "") for number in range(max(by_id, default=-1) + 1)]
 
 
-def spaces(tokens: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns how many spaces each token begins with, and how many it ends with."""
+def spaces(tokens: list[str], added: list[AddedToken]) -> np.ndarray:
+    """Returns by id the number of spaces at the start of tokens and at their end, and sizes of added tokens.
+
+    The sizes are those of tokens that take the spaces to their left, and of those that take the ones to their right.
+    """
     marks = "".join(map(chr, WHITESPACE)) + CHARACTERS[ord(" ")]
-    leading = np.array([len(token) - len(token.lstrip(marks)) for token in tokens], "int32")
-    return leading, np.array([len(token) - len(token.rstrip(marks)) for token in tokens], "int32")
+    found = np.zeros([4, len(tokens)], "int32")
+    found[0] = [len(token) - len(token.lstrip(marks)) for token in tokens]
+    found[1] = [len(token) - len(token.rstrip(marks)) for token in tokens]
+    for token in added:
+        if token.lstrip or token.rstrip:
+            found[2 if token.lstrip else 3, token.id] = len(token.content)
+    return found
