@@ -45,6 +45,24 @@ class Logits(keras.layers.Layer):
 
 
 @register
+class Bias(keras.layers.Layer):
+    """Adds a vector to the last axis: `y = x + b`."""
+
+    def __init__(self, **kwargs: Unpack[LayerArguments]) -> None:
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def build(self, inputs_shape: Shape) -> None:
+        self.bias = self.add_weight(name="bias", shape=(inputs_shape[-1],), initializer="zeros")
+
+    def call(self, inputs: Tensor) -> Tensor:
+        return inputs + self.bias
+
+    def compute_output_shape(self, inputs_shape: Shape) -> Shape:
+        return tuple(inputs_shape)
+
+
+@register
 class TiedEmbedding(keras.layers.ReversibleEmbedding):
     """Embeddings that are also the matrix of the logits. Supports masks, so that Keras does not warn about them."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import keras
 
@@ -13,12 +12,9 @@ from keras_attn.base.cloning import clone
 from keras_attn.base.norms import LayerNorm, Norm
 from keras_attn.base.slot import Slot, register
 from keras_attn.base.tensors import short_repr
-from keras_attn.base.types import Activation, LayerArguments, Shape, Tensor
-from keras_attn.models.embedding import LayerByName, Logits, TiedEmbedding
+from keras_attn.base.types import Activation, Tensor
+from keras_attn.models.embedding import Bias, LayerByName, Logits, TiedEmbedding
 from keras_attn.models.pooling import First, Mean, Pooling, PoolingKind, UnitLength, check_kind
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
 
 Layers = dict[str, keras.layers.Layer]
 
@@ -232,24 +228,6 @@ class MaskedWords(Head):
             raise ValueError("`head` with `tied=True` must be given to the recipe, which makes tied embeddings.")
         logits = embedding(x, reverse=True)
         return layer("logits")(layer("bias")(logits) if self.use_bias else logits, mask=mask)
-
-
-@register
-class Bias(keras.layers.Layer):
-    """Adds a vector to the last axis: `y = x + b`."""
-
-    def __init__(self, **kwargs: Unpack[LayerArguments]) -> None:
-        super().__init__(**kwargs)
-        self.supports_masking = True
-
-    def build(self, inputs_shape: Shape) -> None:
-        self.bias = self.add_weight(name="bias", shape=(inputs_shape[-1],), initializer="zeros")
-
-    def call(self, inputs: Tensor) -> Tensor:
-        return inputs + self.bias
-
-    def compute_output_shape(self, inputs_shape: Shape) -> Shape:
-        return tuple(inputs_shape)
 
 
 def check_pooling(

@@ -53,7 +53,7 @@ class Folder:
         family = family_of(config)
         settings = read_settings(config, family)
         tokenizer = TokenizerFolder(inner)
-        special_ids = tokenizer.special_ids(config)
+        special_ids = tokenizer.special_ids({**config, "pad_token_id": settings["pad_token_id"]})
         check_padding(settings, special_ids, family)
         checkpoint = Checkpoint(inner, family.prefixes, family.fallbacks)
         return cls(config, family, settings, checkpoint, sentences, tokenizer, special_ids)

@@ -221,6 +221,26 @@ def test_problem_types_that_are_refused(tmp_path):
         pretrained.load(folder)
 
 
+def test_the_familys_own_padding_is_the_default(folder, tmp_path):
+    (folder / "config.json").write_text(
+        json.dumps({k: v for k, v in json.loads((folder / "config.json").read_text()).items() if k != "pad_token_id"})
+    )
+    assert pretrained.load(folder).special_ids.padding == 0
+    assert pretrained.load(changed(folder, pad_token_id=None)).special_ids.padding is None
+
+
+def test_activations_of_heads_are_saved(tmp_path, rng):
+    """Also as functions of a head's config."""
+    model = pretrained.load(save(make("bert", "masked_words", hidden_act="gelu_new"), tmp_path)).model
+    inputs = ids_for(0, rng, 2)
+    model.get_layer("source_embedding").enable_lora(2)
+    wanted = ops.convert_to_numpy(model(inputs))
+    model.save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(ops.convert_to_numpy(again(inputs)), wanted, atol=1e-5)
+    assert again.head == model.head
+
+
 def test_settings_that_change_nothing(bert, folder):
     _, inputs, wanted, real = bert
     harmless = {"directionality": "bidi", "pooler_num_fc_layers": 3, "torch_dtype": "float16", "_commit_hash": "1"}

@@ -61,12 +61,12 @@ def test_embeddings(name, encoder, tmp_path):
     theirs = write(encoder, tmp_path, *MODELS[name])
     loaded = pretrained.load(tmp_path)
     assert (loaded.task, loaded.source_text.max_length) == ("embedding", 11)
-    ours = loaded.model({"source": loaded.source_text(TEXTS)})
+    ours = loaded.model({"source": np.array(loaded.source_text(TEXTS))})
     check_equal(ours, theirs.encode(TEXTS))
     if name == "maps":
         loaded.model.save(tmp_path / "model.keras")
         again = keras.models.load_model(tmp_path / "model.keras")
-        np.testing.assert_array_equal(again({"source": loaded.source_text(TEXTS)}), ours)
+        np.testing.assert_array_equal(again({"source": np.array(loaded.source_text(TEXTS))}), ours)
 
 
 def test_the_older_form_of_the_settings(encoder, tmp_path):
@@ -88,7 +88,7 @@ def test_the_older_form_of_the_settings(encoder, tmp_path):
     loaded = pretrained.load(tmp_path)
     assert loaded.source_text.max_length == 5
     theirs.max_seq_length = 5
-    check_equal(loaded.model({"source": loaded.source_text(TEXTS)}), theirs.encode(TEXTS))
+    check_equal(loaded.model({"source": np.array(loaded.source_text(TEXTS))}), theirs.encode(TEXTS))
 
 
 def test_what_is_refused(encoder, tmp_path):
@@ -136,4 +136,4 @@ def test_the_real_minilm():
     assert (loaded.task, loaded.source_text.max_length, loaded.special_ids.end) == ("embedding", 256, 102)
     texts = ["Hello world", "The quick brown fox jumps over the lazy dog: naïve café 東京!", "", "x " * 300]
     theirs = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
-    check_equal(loaded.model({"source": loaded.source_text(texts)}), theirs.encode(texts))
+    check_equal(loaded.model({"source": np.array(loaded.source_text(texts))}), theirs.encode(texts))
