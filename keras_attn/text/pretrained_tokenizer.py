@@ -27,7 +27,24 @@ if TYPE_CHECKING:
 class PretrainedTokenizer(Tokenizer):
     """The ids of a pretrained model's own tokenizer, special tokens included, from its `tokenizer.json`.
 
-    The graph gives the ids of the `tokenizers` package.
+    The ids, offsets and decoded texts are those of the `tokenizers` package 0.23. The graph has only operations
+    of TensorFlow and TensorFlow Text. Known sections:
+
+    | section | types |
+    |---|---|
+    | `normalizer` | `BertNormalizer`, `Lowercase`, `NFC`, `NFD`, `NFKC`, `NFKD`, `Precompiled`, `Prepend` and \
+`Replace` of one character, `Replace` of several spaces by one, `Sequence`, `Strip`, `StripAccents` |
+    | `pre_tokenizer` | `BertPreTokenizer`, `ByteLevel`, `Metaspace`, `Sequence`, `Split` by the patterns of GPT-2, \
+Llama 3 and Qwen 2, `WhitespaceSplit` |
+    | `model` | `WordPiece`, byte-level `BPE`, `Unigram` |
+    | `post_processor` | `BertProcessing`, `ByteLevel`, `RobertaProcessing`, `Sequence`, `TemplateProcessing` |
+    | `decoder` | `ByteLevel`, `Metaspace`, `WordPiece`, none |
+    | `added_tokens` | all but those with `single_word` |
+
+    What is not equal: the offsets of an added token that takes the spaces on both sides, where spaces are trimmed
+    (`RobertaProcessing`, `ByteLevel`); the offsets behind a `Prepend` that follows a `Strip`; `Precompiled`, for a
+    map with rules for single conjoining Hangul vowels, emoji or Indic consonants that stand behind a joiner, which
+    the common maps do not have.
 
     Args:
         spec: Path of a `tokenizer.json`, or its bytes; None for a tokenizer that `load_assets` fills.
