@@ -295,6 +295,7 @@ REFUSED = {
     "added_tokens[0].odd": {"added_tokens": [added("a", 0, odd=1)]},
     "added_tokens[1].content": {"added_tokens": [added("a", 0, rstrip=True), added(" b", 1)]},
     "spec.odd": {"odd": 1},
+    "pre_tokenizer": {"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}},
 }
 
 

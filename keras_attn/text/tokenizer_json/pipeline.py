@@ -50,6 +50,8 @@ class Pipeline(tf.Module):
         self._normalize = normalizer(spec["normalizer"])
         self._pre_tokenize = pre_tokenizer(spec["pre_tokenizer"])
         self._model = model(spec["model"])
+        if isinstance(self._model, BytePairs) and not writes_bytes(spec["pre_tokenizer"]):
+            refuse("pre_tokenizer", spec["pre_tokenizer"], "have `ByteLevel` for the model BPE")
         self.template = template(spec["post_processor"])
         self.unknown = self._model.unknown
         self.vocabulary = self._model.vocabulary
@@ -147,6 +149,12 @@ def model(section: Section) -> Model:
     if name not in MODELS:
         refuse("model.type", name)
     return MODELS[name](section)
+
+
+def writes_bytes(section: Section | None) -> bool:
+    """Returns whether a pre-tokenizer writes each byte as a character."""
+    parts = (section or {}).get("pretokenizers", [])
+    return (section or {}).get("type") == "ByteLevel" or any(map(writes_bytes, parts))
 
 
 def tokens(vocabulary: dict[str, int], added: list[AddedToken]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping
 
 import numpy as np
@@ -30,6 +31,7 @@ class SentencePieces:
         proto = text_module("sentencepiece.sentencepiece_model_pb2").ModelProto()
         proto.trainer_spec.model_type = BPE if merges else UNIGRAM
         proto.normalizer_spec.name = "identity"
+        proto.normalizer_spec.precompiled_charsmap = identity_charsmap()
         proto.normalizer_spec.add_dummy_prefix = False
         proto.normalizer_spec.remove_extra_whitespaces = False
         proto.normalizer_spec.escape_whitespaces = False
@@ -50,6 +52,19 @@ class SentencePieces:
         splits = tf.cast(found[0].row_splits, tf.int32)
         pieces = Pieces(*copied(parts, splits, place))
         return in_code_points(words, pieces) if offsets else pieces
+
+
+def identity_charsmap() -> bytes:
+    """Returns normalization rules that change nothing; without any, a line is logged each time the model is loaded.
+
+    The only rule writes U+0001 as itself. The trie has its root at 0, one child, and there the place of the text.
+    """
+    root, child, leaf = 256, 256 + 1, 512
+    units = np.zeros(768, "<u4")
+    units[0] = root << 10
+    units[child] = (child ^ leaf) << 10 | 1 << 8 | 1
+    units[leaf] = 1 << 31
+    return struct.pack("<I", units.nbytes) + units.tobytes() + b"\x01\0"
 
 
 def copied(parts: list[tf.Tensor], splits: tf.Tensor, rows: tf.Tensor) -> list[tf.Tensor]:
