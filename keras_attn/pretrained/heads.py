@@ -17,6 +17,10 @@ ARCHITECTURES = {
     "ForPreTraining": "masked_words",
     "Model": "hidden_states",
 }
+CROSS_ENCODER_ACTIVATIONS = {
+    "torch.nn.modules.linear.Identity": "linear",
+    "torch.nn.modules.activation.Sigmoid": "sigmoid",
+}
 ACTIVATIONS = {
     "regression": "linear",
     "multi_label_classification": "sigmoid",
@@ -69,7 +73,15 @@ def labels_of(settings: Settings) -> tuple[str, ...]:
 
 
 def activation_of_labels(settings: Settings, num_labels: int) -> str:
-    """Returns the activation from logits to scores, as transformers' pipeline chooses it."""
+    """Returns the activation from logits to scores, of a cross-encoder or as transformers' pipeline chooses it."""
+    own = cross_encoder_activation(settings)
+    if own is not None:
+        if own not in CROSS_ENCODER_ACTIVATIONS:
+            raise ValueError(
+                f"The activation of a cross-encoder in config.json must be one of {sorted(CROSS_ENCODER_ACTIVATIONS)}. "
+                f"Received: {own!r}."
+            )
+        return CROSS_ENCODER_ACTIVATIONS[own]
     problem = settings["problem_type"]
     if problem is not None and problem not in ACTIVATIONS:
         raise ValueError(
@@ -80,3 +92,9 @@ def activation_of_labels(settings: Settings, num_labels: int) -> str:
     if problem == "single_label_classification" and num_labels == 1:
         return "sigmoid"
     return ACTIVATIONS[problem]
+
+
+def cross_encoder_activation(settings: Settings) -> str | None:
+    """Returns the activation that sentence-transformers stores for a cross-encoder, under its new or its old name."""
+    stored = settings["sentence_transformers"] or {}
+    return stored.get("activation_fn", settings["sbert_ce_default_activation_function"])

@@ -33,7 +33,14 @@ FIXED: dict[str, tuple[Any, ...]] = {
     "position_embedding_type": ("absolute",),
 }
 # Settings that every family reads for its heads, with their defaults.
-SHARED: dict[str, Any] = {"id2label": None, "num_labels": None, "problem_type": None, "architectures": None}
+SHARED: dict[str, Any] = {
+    "architectures": None,
+    "id2label": None,
+    "num_labels": None,
+    "problem_type": None,
+    "sbert_ce_default_activation_function": None,
+    "sentence_transformers": None,
+}
 # What does not change the numbers of a forward pass: training, generation, tokenizers, formats.
 IGNORED_NAMES = """
     attn_implementation bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward cls_token_id
@@ -44,7 +51,7 @@ IGNORED_NAMES = """
     no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_attentions output_hidden_states
     output_past output_scores pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head
     pooler_type prefix remove_invalid_values repetition_penalty return_dict return_dict_in_generate
-    sbert_ce_default_activation_function sentence_transformers sep_token_id suppress_tokens task_specific_params
+    sep_token_id suppress_tokens task_specific_params
     temperature tf_legacy_loss tie_encoder_decoder tokenizer_class top_k top_p torch_dtype torchscript
     transformers_version typical_p unk_token_id use_bfloat16 use_cache xla_device
 """

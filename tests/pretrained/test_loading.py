@@ -130,6 +130,27 @@ def test_the_activation_is_that_of_transformers_pipeline(changes, activation, tm
     assert loaded.labels == tuple(f"LABEL_{i}" for i in range(changes["num_labels"]))
 
 
+@pytest.mark.parametrize(
+    ("settings", "activation"),
+    [
+        ({"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}}, "linear"),
+        ({"sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity"}, "linear"),
+        ({"sentence_transformers": {"activation_fn": "torch.nn.modules.activation.Sigmoid"}}, "sigmoid"),
+        ({"sentence_transformers": {"version": "5.0.0"}}, "sigmoid"),
+    ],
+)
+def test_a_cross_encoder_has_the_activation_that_it_was_trained_with(settings, activation, tmp_path):
+    folder = changed(save(make("bert", "classification", num_labels=1), tmp_path), **settings)
+    assert pretrained.load(folder).activation == activation
+
+
+def test_other_activations_of_cross_encoders_are_refused(tmp_path):
+    folder = save(make("bert", "classification", num_labels=1), tmp_path)
+    changed(folder, sentence_transformers={"activation_fn": "torch.nn.modules.activation.Tanh"})
+    with pytest.raises(ValueError, match="The activation of a cross-encoder in config.json must be one of"):
+        pretrained.load(folder)
+
+
 def test_a_model_with_a_head_gives_its_hidden_states_too(tmp_path, rng):
     theirs, inputs = make("bert", "classification"), ids_for(0, rng)
     folder, real = save(theirs, tmp_path), inputs["source"] != 0
