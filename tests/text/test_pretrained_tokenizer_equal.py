@@ -55,7 +55,7 @@ def test_a_sample_of_all_code_points_is_equal(kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["bert uncased", "bert cased", "roberta", "qwen", "xlm-roberta", "albert", "composed"])
+@pytest.mark.parametrize("kind", ["bert uncased", "qwen", "xlm-roberta"])
 def test_all_code_points_are_equal(kind):
     check_equal(*both(kind), every_code_point(), batch_size=64)
 
