@@ -11,7 +11,6 @@ import keras
 import numpy as np
 
 import keras_attn as ka
-from keras_attn.base.norms import NoNorm
 from keras_attn.models import pooling
 from keras_attn.recurrent.cells import recurrent_initializer
 
@@ -148,7 +147,7 @@ CASES = [
     ),
     Case(
         "EncoderBlock-norms",
-        lambda **k: ka.EncoderBlock(2, 17, residual=ka.PreNorm([NoNorm(), ka.LayerNorm(center=False)]), **k),
+        lambda **k: ka.EncoderBlock(2, 17, residual=ka.PreNorm([ka.NoNorm(), ka.LayerNorm(center=False)]), **k),
         SELF,
         "BHTT",
     ),

@@ -24,7 +24,7 @@ MEMBER = "golden.npz"
 
 
 def recipes():
-    """The three recipes, and one of them with 8-bit weights, each as a function that returns a new model."""
+    """The recipes, and one of them with 8-bit weights, each as a function that returns a new model."""
     sizes = {"num_layers": 1, "size": 12, "num_heads": 2, "hidden_size": 17}
 
     def quantized():
@@ -36,6 +36,9 @@ def recipes():
         "Transformer": lambda: ka.models.Transformer(11, 13, **sizes, residual=ka.PreNorm()),
         "Transformer-int8": quantized,
         "RNNSeq2Seq": lambda: ka.models.RNNSeq2Seq(11, 13, size=7),
+        "TextEncoder": lambda: ka.models.TextEncoder(
+            11, **sizes, num_segments=2, head=ka.models.heads.Classification(3), count_padding=False
+        ),
         "CausalTransformer": lambda: ka.models.CausalTransformer(13, **sizes, position=ka.Rotary()),
     }
 
@@ -50,6 +53,7 @@ def recipe_golden(make, rng):
     """Returns a recipe, and random ids with padding."""
     model = make()
     ids = {name: rng.integers(3, 11, size).astype("int32") for name, size in (("source", (3, 7)), ("target", (3, 5)))}
+    ids["segments"] = (ids["source"] > 6).astype("int32")
     ids["source"][1, 4:] = ids["target"][2, 3:] = 0
     return model, {name: ids[name] for name in model.input}
 
