@@ -220,6 +220,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_saved_models_answer_alone(tokenizer, tmp_path):
     from keras_attn.serving.exporting import save
 
