@@ -61,7 +61,7 @@ def main(argv=None):
         f"among the five most probable {scores['top_5']:.2%}"
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
-    model.save(arguments.out / "model.keras")  # merges the adapters
+    model.save(arguments.out / "model.keras")  # merges the adapters, so load it with `compile=False`
     path = serving.export(loaded, arguments.out, warmup=SHOWN)
     print(serving.check(path))
     served = tf.saved_model.load(str(path)).signatures["serving_default"](text=tf.constant(SHOWN))
