@@ -12,7 +12,6 @@ DOCTESTS_NEED = {
     "keras_attn/plot/figures.py": ("matplotlib",),
     "keras_attn/plot/texts.py": ("matplotlib",),
     "keras_attn/text/pretrained_tokenizer.py": ("tensorflow_text",),
-    "keras_attn/text/pretrained_tokenizer.py": ("tensorflow_text",),
     "keras_attn/text/sentence_piece.py": ("tensorflow_text", "sentencepiece"),
     "keras_attn/text/word_piece.py": ("tensorflow_text",),
     "keras_attn/training/text_scores.py": ("sacrebleu",),
