@@ -173,6 +173,7 @@ def test_a_new_head(task, bert):
 
 @pytest.mark.trains
 def test_fine_tuning_saving_and_quantising(bert, tmp_path):
+    keras.utils.set_random_seed(0)  # of the new head, the adapters and dropout
     folder, inputs = save(make("bert", num_hidden_layers=1), tmp_path / "bert"), bert[1]
     model, labels = pretrained.load(folder, task="classification", num_labels=3).model, np.array([0, 2, 1, 1])
     model.get_layer("encoder").trainable = False
@@ -180,7 +181,7 @@ def test_fine_tuning_saving_and_quantising(bert, tmp_path):
         block.attention.in_projection.trainable = True
         block.attention.in_projection.enable_lora(2)
     model.compile(keras.optimizers.Adam(0.03), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    history = model.fit(inputs, labels, epochs=6, verbose=0, class_weight={0: 1.0, 1: 1.0, 2: 2.0}).history["loss"]
+    history = model.fit(inputs, labels, epochs=15, verbose=0, class_weight={0: 1.0, 1: 1.0, 2: 2.0}).history["loss"]
     assert history[-1] < 0.7 * history[0]
     wanted = ops.convert_to_numpy(model(inputs))
     model.save(tmp_path / "tuned.keras")
