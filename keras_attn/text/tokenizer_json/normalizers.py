@@ -15,11 +15,11 @@ from keras_attn.text.tokenizer_json.canonical_order import reorder
 from keras_attn.text.tokenizer_json.charsmap import Charsmap, rules
 from keras_attn.text.tokenizer_json.code_points import Members, Replacements, code_points
 from keras_attn.text.tokenizer_json.composing import HANGUL_SYLLABLES, Composer
-from keras_attn.text.tokenizer_json.fields import REQUIRED, Section, kind, read, refuse
+from keras_attn.text.tokenizer_json.fields import REQUIRED, Section, read, refuse
 from keras_attn.text.tokenizer_json.patterns import WHITESPACE
 from keras_attn.text.tokenizer_json.segments import Segments
+from keras_attn.text.tokenizer_json.stages import Stage, in_turn, stage
 
-Normalizer: TypeAlias = Callable[[Segments], Segments]
 Form: TypeAlias = Literal["NFC", "NFD", "NFKC", "NFKD"]
 
 # Upper case letters that younger Python versions know: the first, the last, and the distance to lower case.
@@ -33,24 +33,18 @@ LATER_UPPER_CASE = (
 LAST_LETTER_WITH_CASE = 0x1E943
 
 
-def normalizer(section: Section | None, path: str = "normalizer") -> Normalizer:
+def normalizer(section: Section | None, path: str = "normalizer") -> Stage:
     """Returns the function of a section, or raises a `ValueError` that names what is unknown."""
-    if section is None:
-        return lambda segments: segments
-    name = kind(section, path)
-    if name not in KINDS:
-        refuse(f"{path}.type", name)
-    return KINDS[name](section, path)
+    return stage(section, path, KINDS)
 
 
-def sequence(section: Section, path: str) -> Normalizer:
+def sequence(section: Section, path: str) -> Stage:
     """Applies several normalizers."""
     parts = read(section, path, normalizers=REQUIRED)["normalizers"]
-    steps = [normalizer(part, f"{path}.normalizers[{index}]") for index, part in enumerate(parts)]
-    return lambda segments: functools.reduce(lambda done, step: step(done), steps, segments)
+    return in_turn(parts, f"{path}.normalizers", normalizer)
 
 
-def bert(section: Section, path: str) -> Normalizer:
+def bert(section: Section, path: str) -> Stage:
     """Cleans texts, separates Chinese characters, strips accents, and converts to lower case."""
     options = read(section, path, clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=True)
     lower = lower_case() if options["lowercase"] else {}
@@ -100,11 +94,11 @@ def decompositions(compatible: bool) -> dict[int, str]:
     return {code: text for code, text in texts.items() if text != chr(code)}
 
 
-def form(name: Form) -> Callable[[Section, str], Normalizer]:
+def form(name: Form) -> Callable[[Section, str], Stage]:
     """Returns the normalizer of one of Unicode's normal forms, by its name."""
     compatible, composed = "K" in name, name.endswith("C")
 
-    def build(section: Section, path: str) -> Normalizer:
+    def build(section: Section, path: str) -> Stage:
         read(section, path)
         table = Replacements(decompositions(compatible))
         if not composed:
@@ -122,21 +116,21 @@ def form(name: Form) -> Callable[[Section, str], Normalizer]:
     return build
 
 
-def lowercase(section: Section, path: str) -> Normalizer:
+def lowercase(section: Section, path: str) -> Stage:
     """Converts to lower case."""
     read(section, path)
     table = Replacements(lower_case())
     return lambda segments: segments.mapped(table)
 
 
-def strip_accents(section: Section, path: str) -> Normalizer:
+def strip_accents(section: Section, path: str) -> Stage:
     """Removes combining marks."""
     read(section, path)
     table = Replacements(dict.fromkeys(code_points(unicode_ranges.MARKS), ""))
     return lambda segments: segments.mapped(table)
 
 
-def precompiled(section: Section, path: str) -> Normalizer:
+def precompiled(section: Section, path: str) -> Stage:
     """The rules of a SentencePiece model."""
     charsmap = read(section, path, precompiled_charsmap=REQUIRED)["precompiled_charsmap"]
     if not charsmap:
@@ -144,7 +138,7 @@ def precompiled(section: Section, path: str) -> Normalizer:
     return Charsmap(rules(base64.b64decode(charsmap))).apply
 
 
-def prepend(section: Section, path: str) -> Normalizer:
+def prepend(section: Section, path: str) -> Stage:
     """One more code point in front."""
     text = read(section, path, prepend=REQUIRED)["prepend"]
     if len(text) != 1:
@@ -152,7 +146,7 @@ def prepend(section: Section, path: str) -> Normalizer:
     return lambda segments: segments.prepend(ord(text), tf.ones_like(segments.ids, tf.bool))
 
 
-def strip(section: Section, path: str) -> Normalizer:
+def strip(section: Section, path: str) -> Stage:
     """Removes spaces on the left, on the right or both."""
     sides = read(section, path, strip_left=True, strip_right=True)
     spaces = Members(WHITESPACE)
@@ -172,7 +166,7 @@ def strip(section: Section, path: str) -> Normalizer:
     return apply
 
 
-def replace(section: Section, path: str) -> Normalizer:
+def replace(section: Section, path: str) -> Stage:
     """Another text for a character, or a space for several of them."""
     fields = read(section, path, pattern=REQUIRED, content=REQUIRED)
     pattern, content = fields["pattern"], fields["content"]
@@ -191,7 +185,7 @@ def replace(section: Section, path: str) -> Normalizer:
     return apply
 
 
-KINDS: dict[str, Callable[[Section, str], Normalizer]] = {
+KINDS: dict[str, Callable[[Section, str], Stage]] = {
     "BertNormalizer": bert,
     "Lowercase": lowercase,
     "NFC": form("NFC"),

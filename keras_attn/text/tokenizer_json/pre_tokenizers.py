@@ -2,54 +2,45 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from typing import TypeAlias
 
 import tensorflow as tf
 
 from keras_attn.text.tokenizer_json import patterns, unicode_ranges
 from keras_attn.text.tokenizer_json.byte_level import as_bytes
 from keras_attn.text.tokenizer_json.code_points import Members, code_points
-from keras_attn.text.tokenizer_json.fields import REQUIRED, Section, kind, metaspace_fields, read, refuse
+from keras_attn.text.tokenizer_json.fields import REQUIRED, Section, metaspace_fields, read, refuse
 from keras_attn.text.tokenizer_json.patterns import WHITESPACE
 from keras_attn.text.tokenizer_json.segments import Segments
+from keras_attn.text.tokenizer_json.stages import Stage, in_turn, stage
 
-PreTokenizer: TypeAlias = Callable[[Segments], Segments]
 
-
-def pre_tokenizer(section: Section | None, path: str = "pre_tokenizer") -> PreTokenizer:
+def pre_tokenizer(section: Section | None, path: str = "pre_tokenizer") -> Stage:
     """Returns the function of a section, or raises a `ValueError` that names what is unknown."""
-    if section is None:
-        return lambda segments: segments
-    name = kind(section, path)
-    if name not in KINDS:
-        refuse(f"{path}.type", name)
-    return KINDS[name](section, path)
+    return stage(section, path, KINDS)
 
 
-def sequence(section: Section, path: str) -> PreTokenizer:
+def sequence(section: Section, path: str) -> Stage:
     """Applies several pre-tokenizers."""
     parts = read(section, path, pretokenizers=REQUIRED)["pretokenizers"]
-    steps = [pre_tokenizer(part, f"{path}.pretokenizers[{index}]") for index, part in enumerate(parts)]
-    return lambda segments: functools.reduce(lambda done, step: step(done), steps, segments)
+    return in_turn(parts, f"{path}.pretokenizers", pre_tokenizer)
 
 
-def bert(section: Section, path: str) -> PreTokenizer:
+def bert(section: Section, path: str) -> Stage:
     """Cuts at whitespace, which it removes, and around punctuation."""
     read(section, path)
     spaces, marks = Members(WHITESPACE), Members(code_points(unicode_ranges.BERT_PUNCTUATION))
     return lambda segments: cut_at(segments, spaces.lookup(segments.codes), marks.lookup(segments.codes))
 
 
-def whitespace_split(section: Section, path: str) -> PreTokenizer:
+def whitespace_split(section: Section, path: str) -> Stage:
     """Cuts at whitespace, which it removes."""
     read(section, path)
     spaces = Members(WHITESPACE)
     return lambda segments: cut_at(segments, spaces.lookup(segments.codes), tf.zeros_like(segments.codes, tf.bool))
 
 
-def byte_level(section: Section, path: str) -> PreTokenizer:
+def byte_level(section: Section, path: str) -> Stage:
     """Cuts by the pattern of GPT-2, and writes each byte as a character."""
     options = read(section, path, add_prefix_space=True, trim_offsets=True, use_regex=True)
 
@@ -61,7 +52,7 @@ def byte_level(section: Section, path: str) -> PreTokenizer:
     return apply
 
 
-def split(section: Section, path: str) -> PreTokenizer:
+def split(section: Section, path: str) -> Stage:
     """Cuts by one of the known patterns."""
     fields = read(section, path, pattern=REQUIRED, behavior=REQUIRED, invert=False)
     pattern = fields["pattern"].get("Regex") if isinstance(fields["pattern"], dict) else None
@@ -74,7 +65,7 @@ def split(section: Section, path: str) -> PreTokenizer:
     return lambda segments: patterns.split(segments, pattern)
 
 
-def metaspace(section: Section, path: str) -> PreTokenizer:
+def metaspace(section: Section, path: str) -> Stage:
     """Writes spaces as a character of their own, one more in front, and cuts before each."""
     code, scheme, cuts = metaspace_fields(section, path)
 
@@ -104,7 +95,7 @@ def cut_at(segments: Segments, removed: tf.Tensor, isolated: tf.Tensor) -> Segme
     return segments.keep(kept).cut(tf.boolean_mask(first, kept))
 
 
-KINDS: dict[str, Callable[[Section, str], PreTokenizer]] = {
+KINDS: dict[str, Callable[[Section, str], Stage]] = {
     "BertPreTokenizer": bert,
     "ByteLevel": byte_level,
     "Metaspace": metaspace,
