@@ -48,6 +48,37 @@ def test_equals_the_oracle(kernel, cross, rng):
     np.testing.assert_allclose(ops.convert_to_numpy(scores), wanted_scores, atol=1e-5)
 
 
+@pytest.mark.parametrize("kernel", ["dense", "blockwise", "fused"])
+@pytest.mark.parametrize("cross", [False, True])
+def test_the_scale_reaches_every_kernel(kernel, cross, rng):
+    x = rng.normal(size=(B, T, D)).astype("float32")
+    kind = ka.EncoderDecoderAttention if cross else ka.MultiHeadSelfAttention
+    layer = kind(H, K, score=ka.DotProduct(scale=1.25), kernel=kernel)
+    arguments = (x, x) if cross else (x,)
+    layer(*arguments)
+    parts = (layer.query_projection, layer.memory_projection) if cross else (layer.in_projection,)
+    kernels = np.concatenate([ops.convert_to_numpy(part.kernel) for part in parts], -1)
+    heads = [part.reshape(B, T, H, K).transpose(0, 2, 1, 3) for part in np.split(x @ kernels, 3, axis=-1)]
+    wanted, _ = oracle.attention(*heads, scale=1.25)
+    wanted = wanted.transpose(0, 2, 1, 3).reshape(B, T, H * K) @ ops.convert_to_numpy(layer.out_projection.kernel)
+    np.testing.assert_allclose(ops.convert_to_numpy(layer(*arguments)), wanted, atol=1e-5)
+
+
+def test_the_scale_reaches_the_steps(rng):
+    x = rng.normal(size=(B, T, D)).astype("float32")
+    scaled, plain = (
+        ka.MultiHeadSelfAttention(2, mask=ka.Causal(), score=ka.DotProduct(scale=scale)) for scale in (1.25, None)
+    )
+    whole = ops.convert_to_numpy(scaled(x))
+    plain.build(x.shape)
+    plain.set_weights(scaled.get_weights())
+    assert np.abs(whole - ops.convert_to_numpy(plain(x))).max() > 1e-3
+    outputs, state = scaled.prefill(x[:, :3], None, T)
+    np.testing.assert_allclose(ops.convert_to_numpy(outputs), whole[:, :3], atol=1e-5)
+    outputs, _ = scaled.step(x[:, 3], state, 3)
+    np.testing.assert_allclose(ops.convert_to_numpy(outputs), whole[:, 3], atol=1e-5)
+
+
 def test_the_plain_score_has_no_weights():
     layer = ka.MultiHeadSelfAttention(2)
     layer.build((None, None, 8))
@@ -57,8 +88,11 @@ def test_the_plain_score_has_no_weights():
 
 @pytest.mark.parametrize("sinks", ["zeros", keras.initializers.Constant(2.0)], ids=["name", "object"])
 def test_round_trip(sinks):
-    score = ka.DotProduct(ka.LayerNorm(1e-3), 30, sinks)
+    score = ka.DotProduct(ka.LayerNorm(1e-3), 30, sinks, scale=0.25)
     assert ka.DotProduct.from_config(score.get_config()) == score
+    assert score != ka.DotProduct(ka.LayerNorm(1e-3), 30, sinks)
+    old = {name: value for name, value in score.get_config().items() if name != "scale"}  # saved before `scale`
+    assert ka.DotProduct.from_config(old).scale is None
     layer = ka.MultiHeadSelfAttention(2, score=score)
     assert layer.__class__.from_config(layer.get_config()).score == score
 
@@ -70,6 +104,7 @@ def test_round_trip(sinks):
         ({"softcap": 0}, "`softcap` must be a positive number or None. Received: softcap=0"),
         ({"softcap": "30"}, "`softcap` must be a positive number"),
         ({"sinks": "sink"}, "sink"),
+        ({"scale": 0}, "`scale` must be a positive number or None. Received: scale=0"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

@@ -64,6 +64,24 @@ def test_they_are_in_the_config_and_the_signature(name):
     assert all(each.bias is None for each in dense_layers(again))
 
 
+@pytest.mark.parametrize("name", MAKE)
+def test_one_linear_map_may_have_a_bias(name):
+    first = MAKE[name]().projections[0]
+    layer = MAKE[name](use_bias=[first])
+    again = layer.__class__.from_config(layer.get_config())
+    assert again.get_config() == layer.get_config() and list(again.use_bias) == [first]
+    for each in (layer, again):
+        call(each)
+        assert {part.name for part in dense_layers(each)} == set(each.projections)
+        assert [part.name for part in dense_layers(each) if part.bias is not None] == [first]
+
+
+@pytest.mark.parametrize("use_bias", [["query"], "in_projection", 1, None])
+def test_other_values_of_use_bias_are_named(use_bias):
+    with pytest.raises(ValueError, match=r"`use_bias` must be True, False, or a list of names from \['in_projection"):
+        ka.MultiHeadSelfAttention(2, use_bias=use_bias)
+
+
 @pytest.mark.trains
 def test_a_constraint_holds_after_a_training_step():
     inputs = keras.Input((3, 8))

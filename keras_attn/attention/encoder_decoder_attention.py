@@ -45,7 +45,8 @@ class EncoderDecoderAttention(MultiHead):
     Args:
         num_heads, head_size, num_kv_heads, score, dropout, kernel, use_bias, kernel_initializer,
         bias_initializer, kernel_regularizer, bias_regularizer, kernel_constraint, bias_constraint: As for
-            `MultiHeadSelfAttention`.
+            `MultiHeadSelfAttention`. The names of the projections are `"query_projection"`, `"memory_projection"`
+            and `"out_projection"`.
 
     Call arguments:
         query: `[B, T, D]`.
@@ -86,6 +87,7 @@ class EncoderDecoderAttention(MultiHead):
     score_masks = {"attention_mask": "BHTS"}
     requires = {"memory_segment_ids": "query_segment_ids", "query_segment_ids": "memory_segment_ids"}
     stream = "query"
+    projections = ("query_projection", "memory_projection", "out_projection")
 
     @with_projection_arguments
     def __init__(

@@ -99,6 +99,7 @@ class MultiHead(Doors, ProjectionLayer):
             value,
             mask=mask,
             bias=bias,
+            scale=self.score.scale,
             softcap=self.score.softcap,
             sinks=self.sinks,
             dropout=self.dropout if training else 0.0,

@@ -64,6 +64,8 @@ class AttentionPooling(ProjectionLayer):
 
     axes = {"inputs": "BSM", "mask": "BS", "inputs_mask": "BS"}
 
+    projections = ("hidden_projection",)
+
     @with_projection_arguments
     def __init__(
         self,

@@ -40,11 +40,13 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
             (arXiv:1911.02150), between 1 and H grouped-query attention (arXiv:2305.13245). H by default.
         mask: Static pattern, for example `masks.Causal()`; with None, every position attends to all.
         position: `Rotary()`, `Alibi()` or `RelativeBias()`; None if positions are only in the embeddings.
-        score: `DotProduct(norm, softcap, sinks)`; the plain scaled dot product by default.
+        score: `DotProduct(norm, softcap, sinks, scale)`; the plain scaled dot product by default.
         dropout: Dropout rate of the attention scores in training.
         kernel: `"auto"`, `"dense"`, `"blockwise"` or `"fused"` (see `kernels.attention`). If scores are
             returned, the dense kernel always runs.
-        use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer,
+        use_bias: Whether the projections have a bias, or a list of the names of those that have one:
+            `"in_projection"` (queries, keys and values), `"out_projection"`.
+        kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer,
         kernel_constraint, bias_constraint: For the projections, as for `keras.layers.Dense`.
 
     Call arguments:
@@ -75,6 +77,8 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
     References:
         Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762.
     """
+
+    projections = ("in_projection", "out_projection")
 
     @with_projection_arguments
     def __init__(

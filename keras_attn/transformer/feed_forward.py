@@ -79,7 +79,8 @@ class FeedForward(_PositionWise):
         activation: Anything that `keras.activations.get` accepts.
         dropout: Dropout rate of the inner units in training.
         use_bias, kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer,
-        kernel_constraint, bias_constraint: For both linear maps, as for `keras.layers.Dense`.
+        kernel_constraint, bias_constraint: For both linear maps, as for `keras.layers.Dense`; `use_bias` may be a
+            list of the names of the maps that have a bias: `"hidden_projection"`, `"out_projection"`.
 
     Call arguments:
         inputs: `[B, T, D]`.
@@ -100,6 +101,8 @@ class FeedForward(_PositionWise):
     References:
         Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762, section 3.3.
     """
+
+    projections = ("hidden_projection", "out_projection")
 
     @with_projection_arguments
     def __init__(
@@ -129,7 +132,7 @@ class GatedFeedForward(_PositionWise):
     `y = W_3 (activation(W_1 x + b_1) * (W_2 x + b_2)) + b_3`; with `"silu"` this is SwiGLU,
     with `"gelu"` GEGLU.
 
-    Args, Call arguments, Returns and Raises are those of `FeedForward`.
+    Args, Call arguments, Returns and Raises are those of `FeedForward`; the map W_1 is `"gate_projection"`.
 
     Example:
     >>> import numpy as np
@@ -140,6 +143,8 @@ class GatedFeedForward(_PositionWise):
     References:
         Shazeer 2020, GLU Variants Improve Transformer, arXiv:2002.05202.
     """
+
+    projections = ("gate_projection", "hidden_projection", "out_projection")
 
     @with_projection_arguments
     def __init__(

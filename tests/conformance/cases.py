@@ -128,6 +128,15 @@ CASES = [
         CROSS,
         "BHTS",
     ),
+    Case(
+        "MultiHeadSelfAttention-scale-bias",
+        lambda **k: ka.MultiHeadSelfAttention(
+            2, 6, mask=ka.Causal(), score=ka.DotProduct(scale=1.0), use_bias=["in_projection"], **k
+        ),
+        SELF,
+        "BHTT",
+        causal=True,
+    ),
     Case("AttentionPooling", lambda **k: ka.AttentionPooling(5, **k), {"inputs": "BSM"}, "BS", outputs="BM"),
     Case(
         "AttentionPooling-hops",
