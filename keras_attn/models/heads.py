@@ -13,10 +13,9 @@ from keras_attn.base.norms import LayerNorm, Norm
 from keras_attn.base.slot import Slot, register
 from keras_attn.base.tensors import short_repr
 from keras_attn.base.types import Activation, Tensor
-from keras_attn.models.embedding import Bias, LayerByName, Logits, TiedEmbedding
+from keras_attn.models.language_head import LanguageHead
+from keras_attn.models.layers import LayerByName, Layers, Logits
 from keras_attn.models.pooling import First, Mean, Pooling, PoolingKind, UnitLength, check_kind
-
-Layers = dict[str, keras.layers.Layer]
 
 
 class Head(Slot):
@@ -213,21 +212,14 @@ class MaskedWords(Head):
 
     def layers(self, size: int, vocabulary_size: int) -> Layers:
         made = {} if self.transform is None else self.transform.layers("transform", size)
-        if not self.tied:
-            made["projection"] = keras.layers.Dense(vocabulary_size, use_bias=self.use_bias, name="projection")
-        elif self.use_bias:
-            made["bias"] = Bias(name="bias")
-        return {**made, "logits": Logits(name="logits")}
+        return {**made, **self._words().layers(vocabulary_size)}
 
     def apply(self, layer: LayerByName, hidden: Tensor, mask: Tensor) -> Tensor:
         x = hidden if self.transform is None else self.transform.apply(layer, "transform", hidden)
-        embedding = layer("source_embedding")
-        if not self.tied:
-            return layer("logits")(layer("projection")(x), mask=mask)
-        if not isinstance(embedding, TiedEmbedding):
-            raise ValueError("`head` with `tied=True` must be given to the recipe, which makes tied embeddings.")
-        logits = embedding(x, reverse=True)
-        return layer("logits")(layer("bias")(logits) if self.use_bias else logits, mask=mask)
+        return self._words().apply(layer, x, mask, "source")
+
+    def _words(self) -> LanguageHead:
+        return LanguageHead(self.tied, self.use_bias)
 
 
 def check_pooling(

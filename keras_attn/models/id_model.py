@@ -1,4 +1,4 @@
-"""The base class of the recipes' models: inputs by name, checks of ids, special ids in the config."""
+"""The base class of the recipes' models: inputs by name, checks of ids, slots in the config."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from keras import ops
 
 from keras_attn.backend import is_concrete
 from keras_attn.base.checks import check_axes
-from keras_attn.base.special_ids import SpecialIds, special_ids_or_default
+from keras_attn.base.slot import Slot
+from keras_attn.base.special_ids import SpecialIds
 from keras_attn.base.tensors import as_array
 from keras_attn.base.types import Config, Tensor
 from keras_attn.models.inputs import check_data, named_inputs
@@ -26,6 +27,8 @@ class IdModel(keras.Model):
     Attributes:
         sides: Names of the ids that the model reads.
         special_ids: The `SpecialIds` of all sides.
+        slots: Names of the attributes that are slots: they are part of the config. Configs of older versions may
+            lack some, which then are those of the class.
 
     Unknown input names raise a `ValueError`, and in eager mode so do ids outside a vocabulary. In a
     graph, their result is that of the embedding lookup (in TensorFlow an error on a CPU, zeros on a GPU).
@@ -33,6 +36,7 @@ class IdModel(keras.Model):
 
     sides: tuple[str, ...] = ("source",)
     special_ids = SpecialIds()
+    slots: tuple[str, ...] = ("special_ids",)
 
     @property
     def optional_inputs(self) -> tuple[str, ...] | None:
@@ -40,16 +44,25 @@ class IdModel(keras.Model):
         return None
 
     def get_config(self) -> Config:
-        return {**super().get_config(), "special_ids": keras.saving.serialize_keras_object(self.special_ids)}
+        slots = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in self.slots}
+        return {**super().get_config(), **slots}
 
     @classmethod
     def from_config(cls, config: Config, custom_objects: Mapping[str, object] | None = None) -> Self:
-        """Creates the model from its config; configs of older versions have no `special_ids`."""
         config = dict(config)
-        special_ids = special_ids_or_default(config.pop("special_ids", None))
+        slots = {name: keras.saving.deserialize_keras_object(config.pop(name)) for name in cls.slots if name in config}
         model = super().from_config(config, custom_objects=custom_objects)
-        model.special_ids = special_ids
-        return model
+        return model.with_slots(**slots)
+
+    def with_slots(self, **slots: Slot) -> Self:
+        """Sets slots by name; returns the model."""
+        for name, slot in slots.items():
+            setattr(self, name, slot)
+        return self
+
+    def embedding(self, side: str) -> keras.layers.Layer:
+        """Returns the layer with the embeddings of a side."""
+        return self.get_layer(f"{side}_embedding")
 
     def complete(self, inputs: Tensor) -> dict[str, Tensor]:
         """Returns the inputs of a call by name, with those that a caller may leave out."""
@@ -96,7 +109,7 @@ class IdModel(keras.Model):
         known = seen or isinstance(ids, keras.KerasTensor)
         if known and keras.backend.is_float_dtype(keras.backend.standardize_dtype(ids.dtype)):
             raise ValueError(f"`{name}` must hold integer ids. Received: {name}.dtype={ids.dtype}.")
-        size = self.get_layer(f"{vocabulary}_embedding").input_dim
+        size = self.embedding(vocabulary).input_dim
         if not seen or 0 in ids.shape:
             return
         lowest, highest = int(ops.min(ids)), int(ops.max(ids))

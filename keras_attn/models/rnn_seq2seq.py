@@ -14,8 +14,9 @@ from keras_attn.base.slot import register
 from keras_attn.base.slot_layers import with_scores
 from keras_attn.base.special_ids import SpecialIds, special_ids_or_default
 from keras_attn.base.types import Config, Results, State, Tensor
-from keras_attn.models.embedding import LayerByName, logit_layers, project
 from keras_attn.models.inputs import id_inputs
+from keras_attn.models.language_head import LanguageHead
+from keras_attn.models.layers import LayerByName
 from keras_attn.models.sequence_model import Seq2SeqModel
 from keras_attn.recurrent.additive_rnn_attention import AdditiveRNNAttention
 from keras_attn.recurrent.alignment import Alignment
@@ -80,7 +81,7 @@ class RNNSeq2SeqModel(Seq2SeqModel):
         x = self.get_layer("target_embedding")(tokens)
         outputs, state = self.get_layer("decoder").extend(x, state, index, lengths, return_attention_scores)
         outputs, scores = with_scores(outputs)
-        logits = project(self.get_layer, outputs)
+        logits = LanguageHead().apply(self.get_layer, outputs)
         return ((logits, scores) if return_attention_scores else logits), state
 
     def step(
@@ -91,7 +92,7 @@ class RNNSeq2SeqModel(Seq2SeqModel):
         x = self.get_layer("target_embedding")(tokens[:, None])[:, 0]
         outputs, state = self.get_layer("decoder").step(x, state, index, return_attention_scores)
         outputs, scores = with_scores(outputs)
-        logits = project(self.get_layer, outputs[:, None])[:, 0]
+        logits = LanguageHead().apply(self.get_layer, outputs[:, None])[:, 0]
         return ((logits, scores) if return_attention_scores else logits), state
 
     def logits_and_scores(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -176,14 +177,12 @@ def RNNSeq2Seq(  # noqa: N802 - a recipe is named after its model
             attention_loss=attention_loss,
             name="decoder",
         ),
-        **logit_layers(target_vocabulary_size),
+        **LanguageHead().layers(target_vocabulary_size),
     }
     inputs = id_inputs("source", "target")
     encoded = encode(layers.__getitem__, inputs["source"], special_ids)
     logits, _ = decode(layers.__getitem__, inputs["target"], *encoded, special_ids)
-    model = RNNSeq2SeqModel(inputs, logits, name=name)
-    model.special_ids = special_ids
-    return model
+    return RNNSeq2SeqModel(inputs, logits, name=name).with_slots(special_ids=special_ids)
 
 
 def encode(layer: LayerByName, source: Tensor, special_ids: SpecialIds) -> tuple[Tensor, Tensor, Tensor]:
@@ -213,4 +212,4 @@ def decode(
         return_attention_scores=return_attention_scores,
     )
     outputs, scores = with_scores(outputs)
-    return project(layer, outputs, mask), scores
+    return LanguageHead().apply(layer, outputs, mask), scores

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
 import keras
 import numpy as np
 from keras import ops
@@ -13,24 +10,17 @@ from keras_attn.base.checks import check_axes, check_number, check_positive, che
 from keras_attn.base.norms import LayerNorm, Norm
 from keras_attn.base.slot import register
 from keras_attn.base.special_ids import SpecialIds, special_ids_or_default
-from keras_attn.base.types import Activation, Config, Tensor
-from keras_attn.models.embedding import (
-    check_heads,
-    check_left_out,
-    embedding_layers,
-    num_positions,
-    split_position,
-)
+from keras_attn.base.types import Activation, Tensor
+from keras_attn.models.embeddings import Embeddings, num_positions, split_position
 from keras_attn.models.heads import Head, HiddenStates
 from keras_attn.models.id_model import IdModel
 from keras_attn.models.inputs import INPUT_AXES, id_inputs
+from keras_attn.models.layers import Layers
+from keras_attn.models.recipe_arguments import check_heads, check_left_out
 from keras_attn.positions import HeadPosition, Learned
 from keras_attn.transformer import EncoderBlock
 from keras_attn.transformer.residual import PostNorm, Residual
 from keras_attn.transformer.stacks import Encoder
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register
@@ -42,6 +32,7 @@ class TextEncoderModel(IdModel):
     """
 
     head: Head = HiddenStates()
+    slots = ("special_ids", "head")
 
     @property
     def optional_inputs(self) -> tuple[str, ...]:
@@ -56,17 +47,6 @@ class TextEncoderModel(IdModel):
     def vocabulary_size(self) -> int:
         """Number of ids, V."""
         return self.get_layer("source_embedding").input_dim
-
-    def get_config(self) -> Config:
-        return {**super().get_config(), "head": keras.saving.serialize_keras_object(self.head)}
-
-    @classmethod
-    def from_config(cls, config: Config, custom_objects: Mapping[str, object] | None = None) -> Self:
-        config = dict(config)
-        head = keras.saving.deserialize_keras_object(config.pop("head"))
-        model = super().from_config(config, custom_objects=custom_objects)
-        model.head = head
-        return model
 
     def complete(self, inputs: Tensor) -> dict[str, Tensor]:
         named = super().complete(inputs)
@@ -158,7 +138,7 @@ def TextEncoder(  # noqa: N802 - a recipe is named after its model
     """
     check_positive("vocabulary_size", vocabulary_size)
     check_number("num_segments", num_segments, int, at_least=0)
-    check_slot("embedding_norm", embedding_norm, Norm)
+    embeddings = Embeddings(1.0, check_slot("embedding_norm", embedding_norm, Norm))
     head = check_slot("head", head, Head) or HiddenStates()
     special_ids = special_ids_or_default(special_ids)
     added, turned = split_position(Learned(512) if position is None else position)
@@ -171,7 +151,7 @@ def TextEncoder(  # noqa: N802 - a recipe is named after its model
     rate = dropout if embedding_dropout is None else embedding_dropout
     check_rate("embedding_dropout", rate)
     layers = {
-        **embedding_layers("source", vocabulary_size, size, rate, added, head.tied),
+        **embeddings.layers("source", vocabulary_size, size, rate, added, head.tied),
         "encoder": Encoder(num_layers, block, name="encoder"),
         **head.layers(size, vocabulary_size),
     }
@@ -183,18 +163,14 @@ def TextEncoder(  # noqa: N802 - a recipe is named after its model
         )
     if num_segments > 1:
         inputs |= id_inputs("segments")
-    if embedding_norm is not None:
-        layers["source_norm"] = embedding_norm.make("source_norm", keras.config.dtype_policy())
-    outputs = encode(layers, inputs, head, special_ids, count_padding)
-    model = TextEncoderModel(inputs, outputs, name=name)
-    model.special_ids = special_ids
-    model.head = head
-    return model
+    outputs = encode(layers, inputs, embeddings, head, special_ids, count_padding)
+    return TextEncoderModel(inputs, outputs, name=name).with_slots(special_ids=special_ids, head=head)
 
 
 def encode(
-    layers: dict[str, keras.layers.Layer],
+    layers: Layers,
     inputs: dict[str, Tensor],
+    embeddings: Embeddings,
     head: Head,
     special_ids: SpecialIds,
     count_padding: bool,
@@ -206,11 +182,9 @@ def encode(
     if not count_padding:
         number = ops.cumsum(ops.cast(mask, "int32"), axis=1, dtype="int32")
         positions = ops.maximum(number - 1, 0)  # [B, S]
-    x = layers["source_embedding"](source)  # [B, S, D]
+    x = embeddings.look_up(layers.__getitem__, "source", source)  # [B, S, D]
     if "segments_embedding" in layers:
         x = x + layers["segments_embedding"](inputs["segments"] if "segments" in inputs else ops.zeros_like(source))
-    x = layers["source_position"](x, positions=positions)
-    if "source_norm" in layers:
-        x = layers["source_norm"](x)
+    x = embeddings.place(layers.__getitem__, "source", x, positions)
     hidden = layers["encoder"](layers["source_dropout"](x), mask=mask, positions=positions)
     return head.apply(layers.__getitem__, hidden, mask)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
@@ -10,35 +10,49 @@ from keras import ops
 from keras_attn.attention.cache import Cache
 from keras_attn.attention.dot_product import DotProduct
 from keras_attn.attention.encoder_decoder_attention import EncoderDecoderAttention
-from keras_attn.base.slot import register
+from keras_attn.base.checks import check_slot
+from keras_attn.base.slot import Slot, register
 from keras_attn.base.slot_layers import with_scores
 from keras_attn.base.special_ids import SpecialIds, special_ids_or_default
 from keras_attn.base.types import Results, State, Tensor
 from keras_attn.masks import Causal
-from keras_attn.models.embedding import (
-    LayerByName,
-    check_heads,
-    check_left_out,
-    embed,
-    embed_chunk,
-    embedding_layers,
-    logit_layers,
-    num_positions,
-    project,
-    self_attention,
-    split_position,
-)
+from keras_attn.models.embeddings import Embeddings, num_positions, split_position
 from keras_attn.models.inputs import id_inputs
+from keras_attn.models.language_head import LanguageHead, head_of_layers, language_head
+from keras_attn.models.layers import LayerByName
+from keras_attn.models.recipe_arguments import check_heads, check_left_out, num_blocks, self_attention
 from keras_attn.models.sequence_model import Seq2SeqModel
 from keras_attn.positions import HeadPosition
 from keras_attn.transformer import DecoderBlock, EncoderBlock
 from keras_attn.transformer.residual import PostNorm, Residual
 from keras_attn.transformer.stacks import Decoder, Encoder
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 
 @register
 class TransformerModel(Seq2SeqModel):
-    """The model that `Transformer` returns: a functional model whose encoder and decoder can be called separately."""
+    """The model that `Transformer` returns: a functional model whose encoder and decoder can be called separately.
+
+    Attributes:
+        embeddings: The `Embeddings` of both sides.
+        head: The `LanguageHead` that computes the logits.
+    """
+
+    embeddings = Embeddings()
+    head = LanguageHead()
+    slots = ("special_ids", "embeddings", "head")
+
+    def with_slots(self, **slots: Slot) -> Self:
+        return super().with_slots(**{"head": head_of_layers(self), **slots})
+
+    def embedding(self, side: str) -> keras.layers.Layer:
+        return self.get_layer(self.embeddings.layer_name(side))
+
+    @property
+    def source_vocabulary_size(self) -> int:
+        return self.embedding("source").input_dim
 
     @property
     def max_length(self) -> int | None:
@@ -50,23 +64,21 @@ class TransformerModel(Seq2SeqModel):
 
     def encode(self, source: Tensor) -> tuple[Tensor, Tensor]:
         """Ids `[B, S]` -> the memory `[B, S, D]` and its mask `[B, S]`."""
-        return encode(self.get_layer, self.read_ids("source", source, "BS", "source"), self.special_ids)
+        return self.encode_ids(self.read_ids("source", source, "BS", "source"))
 
     def decode(self, target: Tensor, memory: Tensor, memory_mask: Tensor | None) -> Tensor:
         """Ids `[B, T]` and the memory -> logits `[B, T, V]`."""
         target = self.read_ids("target", target, "BT", "target")
-        return decode(self.get_layer, target, memory, memory_mask, self.special_ids)[0]
+        return self.decode_ids(target, memory, memory_mask)[0]
 
     def call_packed(self, ids: dict[str, Tensor], packing: dict[str, Tensor]) -> Tensor:
         segment_ids = packing["source_segment_ids"]
         positions = packing["source_positions"]
-        memory, memory_mask = encode(self.get_layer, ids["source"], self.special_ids, positions, segment_ids)
-        return decode(
-            self.get_layer,
+        memory, memory_mask = self.encode_ids(ids["source"], positions, segment_ids)
+        return self.decode_ids(
             ids["target"],
             memory,
             memory_mask,
-            self.special_ids,
             packing["target_positions"],
             segment_ids=packing["target_segment_ids"],
             memory_segment_ids=segment_ids,
@@ -109,17 +121,25 @@ class TransformerModel(Seq2SeqModel):
             Logits `[B, T, V]` of the token after each (or a tuple of them and the scores), and the new state.
         """
         tokens = self.read_ids("tokens", tokens, "BT", "target")
-        x = embed_chunk(self.get_layer, "target", tokens, index, lengths)
+        x = self.embeddings.embed_chunk(self.get_layer, "target", tokens, index, lengths)
         outputs, state = self.get_layer("decoder").extend(x, state, index, lengths, return_attention_scores)
         outputs, scores = with_scores(outputs)
-        logits = project(self.get_layer, outputs)
+        logits = self.head.apply(self.get_layer, outputs)
         return ((logits, ops.mean(scores, axis=(1, 2))) if return_attention_scores else logits), state
 
     def logits_and_scores(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """As in `Seq2SeqModel`; the scores are those of all decoder blocks and heads, `[B, N, H, T, S]`."""
         memory, memory_mask = self.encode(source)
         target = self.read_ids("target", target, "BT", "target")
-        return decode(self.get_layer, target, memory, memory_mask, self.special_ids, return_attention_scores=True)
+        return self.decode_ids(target, memory, memory_mask, return_attention_scores=True)
+
+    def encode_ids(self, source: Tensor, *packing: Tensor) -> tuple[Tensor, Tensor]:
+        """Applies the recipe's `encode` to checked ids."""
+        return encode(self.get_layer, self.embeddings, source, self.special_ids, *packing)
+
+    def decode_ids(self, target: Tensor, *tensors: Tensor | None, **named: Any) -> tuple[Tensor, Tensor | None]:
+        """Applies the recipe's `decode` to checked ids."""
+        return decode(self.get_layer, self.embeddings, self.head, target, self.special_ids, *tensors, **named)
 
 
 def Transformer(  # noqa: N802 - a recipe is named after its model
@@ -137,9 +157,11 @@ def Transformer(  # noqa: N802 - a recipe is named after its model
     *,
     num_kv_heads: int | None = None,
     score: DotProduct | None = None,
-    encoder_block: EncoderBlock | None = None,
-    decoder_block: DecoderBlock | None = None,
+    encoder_block: EncoderBlock | list[EncoderBlock] | None = None,
+    decoder_block: DecoderBlock | list[DecoderBlock] | None = None,
     tied_embeddings: bool = False,
+    embeddings: Embeddings | None = None,
+    head: LanguageHead | None = None,
 ) -> TransformerModel:
     """The encoder-decoder Transformer of Vaswani et al.
 
@@ -160,10 +182,13 @@ def Transformer(  # noqa: N802 - a recipe is named after its model
         name: Name of the model.
         num_kv_heads: Number of key and value heads of each attention, a divisor of H (grouped-query attention).
         score: How heads score keys, for instance `DotProduct(norm=RMSNorm())`.
-        encoder_block, decoder_block: Blocks that replace those described by the arguments above. If both are
-            given, `num_heads`, `hidden_size`, `residual`, `num_kv_heads` and `score` must be left out.
+        encoder_block, decoder_block: Blocks that replace those described by the arguments above, or lists of
+            blocks, one for each layer, whatever `num_layers` is. If both are given, `num_heads`, `hidden_size`,
+            `residual`, `num_kv_heads` and `score` must be left out.
         tied_embeddings: Whether the embeddings of the target are also the matrix of the logits
-            (Press and Wolf 2017, arXiv:1608.05859).
+            (Press and Wolf 2017, arXiv:1608.05859): `head=LanguageHead(tied=True, use_bias=False)`.
+        embeddings: How ids become vectors; `Embeddings(shared=True)` for one matrix for both sides.
+        head: How vectors become logits, `LanguageHead()` by default.
 
     Returns:
         A functional `keras.Model`: inputs `{"source": [B, S], "target": [B, T]}`, integers;
@@ -214,23 +239,30 @@ def Transformer(  # noqa: N802 - a recipe is named after its model
                 num_heads, num_kv_heads=num_kv_heads, score=score, name="memory_attention"
             ),
         )
+    embeddings = check_slot("embeddings", embeddings, Embeddings) or Embeddings()
+    head = language_head(head, tied_embeddings)
+    if embeddings.shared and source_vocabulary_size != target_vocabulary_size:
+        raise ValueError(
+            "`embeddings` with `shared=True` needs vocabularies of one size. Received: source_vocabulary_size="
+            f"{source_vocabulary_size}, target_vocabulary_size={target_vocabulary_size}."
+        )
     layers = {
-        "encoder": Encoder(num_layers, encoder_block, name="encoder"),
-        "decoder": Decoder(num_layers, decoder_block, name="decoder"),
-        **embedding_layers("source", source_vocabulary_size, size, dropout, added),
-        **embedding_layers("target", target_vocabulary_size, size, dropout, added, tied_embeddings),
-        **logit_layers(target_vocabulary_size, tied_embeddings),
+        "encoder": Encoder(num_blocks(encoder_block, num_layers), encoder_block, name="encoder"),
+        "decoder": Decoder(num_blocks(decoder_block, num_layers), decoder_block, name="decoder"),
+        **embeddings.layers("source", source_vocabulary_size, size, dropout, added),
+        **embeddings.layers("target", target_vocabulary_size, size, dropout, added, head.tied),
+        **head.layers(target_vocabulary_size),
     }
-    inputs = id_inputs("source", "target")
-    memory, memory_mask = encode(layers.__getitem__, inputs["source"], special_ids)
-    logits, _ = decode(layers.__getitem__, inputs["target"], memory, memory_mask, special_ids)
+    inputs, layer = id_inputs("source", "target"), layers.__getitem__
+    memory, memory_mask = encode(layer, embeddings, inputs["source"], special_ids)
+    logits, _ = decode(layer, embeddings, head, inputs["target"], special_ids, memory, memory_mask)
     model = TransformerModel(inputs, logits, name=name)
-    model.special_ids = special_ids
-    return model
+    return model.with_slots(special_ids=special_ids, embeddings=embeddings, head=head)
 
 
 def encode(
     layer: LayerByName,
+    embeddings: Embeddings,
     source: Tensor,
     special_ids: SpecialIds,
     positions: Tensor | None = None,
@@ -238,16 +270,18 @@ def encode(
 ) -> tuple[Tensor, Tensor]:
     """Applies the encoder; `layer` returns a layer by name."""
     mask = special_ids.is_real(source)
-    embedded = embed(layer, "source", source, positions)
+    embedded = embeddings.embed(layer, "source", source, positions)
     return layer("encoder")(embedded, mask=mask, segment_ids=segment_ids, positions=positions), mask
 
 
 def decode(
     layer: LayerByName,
+    embeddings: Embeddings,
+    head: LanguageHead,
     target: Tensor,
+    special_ids: SpecialIds,
     memory: Tensor,
     memory_mask: Tensor | None,
-    special_ids: SpecialIds,
     positions: Tensor | None = None,
     segment_ids: Tensor | None = None,
     **named: Any,
@@ -255,7 +289,7 @@ def decode(
     """Applies the decoder; returns the logits, and the attention scores or None; `named` is passed to the decoder."""
     mask = special_ids.is_read(target, segment_ids)
     outputs = layer("decoder")(
-        embed(layer, "target", target, positions),
+        embeddings.embed(layer, "target", target, positions),
         memory,
         inputs_mask=mask,
         memory_mask=memory_mask,
@@ -264,4 +298,4 @@ def decode(
         **named,
     )
     outputs, scores = with_scores(outputs)
-    return project(layer, outputs, mask), scores
+    return head.apply(layer, outputs, mask), scores
