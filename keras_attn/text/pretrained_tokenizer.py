@@ -53,6 +53,7 @@ Llama 3 and Qwen 2, `WhitespaceSplit` |
         special_ids: The special ids; None to derive them from the file: the first and the last special
             token around a text, the token of the section `padding` or one named `[PAD]` or `<pad>`, and
             the model's unknown token.
+        prefix: Text that is put before every text, for example `"translate English to German: "`.
 
     Call arguments:
         texts: Strings `[B]` in UTF-8, or a list of `str`. Bytes that are not UTF-8 are read as U+FFFD.
@@ -97,9 +98,13 @@ Llama 3 and Qwen 2, `WhitespaceSplit` |
         spec: str | os.PathLike[str] | bytes | None = None,
         max_length: int | None = 512,
         special_ids: SpecialIds | Config | None = None,
+        prefix: str = "",
         **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(max_length, **kwargs)
+        if not isinstance(prefix, str):
+            raise ValueError(f"`prefix` must be a string. Received: prefix={short_repr(prefix)}.")
+        self.prefix = prefix
         if isinstance(special_ids, dict):
             special_ids = keras.saving.deserialize_keras_object(special_ids)
         self._given_ids: SpecialIds | None = check_slot("special_ids", special_ids, SpecialIds)
@@ -108,30 +113,45 @@ Llama 3 and Qwen 2, `WhitespaceSplit` |
         if spec is not None:
             self._fill(spec_bytes(spec))
 
-    def tokenize(self, texts: Texts) -> tf.Tensor:
-        """Returns the ids of strings `[B]` with the template around them, padded: int32 `[B, S]`."""
-        row = self._filled().template.row(self.pieces(texts), self.max_length)
-        return row.to_tensor(self.special_ids.filler)
+    def ragged(self, texts: Texts) -> tf.RaggedTensor:
+        """Returns the ids of strings `[B]` with the template around them: a ragged int32 `[B, None]`."""
+        return self._filled().template.row(self.pieces(texts), self.max_length)
+
+    def ragged_prompt(self, texts: Texts) -> tf.RaggedTensor:
+        """Returns the rows of `ragged` without the end id of the template: a ragged int32 `[B, None]`.
+
+        The template says whether there is a start id. A row that would be empty has the start id.
+        """
+        template = self._filled().template.without_end(self.special_ids.end)
+        rows = template.row(self.pieces(texts), self.max_length)
+        missing = tf.cast(tf.equal(rows.row_lengths(), 0), tf.int64)
+        starts = tf.fill([tf.reduce_sum(missing)], self.special_ids.start)
+        return tf.concat([tf.RaggedTensor.from_row_lengths(starts, missing), rows], axis=1)
+
+    def pieces(self, texts: Texts) -> tf.RaggedTensor:
+        return super().pieces(self._prefixed(texts))
 
     def tokenize_pairs(self, texts: Texts, pairs: Texts) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the ids of pairs of strings `[B]` and their segments, both int32 `[B, S]`.
 
-        Of a pair that is too long, the longer text is truncated first. The segments of padding are 0.
+        Of a pair that is too long, the longer text is truncated first. The segments of padding are 0. A prefix
+        stands before the first text only.
         """
-        first, second = self.pieces(texts), self.pieces(pairs)
+        first, second = self.pieces(texts), super().pieces(pairs)
         ids, segments = self._filled().template.rows(first, second, self.max_length)
         return ids.to_tensor(self.special_ids.filler), segments.to_tensor(0)
 
     def tokenize_with_offsets(self, texts: Texts) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Returns the ids of strings `[B]`, and where each starts and ends in its text: int32 `[B, S]`.
 
-        Offsets count code points. Special tokens of the template and padding have 0 and 0.
+        Offsets count code points. Special tokens of the template, tokens of the prefix and padding have 0 and 0.
         """
         pipeline = self._filled()
-        ids, starts, ends = pipeline.ids_with_offsets(self._clean(as_texts(texts)))
+        ids, starts, ends = pipeline.ids_with_offsets(self._clean(self._prefixed(texts)))
         template, limit = pipeline.template, self.max_length
         ids = template.row(ids, limit).to_tensor(self.special_ids.filler)
         starts, ends = (template.row(each, limit, special=0).to_tensor(0) for each in (starts, ends))
+        starts, ends = (tf.maximum(each - len(self.prefix), 0) for each in (starts, ends))
         return ids, starts, ends
 
     def detokenize(self, ids: ArrayLike | tf.RaggedTensor) -> tf.Tensor:
@@ -165,7 +185,11 @@ Llama 3 and Qwen 2, `WhitespaceSplit` |
     def get_config(self) -> Config:
         config = {**super().get_config(), "special_ids": keras.saving.serialize_keras_object(self._given_ids)}
         del config["lowercase"]
-        return config
+        return {**config, "prefix": self.prefix}
+
+    def _prefixed(self, texts: Texts) -> tf.Tensor:
+        texts = as_texts(texts)
+        return tf.strings.join([self.prefix, texts]) if self.prefix else texts
 
     def _encode(self, texts: tf.Tensor) -> tf.RaggedTensor:
         return self._filled().ids(texts)

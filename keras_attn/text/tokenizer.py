@@ -74,18 +74,24 @@ class Tokenizer(keras.layers.Layer):
 
     def tokenize(self, texts: Texts) -> tf.Tensor:
         """Returns the ids of strings `[B]`, each row ended by the end id, then padded: int32 `[B, S]`."""
-        pieces = self._truncate(self.pieces(texts))
-        ends = tf.fill([pieces.nrows(), 1], self.special_ids.end)
-        return tf.concat([pieces, ends], axis=1).to_tensor(self.special_ids.filler)
+        return self.ragged(texts).to_tensor(self.special_ids.filler)
 
     def prompt(self, texts: Texts) -> tf.Tensor:
         """Returns the start id and the pieces of strings `[B]`, padded: int32 `[B, P]`.
 
         A decoder-only model continues a prompt of this form.
         """
+        return self.ragged_prompt(texts).to_tensor(self.special_ids.filler)
+
+    def ragged(self, texts: Texts) -> tf.RaggedTensor:
+        """Returns the rows of `tokenize` without padding: a ragged int32 `[B, None]`."""
         pieces = self._truncate(self.pieces(texts))
-        starts = tf.fill([pieces.nrows(), 1], self.special_ids.start)
-        return tf.concat([starts, pieces], axis=1).to_tensor(self.special_ids.filler)
+        return tf.concat([pieces, tf.fill([pieces.nrows(), 1], self.special_ids.end)], axis=1)
+
+    def ragged_prompt(self, texts: Texts) -> tf.RaggedTensor:
+        """Returns the rows of `prompt` without padding: a ragged int32 `[B, None]`."""
+        pieces = self._truncate(self.pieces(texts))
+        return tf.concat([tf.fill([pieces.nrows(), 1], self.special_ids.start), pieces], axis=1)
 
     def pieces(self, texts: Texts) -> tf.RaggedTensor:
         """Returns all ids of strings `[B]`, without padding, start and end ids: a ragged int32 `[B, None]`."""

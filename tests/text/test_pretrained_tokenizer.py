@@ -108,6 +108,37 @@ def test_limits_count_special_tokens():
     assert PretrainedTokenizer(bert_spec(), max_length=2)(TEXTS).numpy().tolist() == [[2, 3]] * 4
 
 
+def test_a_prefix_is_before_every_text(tmp_path):
+    tokenizer = PretrainedTokenizer(bert_spec(), prefix="don't chess: ")
+    plain = PretrainedTokenizer(bert_spec())
+    expected = plain(["don't chess: playing", "don't chess: "]).numpy().tolist()
+    assert tokenizer(["playing", ""]).numpy().tolist() == expected
+    ids, starts, ends = (each.numpy().tolist() for each in tokenizer.tokenize_with_offsets(["playing", ""]))
+    assert ids == expected
+    assert starts[0][-3:] == [0, 4, 0] and ends[0][-3:] == [4, 7, 0] and set(starts[0][:-3]) == set(ends[1]) == {0}
+    pairs = [each.numpy().tolist() for each in tokenizer.tokenize_pairs(["playing"], ["playing"])]
+    assert pairs == [each.numpy().tolist() for each in plain.tokenize_pairs(["don't chess: playing"], ["playing"])]
+    inputs = keras.Input((), dtype="string")
+    keras.Model(inputs, tokenizer(inputs)).save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras").layers[1]
+    assert (loaded.prefix, loaded(["playing", ""]).numpy().tolist()) == ("don't chess: ", expected)
+    with pytest.raises(ValueError, match="`prefix` must be a string. Received: prefix=3"):
+        PretrainedTokenizer(bert_spec(), prefix=3)
+
+
+def test_prompts_do_not_end(tokenizer):
+    prompts = tokenizer.ragged_prompt(TEXTS)
+    assert prompts.to_list() == [row[: row.index(3)] for row in ROWS] and prompts.dtype == tf.int32
+    assert tokenizer.ragged(TEXTS).to_list() == [row[: row.index(3) + 1] for row in ROWS]
+    assert tokenizer.prompt(TEXTS).numpy().tolist() == prompts.to_tensor(0).numpy().tolist()
+    short = PretrainedTokenizer(bert_spec(), max_length=4)
+    assert short.ragged_prompt(TEXTS).to_list()[0] == ROWS[0][:4] and short.ragged(TEXTS).to_list()[0][-1] == 3
+    bare = PretrainedTokenizer(bert_spec(post_processor=None), special_ids=SpecialIds(0, 2, 3, 1))
+    assert bare.ragged_prompt(["chess", "", "chess"]).to_list() == [[8], [2], [8]]
+    assert bare.ragged(["chess", ""]).to_list() == [[8], []]
+    assert bare.ragged_prompt([]).to_list() == []
+
+
 def test_special_ids_are_given_or_derived():
     given = SpecialIds(padding=9, start=2, end=3, unknown=1)
     tokenizer = PretrainedTokenizer(bert_spec(), special_ids=given)

@@ -45,6 +45,8 @@ def test_rows_end_and_are_padded(kind, trained):
     assert ids.numpy().tolist() == [row + [END_ID] + [PADDING_ID] * (width - 1 - len(row)) for row in rows]
     prompt = tokenizer.prompt(TEXTS).numpy().tolist()
     assert prompt == [[START_ID] + row + [PADDING_ID] * (width - 1 - len(row)) for row in rows]
+    assert tokenizer.ragged(TEXTS).to_list() == [[*row, END_ID] for row in rows]
+    assert tokenizer.ragged_prompt(TEXTS).to_list() == [[START_ID, *row] for row in rows]
     assert rows[1] == [] and all(UNKNOWN_ID <= i < tokenizer.vocabulary_size for row in rows for i in row)
     np.testing.assert_array_equal(tokenizer(TEXTS), ids)
     np.testing.assert_array_equal(tokenizer(tf.constant(TEXTS)), ids)

@@ -27,6 +27,13 @@ class Template:
     pair: tuple[Part, ...] = ((FIRST, 0), (SECOND, 0))
     trimmed: bool | None = None
 
+    def without_end(self, end: int) -> Template:
+        """Returns a template whose row of one text does not end with the id `end`."""
+        single = self.single
+        while single and single[-1][0] == end:
+            single = single[:-1]
+        return dataclasses.replace(self, single=single)
+
     def row(self, pieces: tf.RaggedTensor, max_length: int | None, special: int | None = None) -> tf.RaggedTensor:
         """Returns ragged ids `[B, None]` with the special ids, or `special` in their places."""
         if max_length is not None:
