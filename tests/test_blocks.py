@@ -50,6 +50,18 @@ def test_decoder_block_is_its_equations(residual, x, memory):
     np.testing.assert_allclose(scores, wanted, atol=1e-5)
 
 
+def test_a_sandwich_has_two_norms_of_each_sublayer(x, memory, rng):
+    block = ka.DecoderBlock(H, HIDDEN, residual=ka.SandwichNorm(ka.RMSNorm()))
+    block(x, memory)
+    for norm in (*block.norms, *block.after_norms):
+        norm.scale.assign(rng.normal(size=D))
+    hidden = x
+    for i, sublayer in enumerate((block.attention, lambda y: block.memory_attention(y, memory), block.feed_forward)):
+        hidden = hidden + block.after_norms[i](sublayer(block.norms[i](hidden)))
+    np.testing.assert_allclose(block(x, memory), hidden, atol=1e-5)
+    assert len({id(norm) for norm in (*block.norms, *block.after_norms)}) == 6
+
+
 def test_a_user_written_wiring(x):
     class Plain(ka.PostNorm):
         def after(self, x, y, norm):

@@ -19,11 +19,21 @@ def test_by_hand(residual, wanted):
     assert wiring.after(2.0, 2 * wiring.before(2.0, halve), halve) == wanted
 
 
+def test_a_sandwich_by_hand():
+    """At x = 4 with f(x) = 2x, a first "norm" that halves and a second one that adds 1: 4 + (2 * 2 + 1)."""
+    wiring = ka.SandwichNorm()
+    assert wiring.after(4.0, 2 * wiring.before(4.0, halve), lambda y: y + 1) == 9.0
+
+
 def test_which_stacks_end_in_a_norm():
-    assert [wiring.final_norm for wiring in (ka.PostNorm(), ka.PreNorm(), ka.InnerNorm())] == [False, True, False]
+    wirings = ka.PostNorm(), ka.PreNorm(), ka.InnerNorm(), ka.SandwichNorm()
+    assert [wiring.final_norm for wiring in wirings] == [False, True, False, True]
+    assert [wiring.two_norms for wiring in wirings] == [False, False, False, True]
 
 
-@pytest.mark.parametrize("residual", [ka.PostNorm(), ka.PreNorm(ka.RMSNorm(1e-3)), ka.InnerNorm(ka.LayerNorm(0.1))])
+@pytest.mark.parametrize(
+    "residual", [ka.PostNorm(), ka.PreNorm(ka.RMSNorm(1e-3)), ka.InnerNorm(ka.LayerNorm(0.1)), ka.SandwichNorm()]
+)
 def test_config_round_trip_and_equality(residual):
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(residual))
     assert again == residual

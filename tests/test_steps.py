@@ -40,8 +40,10 @@ SELF = {
     "dilated": lambda **k: attention(mask=ka.Causal() & masks.Dilated(2), **k),
     "global": lambda **k: attention(mask=ka.Causal() & (ka.Window(2) | masks.Global([1])), **k),
     "score": lambda **k: attention(score=ka.DotProduct(ka.RMSNorm(), 3.0, "ones"), **k),
+    "scale": lambda **k: attention(score=ka.DotProduct(scale=1.25), use_bias=["in_projection"], **k),
     "block": lambda **k: ka.EncoderBlock(H, HIDDEN, mask=ka.Causal(), **k),
     "encoder": encoder,
+    "sandwich": lambda **k: ka.EncoderBlock(H, HIDDEN, mask=ka.Causal(), residual=ka.SandwichNorm(), **k),
 }
 DECODERS = {
     "block": lambda **k: ka.DecoderBlock(H, HIDDEN, **k),

@@ -3,7 +3,7 @@
 from keras_attn.transformer.decoder_block import DecoderBlock
 from keras_attn.transformer.encoder_block import EncoderBlock
 from keras_attn.transformer.feed_forward import FeedForward, GatedFeedForward
-from keras_attn.transformer.residual import InnerNorm, PostNorm, PreNorm, Residual
+from keras_attn.transformer.residual import InnerNorm, PostNorm, PreNorm, Residual, SandwichNorm
 from keras_attn.transformer.stacks import Decoder, Encoder
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "PostNorm",
     "PreNorm",
     "Residual",
+    "SandwichNorm",
 ]

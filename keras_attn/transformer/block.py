@@ -34,7 +34,7 @@ PLAIN = {"attention": MultiHeadSelfAttention, "memory_attention": EncoderDecoder
 
 
 class Block(Doors):
-    """Base class of both blocks: the slots, and one norm and one dropout per sublayer."""
+    """Base class of both blocks: the slots, and one norm (or two) and one dropout per sublayer."""
 
     num_sublayers = 0
 
@@ -83,6 +83,8 @@ class Block(Doors):
             check_same("feed_forward", feed_forward, {"activation": keras.activations.get(activation)})
         norms = self.residual.norms(self.num_sublayers)
         self.norms = [norm.make(f"norm_{i}", policy) for i, norm in enumerate(norms)]
+        if self.residual.two_norms:
+            self.after_norms = [norm.make(f"after_norm_{i}", policy) for i, norm in enumerate(norms)]
         self.dropouts = [
             keras.layers.Dropout(dropout, dtype=policy, name=f"dropout_{i}") for i in range(self.num_sublayers)
         ]
@@ -123,7 +125,8 @@ class Block(Doors):
 
     def after(self, i: int, x: Tensor, y: Tensor, training: bool | None) -> Tensor:
         """Returns the stream after sublayer i, which returned `y`."""
-        return self.residual.after(x, self.dropouts[i](y, training=training), self.norms[i])
+        norms = self.after_norms if self.residual.two_norms else self.norms
+        return self.residual.after(x, self.dropouts[i](y, training=training), norms[i])
 
     def part(
         self,
@@ -155,5 +158,5 @@ class Block(Doors):
         self.build_child(self.feed_forward, inputs_shape)
         check_returns("attention", self.attention, inputs_shape)
         check_returns("feed_forward", self.feed_forward, inputs_shape)
-        for norm in self.norms:
+        for norm in [*self.norms, *(self.after_norms if self.residual.two_norms else ())]:
             self.build_child(norm, inputs_shape)

@@ -36,7 +36,7 @@ class EncoderBlock(SequenceDoors, Block):
         dropout: Dropout rate of each sublayer's outputs in training.
         mask: Static pattern of the self-attention, for example `masks.Window(128)`.
         position: Positions of the self-attention, for example `Rotary()`.
-        residual: `PostNorm()`, `PreNorm()`, `InnerNorm()` or a custom subclass of `Residual`.
+        residual: `PostNorm()`, `PreNorm()`, `InnerNorm()`, `SandwichNorm()` or a custom subclass of `Residual`.
         feed_forward: A layer `[B, T, D] -> [B, T, D]` to use instead of `FeedForward(hidden_size, activation)`.
             If it has a `hidden_size`, that must be the block's.
         attention: A layer `[B, T, D] -> [B, T, D]` to use instead of `MultiHeadSelfAttention(num_heads, ...)`.

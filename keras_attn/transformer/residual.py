@@ -1,4 +1,4 @@
-"""Three kinds of residual connections around a sublayer: `x = after(x, sublayer(before(x)))`.
+"""Four kinds of residual connections around a sublayer: `x = after(x, sublayer(before(x)))`.
 
 To define another one, subclass `Residual`.
 """
@@ -25,9 +25,11 @@ class Residual(Slot):
 
     Attributes:
         final_norm: Whether a stack of blocks adds a norm after the last block, of the kind of the last sublayer.
+        two_norms: Whether a sublayer has two norms of the same kind: one for `before` and one for `after`.
     """
 
     final_norm = False
+    two_norms = False
 
     def __init__(self, norm: Norm | Sequence[Norm] = LayerNorm()) -> None:  # noqa: B008 - slots are immutable
         if isinstance(norm, (list, tuple)):
@@ -54,7 +56,10 @@ class Residual(Slot):
         return x
 
     def after(self, x: Tensor, y: Tensor, norm: keras.layers.Layer) -> Tensor:
-        """Returns the stream after a sublayer that read `before(x)` and returned `y`, both `[B, T, D]`."""
+        """Returns the stream after a sublayer that read `before(x)` and returned `y`, both `[B, T, D]`.
+
+        `norm` is the norm of this sublayer, or its second norm if `two_norms`.
+        """
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `after(x, y, norm)`.")
 
 
@@ -94,6 +99,26 @@ class InnerNorm(Residual):
     >>> from keras_attn import EncoderBlock, InnerNorm
     >>> block = EncoderBlock(num_heads=8, hidden_size=2048, residual=InnerNorm())
     """
+
+    def after(self, x: Tensor, y: Tensor, norm: keras.layers.Layer) -> Tensor:
+        return x + norm(y)
+
+
+@register
+class SandwichNorm(Residual):
+    """`x + Norm_2(f(Norm_1(x)))`; a stack ends with a norm (Ding et al. 2021, arXiv:2105.13290).
+
+    It is the wiring of Gemma 2 and 3. A block creates two norms per sublayer, `norms[i]` and `after_norms[i]`.
+
+    >>> from keras_attn import EncoderBlock, RMSNorm, SandwichNorm
+    >>> block = EncoderBlock(num_heads=8, hidden_size=2048, residual=SandwichNorm(RMSNorm()))
+    """
+
+    final_norm = True
+    two_norms = True
+
+    def before(self, x: Tensor, norm: keras.layers.Layer) -> Tensor:
+        return norm(x)
 
     def after(self, x: Tensor, y: Tensor, norm: keras.layers.Layer) -> Tensor:
         return x + norm(y)

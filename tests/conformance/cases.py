@@ -155,6 +155,13 @@ CASES = [
         causal=True,
     ),
     Case(
+        "EncoderBlock-sandwich",
+        lambda **k: ka.EncoderBlock(2, 17, mask=ka.Causal(), residual=ka.SandwichNorm(ka.RMSNorm()), **k),
+        SELF,
+        "BHTT",
+        causal=True,
+    ),
+    Case(
         "EncoderBlock-norms",
         lambda **k: ka.EncoderBlock(2, 17, residual=ka.PreNorm([ka.NoNorm(), ka.LayerNorm(center=False)]), **k),
         SELF,
