@@ -23,6 +23,7 @@ from keras_attn.positions import (
     Alibi,
     Learned,
     LinearScaling,
+    Llama3Scaling,
     NTKScaling,
     RelativeBias,
     Rotary,
@@ -57,6 +58,7 @@ from keras_attn.transformer import (
     InnerNorm,
     PostNorm,
     PreNorm,
+    SandwichNorm,
 )
 
 __version__ = "0.1.0"
@@ -83,6 +85,7 @@ __all__ = [
     "LayerNorm",
     "Learned",
     "LinearScaling",
+    "Llama3Scaling",
     "LocalWindow",
     "LocationSensitiveScore",
     "LuongRNNAttention",
@@ -100,6 +103,7 @@ __all__ = [
     "RecurrentEncoder",
     "RelativeBias",
     "Rotary",
+    "SandwichNorm",
     "Sinusoidal",
     "SoftmaxAlignment",
     "SpecialIds",

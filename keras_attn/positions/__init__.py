@@ -5,13 +5,14 @@ from keras_attn.positions.angles import row_positions
 from keras_attn.positions.heads import HeadPosition
 from keras_attn.positions.relative import Alibi, RelativeBias
 from keras_attn.positions.rotary import Rotary
-from keras_attn.positions.scaling import LinearScaling, NTKScaling, Scaling, YarnScaling
+from keras_attn.positions.scaling import LinearScaling, Llama3Scaling, NTKScaling, Scaling, YarnScaling
 
 __all__ = [
     "Alibi",
     "HeadPosition",
     "Learned",
     "LinearScaling",
+    "Llama3Scaling",
     "NTKScaling",
     "NoPosition",
     "RelativeBias",

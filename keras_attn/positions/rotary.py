@@ -24,7 +24,8 @@ class Rotary(HeadPosition, Slot):
         base: The slowest pair rotates once in about `2 pi base` positions.
         fraction: Fraction of each head's units that are rotated, in (0, 1].
         scaling: How to extend to sequences longer than in training: `LinearScaling(factor)`,
-            `NTKScaling(factor)`, `YarnScaling(factor, original_length)`, or None.
+            `NTKScaling(factor)`, `YarnScaling(factor, original_length)`,
+            `Llama3Scaling(factor, original_length)`, or None.
 
     Raises:
         ValueError: If the number of rotated units is not even, or an argument is out of range.

@@ -72,6 +72,58 @@ def test_yarn_is_the_papers_ramp(size, factor, length):
     np.testing.assert_allclose(angles[-1], 10000 ** (2 / size - 1) / factor, rtol=1e-4)
 
 
+def theirs(size, base, **settings):
+    """The rates and the magnitude that `transformers` computes."""
+    transformers = pytest.importorskip("transformers")
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    parameters = {"rope_theta": base, **settings}
+    config = transformers.LlamaConfig(
+        hidden_size=2 * size, num_attention_heads=2, max_position_embeddings=4096, rope_parameters=parameters
+    )
+    rates, magnitude = ROPE_INIT_FUNCTIONS[settings["rope_type"]](config, "cpu")
+    return rates.numpy(), magnitude
+
+
+YARN = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 512}
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 512}
+
+
+@pytest.mark.parametrize(
+    ("scaling", "settings"),
+    [
+        (ka.LinearScaling(4.0), {"rope_type": "linear", "factor": 4.0}),
+        (ka.YarnScaling(8.0, 512), YARN),
+        (ka.YarnScaling(8.0, 512, fast=20, slow=2), {**YARN, "beta_fast": 20, "beta_slow": 2}),
+        (ka.YarnScaling(8.0, 512, attention_factor=0.75), {**YARN, "attention_factor": 0.75}),
+        (ka.YarnScaling(8.0, 512, truncate=False), {**YARN, "truncate": False}),
+        (ka.YarnScaling(8.0, 512, mscale=0.5, mscale_all_dim=0.8), {**YARN, "mscale": 0.5, "mscale_all_dim": 0.8}),
+        (ka.YarnScaling(1.0, 512), {**YARN, "factor": 1.0}),
+        (ka.Llama3Scaling(8.0, 512), {**LLAMA3, "low_freq_factor": 1.0, "high_freq_factor": 4.0}),
+        (ka.Llama3Scaling(8.0, 512, 0.5, 9.0), {**LLAMA3, "low_freq_factor": 0.5, "high_freq_factor": 9.0}),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("base", [10000.0, 500000.0])
+@pytest.mark.parametrize("size", [8, 64])
+def test_scalings_equal_those_of_transformers(scaling, settings, base, size):
+    rates, magnitude = theirs(size, base, **settings)
+    np.testing.assert_allclose(scaling.rates(base, size), rates, rtol=1e-5)
+    np.testing.assert_allclose(scaling.magnitude, magnitude, rtol=1e-6)
+
+
+def test_llama3_by_hand():
+    """Waves of 7, 2.5 and 0.5 turns within the original length: unchanged, half way, and slowed."""
+    scaling = ka.Llama3Scaling(10, 70, low_factor=1, high_factor=4)
+    base = (7 / 0.5) ** 3  # rates 1, 1/14, 1/196 of a size of 6
+    wanted = []
+    for rate in (1, 1 / 14, 1 / 196):
+        turns = 70 * rate / (2 * math.pi)
+        share = min(max((turns - 1) / 3, 0), 1)
+        wanted.append(share * rate + (1 - share) * rate / 10)
+    np.testing.assert_allclose(scaling.rates(base, 6), wanted, rtol=1e-9)
+
+
 def test_scores_are_exact_far_out_in_low_precision(rng):
     """Angles are float32 inside: a bfloat16 position 4,099 would be 4,096."""
     heads = ops.cast(rng.normal(size=(1, 1, 1, 8)), "bfloat16")
@@ -82,7 +134,12 @@ def test_scores_are_exact_far_out_in_low_precision(rng):
 
 
 def test_scaled_rotaries_are_saved():
-    for scaling in (ka.LinearScaling(2), ka.NTKScaling(2.5), ka.YarnScaling(4, 64, fast=16)):
+    for scaling in (
+        ka.LinearScaling(2),
+        ka.NTKScaling(2.5),
+        ka.YarnScaling(4, 64, 16, 1, 1.5, truncate=False),
+        ka.Llama3Scaling(8, 64),
+    ):
         rotary = ka.Rotary(500.0, 0.5, scaling)
         assert ka.Rotary.from_config(rotary.get_config()) == rotary
         assert rotary != ka.Rotary(500.0, 0.5)
@@ -97,6 +154,9 @@ def test_scaled_rotaries_are_saved():
         (lambda: ka.LinearScaling(0.5), "`factor` must be a number of at least 1. Received: factor=0.5"),
         (lambda: ka.YarnScaling(2, 0), "`original_length` must be an integer of at least 1"),
         (lambda: ka.YarnScaling(2, 64, fast=1, slow=2), "`fast` must be greater than `slow`"),
+        (lambda: ka.YarnScaling(2, 64, mscale=1.0), "`mscale` and `mscale_all_dim` must be given together"),
+        (lambda: ka.YarnScaling(2, 64, truncate=0), "`truncate` must be True or False. Received: truncate=0"),
+        (lambda: ka.Llama3Scaling(2, 64, 4, 4), "`high_factor` must be greater than `low_factor`"),
     ],
 )
 def test_bad_arguments_are_named(make, message):
