@@ -164,7 +164,11 @@ def test_rows_may_stand_at_different_positions(name, x):
 
 
 @pytest.mark.parametrize("name", SELF)
-@pytest.mark.parametrize("kind", [cache.ExactCache(), cache.Int8Cache()], ids=["exact", "int8"])
+@pytest.mark.parametrize(
+    "kind",
+    [cache.ExactCache(), cache.ExactCache(dtype="bfloat16"), cache.Int8Cache()],
+    ids=["exact", "bfloat16", "int8"],
+)
 def test_prefill_and_steps_equal_the_whole_call(name, kind, x):
     """Prompts of 1, 4 and 6 positions, then steps: rolling caches wrap at different places per row."""
     layer = SELF[name]()

@@ -15,8 +15,10 @@ from keras_attn.backend import copy
 from keras_attn.backend.precision import at_least_float32
 from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.slot import Slot, register
-from keras_attn.base.tensors import is_array, to_tensor
+from keras_attn.base.tensors import is_array, short_repr, to_tensor
 from keras_attn.base.types import Tensor
+
+FLOATS = ("bfloat16", "float16", "float32", "float64")
 
 
 class Cache(Slot):
@@ -154,19 +156,31 @@ class Cache(Slot):
 
 @register
 class ExactCache(Cache):
-    """Keys and values in the dtype they were computed in.
+    """Keys and values as floating-point numbers: exact, or rounded to a dtype.
 
     Args:
         rewind: How many positions before the last one a rolling cache can go back and read again.
+        dtype: Dtype in which keys and values are stored, for example `"bfloat16"`, which halves the memory of
+            float32; None for the dtype they were computed in.
+
+    Raises:
+        ValueError: If `rewind` is negative, or `dtype` is not a floating-point dtype.
 
     Example:
     >>> from keras_attn import cache
-    >>> cache.ExactCache(rewind=4)
-    ExactCache(rewind=4)
+    >>> cache.ExactCache(dtype="bfloat16")
+    ExactCache(rewind=0, dtype='bfloat16')
     """
 
+    def __init__(self, rewind: int = 0, dtype: str | None = None) -> None:
+        super().__init__(rewind)
+        if dtype is not None and dtype not in FLOATS:
+            raise ValueError(f"`dtype` must be one of {list(FLOATS)} or None. Received: dtype={short_repr(dtype)}.")
+        self.dtype = dtype
+
     def encode(self, key: Tensor, value: Tensor) -> Kept:
-        return {"key": key, "value": value}
+        kept = {"key": key, "value": value}
+        return kept if self.dtype is None else {name: ops.cast(heads, self.dtype) for name, heads in kept.items()}
 
     def decode(self, kept: Kept, dtype: str) -> tuple[Tensor, Tensor]:
         return ops.cast(kept["key"], dtype), ops.cast(kept["value"], dtype)

@@ -111,7 +111,28 @@ def test_a_cache_that_does_not_roll_grows_by_the_places_left_out():
 
 
 def test_a_cache_is_saved_with_its_rewind():
-    for kind in (cache.ExactCache(rewind=3), cache.Int8Cache(rewind=2)):
+    for kind in (cache.ExactCache(rewind=3), cache.ExactCache(dtype="bfloat16"), cache.Int8Cache(rewind=2)):
         assert keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(kind)) == kind
     with pytest.raises(ValueError, match="`rewind` must be an integer of at least 0. Received: rewind=-1"):
         cache.ExactCache(rewind=-1)
+    assert cache.ExactCache.from_config({"rewind": 3}) == cache.ExactCache(3)  # saved before `dtype`
+
+
+@pytest.mark.parametrize("dtype", ["int8", "half", keras.DTypePolicy("bfloat16"), ["float32"]])
+def test_other_dtypes_of_a_cache_are_named(dtype):
+    with pytest.raises(ValueError, match=r"`dtype` must be one of \['bfloat16', .*\] or None. Received: dtype="):
+        cache.ExactCache(dtype=dtype)
+
+
+@pytest.mark.parametrize("mask", [ka.Causal(), ka.Causal() & ka.Window(3)], ids=["whole", "rolls"])
+def test_keys_and_values_are_stored_in_the_dtype(mask, x):
+    layer = ka.Encoder(2, ka.EncoderBlock(H, 17, mask=mask))
+    whole = numpy(layer(x))
+    outputs, state = layer.prefill(x[:, :4], None, T, cache.ExactCache(dtype="float16"))
+    for block in state:
+        assert {keras.backend.standardize_dtype(kept.dtype) for kept in block.kept.values()} == {"float16"}
+    outputs, state = layer.extend(x[:, 4:6], state, 4)
+    np.testing.assert_allclose(numpy(outputs), whole[:, 4:6], atol=3e-3)
+    y, _ = layer.step(x[:, 6], state, 6)
+    np.testing.assert_allclose(numpy(y), whole[:, 6], atol=3e-3)
+    assert np.abs(numpy(y) - whole[:, 6]).max() > 1e-6  # rounded
