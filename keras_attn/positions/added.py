@@ -14,6 +14,7 @@ from keras_attn.backend.precision import at_least_float32
 from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.layer import BaseLayer
 from keras_attn.base.slot import register
+from keras_attn.base.tensors import short_repr
 from keras_attn.base.types import ArrayLike, CallArguments, LayerArguments, Shape, Tensor
 from keras_attn.positions.angles import check_base, geometric_rates, position_angles, row_positions
 
@@ -66,6 +67,8 @@ class Sinusoidal(_AddedPositions):
 
     Args:
         base: The longest wavelength is `2 pi base`.
+        interleaved: Whether each sine stands before its cosine, as above. If not, all sines stand before all
+            cosines (Marian, Junczys-Dowmunt et al. 2018, arXiv:1804.00344).
 
     Call arguments:
         inputs: Embeddings `[B, T, D]`.
@@ -76,7 +79,8 @@ class Sinusoidal(_AddedPositions):
         The outputs `[B, T, D]`.
 
     Raises:
-        ValueError: If `inputs` does not have rank 3, or `positions` does not have the shape `[B, T]`.
+        ValueError: If `inputs` does not have rank 3, `positions` does not have the shape `[B, T]`, or an argument
+            is out of range.
 
     Example:
     >>> import numpy as np
@@ -88,16 +92,22 @@ class Sinusoidal(_AddedPositions):
         Vaswani et al. 2017, Attention Is All You Need, arXiv:1706.03762, section 3.5.
     """
 
-    def __init__(self, base: float = 10000.0, **kwargs: Unpack[LayerArguments]) -> None:
+    def __init__(self, base: float = 10000.0, interleaved: bool = True, **kwargs: Unpack[LayerArguments]) -> None:
         super().__init__(**kwargs)
         check_base(base)
+        if not isinstance(interleaved, bool):
+            raise ValueError(f"`interleaved` must be True or False. Received: interleaved={short_repr(interleaved)}.")
         self.base = base
+        self.interleaved = interleaved
 
     def table(self, positions: Tensor, size: int) -> Tensor:
         dtype = at_least_float32(self.compute_dtype)
         rates = geometric_rates(self.base, size, (size + 1) // 2)
         angles = position_angles(positions, rates, dtype)  # [B, T, ceil(D / 2)]
-        waves = ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1)  # [B, T, ceil(D / 2), 2]
+        sines, cosines = ops.sin(angles), ops.cos(angles)
+        if not self.interleaved:
+            return ops.concatenate([sines, cosines], axis=-1)[..., :size]
+        waves = ops.stack([sines, cosines], axis=-1)  # [B, T, ceil(D / 2), 2]
         return ops.reshape(waves, (*ops.shape(angles)[:2], 2 * angles.shape[-1]))[..., :size]
 
 

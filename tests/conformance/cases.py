@@ -90,6 +90,7 @@ CASES = [
     Case("FeedForward", lambda **k: ka.FeedForward(17, **k), SELF, mixing=False, causal=True),
     Case("GatedFeedForward", lambda **k: ka.GatedFeedForward(17, **k), SELF, mixing=False, causal=True),
     Case("Sinusoidal", lambda **k: ka.Sinusoidal(**k), SELF, mixing=False, causal=True),
+    Case("Sinusoidal-halves", lambda **k: ka.Sinusoidal(interleaved=False, **k), SELF, mixing=False, causal=True),
     Case("Learned", lambda **k: ka.Learned(11, **k), SELF, mixing=False, causal=True),
     Case("Learned-offset", lambda **k: ka.Learned(11, offset=2, **k), SELF, mixing=False, causal=True),
     Case("MultiHeadSelfAttention", lambda **k: ka.MultiHeadSelfAttention(2, **k), SELF, "BHTT"),

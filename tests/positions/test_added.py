@@ -17,6 +17,18 @@ def test_sinusoidal_formula(size):
             assert abs(table[position, unit] - wanted) < 1e-5
 
 
+@pytest.mark.parametrize("size", [1, 6, 7])
+def test_sines_before_cosines_are_those_of_marian(size):
+    table = np.array(ka.Sinusoidal(interleaved=False)(np.zeros((1, 9, size), "float32")))[0]
+    half = (size + 1) // 2
+    for unit in range(size):
+        angles = np.arange(9) / 10000 ** (2 * (unit % half) / size)
+        np.testing.assert_allclose(table[:, unit], np.sin(angles) if unit < half else np.cos(angles), atol=1e-5)
+    marian = pytest.importorskip("transformers.models.marian.modeling_marian")
+    theirs = marian.MarianSinusoidalPositionalEmbedding(9, size).create_weight()
+    np.testing.assert_allclose(table, theirs.numpy(), atol=1e-6)
+
+
 @pytest.mark.parametrize("make", [ka.Sinusoidal, lambda: ka.Learned(11)])
 def test_explicit_positions(make, rng):
     x, positions = rng.normal(size=(2, 5, 6)).astype("float32"), np.array([[0, 1, 2, 0, 1], [4, 3, 2, 1, 0]])
@@ -54,5 +66,7 @@ def test_positions_without_a_vector_are_named(positions):
 def test_bad_positions_are_named():
     with pytest.raises(ValueError, match="`base` must be greater than 1"):
         ka.Sinusoidal(base=0)
+    with pytest.raises(ValueError, match="`interleaved` must be True or False. Received: interleaved='no'"):
+        ka.Sinusoidal(interleaved="no")
     with pytest.raises(ValueError, match="`positions` must have shape"):
         ka.Sinusoidal()(np.zeros((2, 5, 6), "float32"), positions=np.zeros((2, 4), int))
