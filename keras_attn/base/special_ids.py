@@ -25,6 +25,7 @@ class SpecialIds(Slot):
         start: The first id that a decoder reads.
         end: Id that ends a text.
         unknown: Id that replaces tokens that are not in the vocabulary; None for a vocabulary without it.
+        other_ends: Further ids that end a text, different from `end`; padding and start may be among them.
 
     Raises:
         ValueError: If an id is not an integer of at least 0, or ids that must differ are equal.
@@ -39,9 +40,12 @@ class SpecialIds(Slot):
     start: int = 1
     end: int = 2
     unknown: int | None = 3
+    other_ends: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, value in self._arguments().items():
+        self._check_other_ends()
+        for name in ("padding", "start", "end", "unknown"):
+            value = getattr(self, name)
             optional = name in ("padding", "unknown")
             if not is_number(value, int, at_least=0) and not (optional and value is None):
                 wanted = "an integer of at least 0" + " or None" * optional
@@ -52,6 +56,22 @@ class SpecialIds(Slot):
                 "`start` may equal `padding` or `end`; the other special ids must differ, or be None if the "
                 f"vocabulary has none. Received: {self}."
             )
+
+    def _check_other_ends(self) -> None:
+        """Raises a `ValueError` unless `other_ends` holds different ids; a list becomes a tuple."""
+        ids = self.other_ends
+        valid = isinstance(ids, (list, tuple)) and all(is_number(each, int, at_least=0) for each in ids)
+        if not valid or len({*ids, self.end}) < len(ids) + 1:
+            raise ValueError(
+                "`other_ends` must be a list of ids that differ from each other and from `end`. "
+                f"Received: end={short_repr(self.end)}, other_ends={short_repr(ids)}."
+            )
+        object.__setattr__(self, "other_ends", tuple(ids))
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """All ids that end a text: `end` and `other_ends`."""
+        return self.end, *self.other_ends
 
     @property
     def filler(self) -> int:

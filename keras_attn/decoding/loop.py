@@ -23,9 +23,10 @@ from keras_attn.decoding.protocol import (
     ScoringModel,
     check_decodes,
     check_takes,
+    check_takes_lengths,
     facts_of,
 )
-from keras_attn.decoding.request import AUTO, GenerationConfig, config_of
+from keras_attn.decoding.request import AUTO, GenerationConfig, config_of, source_lengths_of
 from keras_attn.decoding.strategies import Generated, SearchContext, Strategy
 
 
@@ -39,6 +40,7 @@ def generate(
     prefix_ids: ArrayLike | None = None,
     processors: Sequence[Processor] = (),
     cache: Cache | None = None,
+    source_lengths: ArrayLike | None = None,
 ) -> Generated:
     """Generates texts token by token, until all rows are done.
 
@@ -59,12 +61,14 @@ def generate(
         max_length: Maximum number L of tokens.
         start_id: The token that the first step reads; by default that of the model.
         end_id: The token that ends a text, or a list of them; None for no end before `max_length`. The default
-            `"auto"` is that of the model.
+            `"auto"` are those of the model (`special_ids.end_ids`).
         prefix_ids: Tokens at the beginning of the texts, int32 `[B, P]` or `[P]`; padding forces no token.
             The start id may be among them.
         processors: `MinLength`, `BannedTokens`, `RepetitionPenalty` or your own, applied in order.
         cache: How attention stores keys and values (`ExactCache()` or `Int8Cache()`), for models
             whose `init_state` takes it.
+        source_lengths: Number of real ids of each row of `source`, int32 `[B]`, for models whose `init_state`
+            (and `first_tokens`) take it; by default the model finds padding itself.
 
     Returns:
         `Generated`: tokens `[B, N, L]`, lengths `[B, N]`, scores `[B, N]`.
@@ -86,11 +90,12 @@ def generate(
     facts = facts_of(model)
     config = config_of(facts, strategy, max_length, start_id, end_id, processors, cache)
     source = to_tensor("source", source)
-    facts.check_lengths(source, max_length)
+    lengths = source_lengths_of(source_lengths, source)
+    facts.check_lengths(source, max_length, lengths)
     prefix, seed = config.prefix(prefix_ids, source.shape[0]), config.strategy.draw_seed()
     if facts.vocabulary_size is not None:
         config.check_vocabulary(facts.vocabulary_size, prefix)
-    return search(model, source, prefix, seed, config)
+    return search(model, source, prefix, seed, config, source_lengths=lengths)
 
 
 def search(
@@ -101,6 +106,7 @@ def search(
     config: GenerationConfig,
     limits: Tensor | None = None,
     temperature: Tensor | None = None,
+    source_lengths: Tensor | None = None,
 ) -> Generated:
     """Runs the loop, for the arguments of `generate` after they were checked and converted to tensors.
 
@@ -110,18 +116,20 @@ def search(
             to the range from 1 to `config.max_length`.
         temperature: Temperature of each row, float32 `[B]`, which a sampling strategy uses instead of
             its own; 0 chooses the most probable token.
+        source_lengths: Number of real ids of each row of the source, int32 `[B]`; None if the model finds it itself.
     """
     strategy, rows = config.strategy, ops.shape(source)[0]
     limits = ops.ones((rows,), "int32") * ops.cast(config.max_length if limits is None else limits, "int32")
     limits = ops.clip(limits, 1, config.max_length)
     facts = facts_of(model)
-    mask = source_mask(strategy, source, facts.special_ids)
+    mask = source_mask(strategy, source, facts.special_ids, source_lengths)
     context = SearchContext(rows, config.max_length, config.end_ids, limits, temperature, seed, mask, config.filler)
     if strategy.reads_attention:
         check_takes(model.step, "return_attention_scores", "A coverage penalty needs a model that attends to a source")
     with no_gradient():
         written, *later = stages(config.max_length)
-        state, tokens = first_state(model, source, config, facts, unused=config.max_length - written)
+        unused = config.max_length - written
+        state, tokens = first_state(model, source, config, facts, unused, source_lengths)
         index = ops.zeros((), "int32")
         carry = {"index": index, "tokens": tokens, "state": state, "search": strategy.start(context)}
 
@@ -155,22 +163,31 @@ def search(
 
 
 def first_state(
-    model: DecodingModel, source: Tensor, config: GenerationConfig, facts: ModelFacts, unused: int
+    model: DecodingModel,
+    source: Tensor,
+    config: GenerationConfig,
+    facts: ModelFacts,
+    unused: int,
+    source_lengths: Tensor | None = None,
 ) -> tuple[State, Tensor]:
     """Returns the state before the first step, and the tokens int32 `[B W]` that this step reads.
 
     Args:
-        model, source, config: As for `search`.
+        model, source, config, source_lengths: As for `search`.
         facts: The `ModelFacts` of the model.
         unused: How many of the `config.max_length` tokens the first stage does not reach.
     """
-    width, named = config.strategy.num_beams, {} if config.cache is None else {"cache": config.cache}
+    width, cache, lengths = config.strategy.num_beams, {}, {}
     if config.cache is not None:
         check_takes(model.init_state, "cache", "`cache` needs a model with caches")
-    state = model.init_state(source, config.max_length, **named)
+        cache = {"cache": config.cache}
+    if source_lengths is not None:
+        check_takes_lengths(model, facts)
+        lengths = {"source_lengths": source_lengths}
+    state = model.init_state(source, config.max_length, **cache, **lengths)
     state = state if width == 1 else map_rows(lambda tensor: ops.repeat(tensor, width, axis=0), state)
     if facts.reads_prompts:
-        tokens = cast(PromptModel, model).first_tokens(source, config.start_id)
+        tokens = cast(PromptModel, model).first_tokens(source, config.start_id, **lengths)
     else:
         tokens = ops.ones((ops.shape(source)[0],), "int32") * config.start_id
     return own_caches(state, config.max_length, unused), ops.repeat(tokens, width, axis=0)
@@ -235,7 +252,9 @@ def wanted_at(prefix: Tensor, index: Tensor, num_rows: int | Tensor, free: int) 
     return ops.repeat(wanted, num_rows // ops.shape(wanted)[0], axis=0)
 
 
-def source_mask(strategy: Strategy, source: Tensor, special_ids: SpecialIds) -> Tensor | None:
+def source_mask(
+    strategy: Strategy, source: Tensor, special_ids: SpecialIds, source_lengths: Tensor | None
+) -> Tensor | None:
     """Returns which source positions are real, `[B, S]`, or None for a strategy that does not read attention."""
     if not strategy.reads_attention:
         return None
@@ -243,6 +262,8 @@ def source_mask(strategy: Strategy, source: Tensor, special_ids: SpecialIds) -> 
         raise ValueError(
             f"A coverage penalty needs a `source` of ids, [B, S]. Received: source.shape={static_shape(source)}."
         )
+    if source_lengths is not None:
+        return ops.arange(ops.shape(source)[1], dtype="int32") < source_lengths[:, None]
     return special_ids.is_real(source)
 
 

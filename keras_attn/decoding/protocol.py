@@ -6,7 +6,7 @@ Only `facts_of` reads a model's attributes. All other code reads the `ModelFacts
 import dataclasses
 import inspect
 from collections.abc import Callable
-from typing import Protocol, TypeGuard
+from typing import Protocol, TypeGuard, cast
 
 from keras import ops
 
@@ -22,15 +22,16 @@ SIZES = ("vocabulary_size", "source_vocabulary_size", "max_length", "source_max_
 class DecodingModel(Protocol):
     """A model for `decoding.generate` and `serving.export`: any object with these two methods.
 
-    Two more methods, two more arguments and six facts are optional. A fact is an attribute or a property; see
+    Two more methods, three more arguments and six facts are optional. A fact is an attribute or a property; see
     `ModelFacts` for the defaults.
 
     - `extend(tokens [B, T], state, index, lengths=None) -> (logits [B, T, V], state)` reads several
       tokens at once.
     - `first_tokens(source, start_id) -> tokens [B]` returns the tokens that the first step reads, for a
       model with `reads_prompts`: the last token of each prompt.
-    - `init_state` may take `cache`. `step` may take `return_attention_scores`; if it is true, `step`
-      returns `((logits, scores [B, S]), state)`.
+    - `init_state` may take `cache`. `init_state` and `first_tokens` may take `source_lengths`, int32 `[B]`: the
+      number of real ids of each row.
+    - `step` may take `return_attention_scores`; if it is true, `step` returns `((logits, scores [B, S]), state)`.
     - `vocabulary_size`, `source_vocabulary_size`, `max_length`, `source_max_length`, `special_ids`,
       `reads_prompts`.
 
@@ -115,12 +116,18 @@ class ModelFacts:
                 f"Received: max_length={max_length}."
             )
 
-    def check_lengths(self, source: Tensor, max_length: int) -> None:
-        """Raises a `ValueError` if the model has too few positions for a source `[B, S]` or `max_length` tokens."""
+    def check_lengths(self, source: Tensor, max_length: int, source_lengths: Tensor | None = None) -> None:
+        """Raises a `ValueError` if the model has too few positions for a source `[B, S]` or `max_length` tokens.
+
+        Args:
+            source: The source, ids or anything else.
+            max_length: Maximum number of tokens.
+            source_lengths: Number of real ids of each row, int32 `[B]`; None if padding tells it.
+        """
         if self.source_max_length is None and self.max_length is None:
             return
         if self.reads_prompts:
-            self._check_prompts(source, max_length)
+            self._check_prompts(source, max_length, source_lengths)
             return
         if self.source_max_length is not None:
             check_axes({"source": "BS"}, {"source": source})
@@ -131,12 +138,17 @@ class ModelFacts:
                 )
         self.check_max_length(max_length)
 
-    def _check_prompts(self, source: Tensor, max_length: int) -> None:
+    def prompt_lengths(self, source: Tensor, source_lengths: Tensor | None = None) -> Tensor:
+        """Returns the number of ids of each prompt `[B, P]`, int32 `[B]`; by default of those that are not padding."""
+        if source_lengths is not None:
+            return source_lengths
+        return ops.cast(ops.sum(ops.cast(self.special_ids.is_read(source), "int32"), axis=-1), "int32")
+
+    def _check_prompts(self, source: Tensor, max_length: int, source_lengths: Tensor | None) -> None:
         """As `check_lengths`, for prompts `[B, P]`; their lengths are known in eager calls only."""
         check_axes({"source": "BS"}, {"source": source})
-        real = ops.cast(self.special_ids.is_read(source), "int32")
-        lengths = ops.cast(ops.sum(real, axis=-1), "int32")
-        longest = int(ops.max(lengths, initial=1)) if is_concrete(source) else 1
+        lengths = self.prompt_lengths(source, source_lengths)
+        longest = int(ops.max(lengths, initial=1)) if is_concrete(lengths) else 1
         width, bound = source.shape[1] or 0, self.longest_source(max_length)
         widest = width if self.source_max_length is None else self.source_max_length
         if width > widest or longest > (longest if bound is None else bound):
@@ -193,6 +205,14 @@ def facts_of(model: object) -> ModelFacts:
     return ModelFacts(
         **sizes, special_ids=special_ids, reads_prompts=reads_prompts, extends=methods["extend"] is not None
     )
+
+
+def check_takes_lengths(model: DecodingModel, facts: ModelFacts) -> None:
+    """Raises a `ValueError` unless the methods of a model that read its source take `source_lengths`."""
+    check_takes(model.init_state, "source_lengths", "`source_lengths` needs a model that reads them")
+    if facts.reads_prompts:
+        first_tokens = cast(PromptModel, model).first_tokens
+        check_takes(first_tokens, "source_lengths", "`source_lengths` needs a model that reads them")
 
 
 def check_takes(method: Callable[..., object], argument: str, who: str) -> None:

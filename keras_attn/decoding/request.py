@@ -10,14 +10,14 @@ from keras import ops
 
 from keras_attn.attention.cache import Cache
 from keras_attn.backend import is_concrete
-from keras_attn.base.checks import check_number, check_positive, check_slot
+from keras_attn.base.checks import check_axes, check_number, check_positive, check_slot
 from keras_attn.base.tensors import is_array, static_shape, to_tensor
 from keras_attn.base.types import ArrayLike, Tensor
 from keras_attn.decoding.processors import Processor
 from keras_attn.decoding.protocol import ModelFacts
 from keras_attn.decoding.strategies import Greedy, Strategy
 
-AUTO = "auto"  # the end id of the model
+AUTO = "auto"  # the end ids of the model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,11 +110,27 @@ def config_of(
         Greedy() if strategy is None else strategy,
         max_length,
         facts.special_ids.start if start_id is None else start_id,
-        end_ids_of(facts.special_ids.end if end_id == AUTO else end_id),
+        facts.special_ids.end_ids if end_id == AUTO else end_ids_of(end_id),
         tuple(processors),
         cache,
         facts.special_ids.padding,
     )
+
+
+def source_lengths_of(source_lengths: ArrayLike | None, source: Tensor) -> Tensor | None:
+    """Returns the numbers of real ids of each row of a source `[B, S]` as int32 `[B]`, checked; None for None."""
+    if source_lengths is None:
+        return None
+    lengths = to_tensor("source_lengths", source_lengths, "int32")
+    check_axes({"source": "BS", "source_lengths": "B"}, {"source": source, "source_lengths": lengths})
+    if is_concrete(lengths) and lengths.shape[0]:
+        least, most, width = int(ops.min(lengths)), int(ops.max(lengths)), source.shape[1]
+        if least < 0 or (width is not None and most > width):
+            raise ValueError(
+                f"`source_lengths` must be from 0 to the {width} ids of a row of `source`. "
+                f"Received: source_lengths from {least} to {most}."
+            )
+    return lengths
 
 
 def end_ids_of(end_id: int | Sequence[int] | str | None) -> tuple[int, ...]:

@@ -45,12 +45,14 @@ class CompiledSearches:
         seed: Tensor | None,
         jit_compile: bool,
         max_places: int | None = None,
+        source_lengths: Tensor | None = None,
     ) -> Generated:
         """Returns the `Generated` texts; `max_places` is the number of positions of the model, None for no bound."""
         places = places_for(config.max_length, max_places)
         wide = dataclasses.replace(config, strategy=config.strategy.without_seed(), max_length=places)
         limit = ops.convert_to_tensor(config.max_length, dtype="int32")
-        found = self._get(model, wide, (source, prefix, seed, limit), jit_compile)(source, prefix, seed, limit)
+        tensors = source, prefix, seed, limit, source_lengths
+        found = self._get(model, wide, tensors, jit_compile)(*tensors)
         return found._replace(tokens=found.tokens[:, :, : config.max_length])
 
     def _get(
@@ -61,8 +63,10 @@ class CompiledSearches:
         key = config, kinds, jit_compile, variables
         kept = {known: function for known, function in self._searches.items() if known[3] == variables}
 
-        def run(source: Tensor, prefix: Tensor | None, seed: Tensor | None, limit: Tensor) -> Generated:
-            return search(model, source, prefix, seed, config, limits=limit)
+        def run(
+            source: Tensor, prefix: Tensor | None, seed: Tensor | None, limit: Tensor, lengths: Tensor | None
+        ) -> Generated:
+            return search(model, source, prefix, seed, config, limits=limit, source_lengths=lengths)
 
         function = kept.pop(key, None) or compiled(model, run, examples, jit_compile)
         kept[key] = function  # the most recently used one is last

@@ -17,7 +17,7 @@ from keras_attn.base.types import ArrayLike, Results, State, Tensor
 from keras_attn.decoding.loop import search
 from keras_attn.decoding.processors import Processor
 from keras_attn.decoding.protocol import facts_of
-from keras_attn.decoding.request import AUTO, config_of
+from keras_attn.decoding.request import AUTO, config_of, source_lengths_of
 from keras_attn.decoding.strategies import Generated, Strategy
 from keras_attn.models.id_model import IdModel
 from keras_attn.models.inputs import INPUT_AXES, at_least_one, split_inputs, whole_numbers
@@ -114,6 +114,7 @@ class SequenceModel(IdModel):
         cache: Cache | None = None,
         return_attention_scores: Literal[True],
         jit_compile: bool = False,
+        source_lengths: ArrayLike | None = None,
     ) -> tuple[Generated, Tensor]: ...
 
     @overload
@@ -129,6 +130,7 @@ class SequenceModel(IdModel):
         cache: Cache | None = None,
         return_attention_scores: Literal[False] = False,
         jit_compile: bool = False,
+        source_lengths: ArrayLike | None = None,
     ) -> Generated: ...
 
     def generate(
@@ -143,6 +145,7 @@ class SequenceModel(IdModel):
         cache: Cache | None = None,
         return_attention_scores: bool = False,
         jit_compile: bool = False,
+        source_lengths: ArrayLike | None = None,
     ) -> Generated | tuple[Generated, Tensor]:
         """Generates texts for ids, compiled once for all batches with the same options.
 
@@ -151,7 +154,7 @@ class SequenceModel(IdModel):
 
         Args:
             source: Ids `[B, S]`, with padding after the end of a row.
-            strategy, max_length, start_id, end_id, prefix_ids, processors, cache: As for
+            strategy, max_length, start_id, end_id, prefix_ids, processors, cache, source_lengths: As for
                 `keras_attn.decoding.generate`.
             return_attention_scores: Whether to return the attention of each generated token over
                 the source too, `[B, N, ...]` with the further axes of `attention_scores`.
@@ -170,13 +173,15 @@ class SequenceModel(IdModel):
         source = self.read_ids("source", source, "BS", self.source_vocabulary)
         facts = facts_of(self)
         config = config_of(facts, strategy, max_length, start_id, end_id, processors, cache)
-        facts.check_lengths(source, max_length)
+        lengths = source_lengths_of(source_lengths, source)
+        facts.check_lengths(source, max_length, lengths)
         prefix, seed = config.prefix(prefix_ids, source.shape[0]), config.strategy.draw_seed()
         config.check_vocabulary(self.vocabulary_size, prefix)
         if is_concrete(source):
-            found = self._searches().run(self, config, source, prefix, seed, jit_compile, facts.max_length)
+            places = facts.max_length
+            found = self._searches().run(self, config, source, prefix, seed, jit_compile, places, lengths)
         else:
-            found = search(self, source, prefix, seed, config)
+            found = search(self, source, prefix, seed, config, source_lengths=lengths)
         if not return_attention_scores:
             return found
         return found, self._attention_of(source, found, config.start_id)

@@ -5,6 +5,7 @@ import pytest
 from keras import ops
 
 from keras_attn import decoding, models
+from keras_attn.base.special_ids import SpecialIds
 from tests.decoding.test_beam import Chain, log_softmax
 
 STRATEGIES = {"greedy": decoding.Greedy(), "sample": decoding.Sample(seed=3), "beam": decoding.Beam(3)}
@@ -132,3 +133,29 @@ def test_samples_end_each_by_itself_and_are_compiled_once():
 def test_num_samples_must_be_positive():
     with pytest.raises(ValueError, match="`num_samples` must be an integer of at least 1. Received: num_samples=0"):
         decoding.Sample(num_samples=0)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_other_ends_of_the_special_ids_end_texts(name):
+    """Padding or start may be among them; then they are chosen like any end."""
+    model = chain(5, 3, 2, 6, 4)
+    model.special_ids = SpecialIds(padding=None, start=1, end=4, unknown=None, other_ends=[6])
+    assert model.special_ids.end_ids == (4, 6)
+    found = arrays(decoding.generate(model, np.zeros((1, 1)), STRATEGIES[name], max_length=5))
+    assert found[0][0, 0].tolist() == [5, 3, 2, 6, 0] and found[1].item() == 4
+    model.special_ids = SpecialIds(padding=3, start=2, end=4, unknown=None, other_ends=(3, 2))
+    found = arrays(decoding.generate(model, np.zeros((1, 1)), STRATEGIES[name], max_length=5))
+    assert found[0][0, 0].tolist() == [5, 3, 3, 3, 3] and found[1].item() == 2
+    found = arrays(decoding.generate(model, np.zeros((1, 1)), STRATEGIES[name], max_length=5, end_id=6))
+    assert found[1].item() == 4
+
+
+def test_other_ends_are_checked_and_in_the_config():
+    ids = SpecialIds(0, 1, 2, 3, other_ends=[7, 0])
+    assert ids.other_ends == (7, 0) and SpecialIds.from_config(ids.get_config()) == ids != SpecialIds()
+    assert SpecialIds.from_config({"padding": 0, "start": 1, "end": 2, "unknown": 3}).end_ids == (2,)
+    for wrong in ([2], [5, 5], [-1], [1.5], 5, None):
+        with pytest.raises(
+            ValueError, match="`other_ends` must be a list of ids that differ .* Received: end=2, other"
+        ):
+            SpecialIds(0, 1, 2, 3, other_ends=wrong)
