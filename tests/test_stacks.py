@@ -106,6 +106,138 @@ def test_packed_stacks_equal_unpacked_ones_and_so_do_their_gradients(kind, posit
         np.testing.assert_allclose(one, two, atol=1e-5, rtol=1e-5)
 
 
+def shared(kind, position, **named):
+    """A causal stack of two blocks that share a position."""
+    if kind == "encoder":
+        return ka.Encoder(2, ka.EncoderBlock(H, HIDDEN, 0, mask=ka.Causal(), **named), position=position, **named)
+    return ka.Decoder(2, ka.DecoderBlock(H, HIDDEN, 0, **named), position=position, **named)
+
+
+def randomized_table(stack, rng):
+    table = rng.normal(size=stack.position.table.shape).astype("float32")
+    stack.position.table.assign(table)
+    return table
+
+
+@pytest.mark.parametrize("kind", ["encoder", "decoder"])
+@pytest.mark.parametrize("kernel", ["dense", "blockwise"])
+def test_blocks_share_the_table_of_a_stack(kind, kernel, x, rng):
+    """The stack with one table equals one whose blocks have a copy each, and has one table less."""
+    tensors = [x] if kind == "encoder" else [x, x]
+    attention = {"mask": ka.Causal(), "kernel": kernel}
+    block, stack = {"encoder": (ka.EncoderBlock, ka.Encoder), "decoder": (ka.DecoderBlock, ka.Decoder)}[kind]
+    one = stack(2, block(H, HIDDEN, attention=ka.MultiHeadSelfAttention(H, **attention)), ka.RelativeBias(8, 20))
+    own = ka.MultiHeadSelfAttention(H, position=ka.RelativeBias(8, 20), **attention)
+    each = stack(2, block(H, HIDDEN, attention=own))
+    one(*tensors), each(*tensors)
+    table = randomized_table(one, rng)
+    for theirs, ours in zip(each.blocks, one.blocks, strict=True):
+        theirs.attention.position.table.assign(table)
+        theirs.set_weights(merged(theirs, ours))
+    np.testing.assert_allclose(one(*tensors), each(*tensors), atol=1e-5)
+    assert each.count_params() - one.count_params() == table.size
+    assert sum(weight is one.position.table for weight in one.weights) == 1
+    assert [weight.name for weight in one.weights].count("table") == 1
+
+
+def merged(theirs, ours):
+    """The weights of `ours` in the order of `theirs`, which also has a table."""
+    rest = iter(ours.get_weights())
+    return [
+        value if weight.name == "table" else next(rest) for weight, value in zip(theirs.weights, theirs.get_weights())
+    ]
+
+
+@pytest.mark.parametrize("kind", ["encoder", "decoder"])
+def test_a_shared_position_reaches_every_door(kind, x, rng):
+    stack = shared(kind, ka.RelativeBias(8, 20, bidirectional=False))
+    tensors = [x] if kind == "encoder" else [x, x]
+    stack(*tensors)
+    before = ops.convert_to_numpy(stack(*tensors))
+    randomized_table(stack, rng)
+    whole = ops.convert_to_numpy(stack(*tensors))
+    assert np.abs(whole - before).max() > 1e-3
+    if kind == "encoder":
+        outputs, state = stack.prefill(x[:, :2], None, T)
+        np.testing.assert_allclose(outputs, whole[:, :2], atol=1e-5)
+    else:
+        _, state = stack.extend(x[:, :2], stack.init_state(x, max_length=T), 0)
+    outputs, state = stack.extend(x[:, 2:4], state, 2)
+    np.testing.assert_allclose(outputs, whole[:, 2:4], atol=1e-5)
+    outputs, _ = stack.step(x[:, 4], state, 4)
+    np.testing.assert_allclose(outputs, whole[:, 4], atol=1e-5)
+    # Positions of a packed row restart: the second half equals the stack alone on it.
+    ids, positions = np.array([[1, 1, 1, 2, 2]] * B), np.array([[0, 1, 2, 0, 1]] * B)
+    extra = {} if kind == "encoder" else {"memory_segment_ids": ids}
+    packed = stack(*tensors, segment_ids=ids, positions=positions, **extra)
+    np.testing.assert_allclose(packed[:, 3:], stack(*(each[:, 3:] for each in tensors)), atol=1e-5)
+
+
+@pytest.mark.parametrize("quantized", [False, True], ids=["float", "int8"])
+@pytest.mark.parametrize("kind", ["encoder", "decoder"])
+def test_a_shared_position_is_saved_once_and_reloaded(kind, quantized, x, rng, tmp_path):
+    stack = shared(kind, ka.RelativeBias(8, 20))
+    inputs = [keras.Input((None, D)) for _ in range(1 if kind == "encoder" else 2)]
+    model = keras.Model(inputs, stack(*inputs))
+    tensors = [x] if kind == "encoder" else [x, x]
+    randomized_table(stack, rng)
+    if quantized:
+        model.quantize("int8", filters=lambda layer: isinstance(layer, keras.layers.Dense))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(tensors), model(tensors))
+    again = loaded.layers[-1]
+    assert len(again.weights) == len(stack.weights) and again.position.num_buckets == 8
+    assert all(block.position is None for block in again.blocks)
+    clone = keras.models.clone_model(model)
+    assert clone.layers[-1].position is not stack.position
+    assert all(block.attention.used_position is clone.layers[-1].position for block in clone.layers[-1].blocks)
+
+
+@pytest.mark.trains
+def test_the_gradient_of_a_shared_table_is_the_sum(x, rng):
+    """One training step moves the table by the sum of what it moves two copies, one per block."""
+    inputs = keras.Input((None, D))
+    target = rng.normal(size=x.shape).astype("float32")
+
+    one = shared("encoder", ka.RelativeBias(8, 20))
+    own = ka.Encoder(2, ka.EncoderBlock(H, HIDDEN, 0, mask=ka.Causal(), position=ka.RelativeBias(8, 20)))
+    models = [keras.Model(inputs, stack(inputs)) for stack in (one, own)]
+    table = randomized_table(one, rng)
+    for theirs, ours in zip(own.blocks, one.blocks, strict=True):
+        theirs.attention.position.table.assign(table)
+        theirs.set_weights(merged(theirs, ours))
+    for model in models:
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        model.fit(x, target, batch_size=B, verbose=0)
+    moved = ops.convert_to_numpy(one.position.table) - table
+    copies = [ops.convert_to_numpy(block.attention.position.table) - table for block in own.blocks]
+    assert all(np.abs(each).max() > 1e-4 for each in copies)
+    np.testing.assert_allclose(moved, sum(copies), atol=1e-6)
+
+
+@pytest.mark.trains
+def test_lora_leaves_a_shared_table_trainable(x, tmp_path):
+    stack = shared("encoder", ka.RelativeBias(8, 20))
+    inputs = keras.Input((None, D))
+    model = keras.Model(inputs, stack(inputs))
+    for block in stack.blocks:
+        block.attention.in_projection.enable_lora(2)
+    assert any(weight is stack.position.table for weight in model.trainable_weights)
+    model.compile("sgd", "mse")
+    model.fit(x, x, verbose=0)
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_allclose(keras.models.load_model(tmp_path / "model.keras")(x), model(x), atol=1e-6)
+
+
+def test_rotary_may_be_shared(x):
+    one, each = shared("encoder", ka.Rotary()), ka.Encoder(2, ka.EncoderBlock(H, HIDDEN, 0, ka.Causal(), ka.Rotary()))
+    one(x), each(x)
+    each.set_weights(one.get_weights())
+    np.testing.assert_allclose(one(x), each(x), atol=1e-6)
+    assert ka.Encoder.from_config(one.get_config()).position == ka.Rotary()
+
+
 def test_no_unbuilt_prototype_is_kept(x):
     stack = ka.Encoder(2, ka.EncoderBlock(H, HIDDEN))
     stack(x)
@@ -122,6 +254,19 @@ def test_no_unbuilt_prototype_is_kept(x):
         (lambda: ka.Encoder(2, ka.EncoderBlock(H, HIDDEN, dtype="mixed_bfloat16")), "must have the dtype policy"),
         (lambda: ka.Encoder(2, [ka.EncoderBlock(n, HIDDEN) for n in (1, 2)]), r"equal `num_heads`. Received: \[1, 2\]"),
         (lambda: ka.Encoder(2, ka.EncoderBlock(H, HIDDEN), dtype="float64"), "'float64': pass the same `dtype`"),
+        (lambda: ka.Encoder(2, position="rotary"), "`position` must be a HeadPosition of keras_attn or None"),
+        (
+            lambda: ka.Encoder(2, ka.EncoderBlock(H, HIDDEN, position=ka.Alibi()), position=ka.Alibi()),
+            "without a position if the stack has a `position`. Received: .*position=Alibi",
+        ),
+        (
+            lambda: ka.Encoder(2, ka.EncoderBlock(H, HIDDEN, attention=keras.layers.Dense(D)), position=ka.Alibi()),
+            "`block` must have a MultiHeadSelfAttention .* Received: attention=<Dense",
+        ),
+        (
+            lambda: ka.Encoder(2, ka.EncoderBlock(H, HIDDEN), ka.RelativeBias(dtype="mixed_bfloat16")),
+            "`position` must have the dtype policy",
+        ),
     ],
 )
 def test_bad_arguments_are_named(make, message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import keras
@@ -96,6 +97,7 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
         super().__init__(num_heads, head_size, num_kv_heads, score, dropout, kernel, **kwargs)
         self.mask = masks.check_pattern("mask", mask)
         self.position = check_slot("position", position, HeadPosition)
+        self._borrowed = Borrowed(None)
         if isinstance(position, keras.layers.Layer):
             self.check_child("position", position)
 
@@ -107,6 +109,26 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
         self._build_score(head_size)
         if isinstance(self.position, keras.layers.Layer):
             self.build_child(self.position, (None, self.num_heads, None, None))
+
+    def borrow_position(self, position: HeadPosition) -> None:
+        """Uses a position that another layer owns, which builds and saves it, for example a stack.
+
+        Args:
+            position: The position.
+
+        Raises:
+            ValueError: If this layer has a position of its own.
+        """
+        if self.position is not None:
+            raise ValueError(
+                f"`position` must be None in a layer that borrows one. Received: {short_repr(self.position)}."
+            )
+        self._borrowed = Borrowed(position)
+
+    @property
+    def used_position(self) -> HeadPosition | None:
+        """The layer's own position, or the borrowed one."""
+        return masks.first_not_none(self.position, self._borrowed.position)
 
     def run(
         self,
@@ -135,7 +157,8 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
             masks.segments(segment_ids, segment_ids),
             masks.explicit(attention_mask),
         )
-        bias = None if self.position is None else self.position.bias(self.num_heads, positions, positions)
+        position = self.used_position
+        bias = None if position is None else position.bias(self.num_heads, positions, positions)
         outputs, scores = self._read(
             query, key, value, visible, bias, index, key_index, return_attention_scores, training
         )
@@ -174,10 +197,18 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
         parts = ops.split(projected, [query_width, query_width + key_width], axis=-1)
         query, key, value = (split_heads(part, head_size, inputs) for part in parts)
         query, key = self._normed(query, self.query_norm), self._normed(key, self.key_norm)
-        if self.position is None:
+        position = self.used_position
+        if position is None:
             return query, key, value
-        return self.position.turn(query, positions), self.position.turn(key, positions), value
+        return position.turn(query, positions), position.turn(key, positions), value
 
     def scores_spec(self, inputs: Tensor) -> keras.KerasTensor:
         batch_size, length, _ = inputs.shape
         return keras.KerasTensor((batch_size, self.num_heads, length, length), self.compute_dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Borrowed:
+    """Refers to a position that another layer owns. Keras does not look into it, so only the owner saves it."""
+
+    position: HeadPosition | None

@@ -55,8 +55,8 @@ class RelativeBias(HeadPosition, BaseLayer):
     """Adds a learned number per head and bucket of distances to the scores.
 
     `score_ij + table[bucket(j - i), h]`. Half of the buckets contain one distance each. The others
-    contain ranges that grow geometrically up to `max_distance`; the last range is unbounded. T5 does
-    not scale its scores, so multiply the query projection by `sqrt(K)` to use its weights.
+    contain ranges that grow geometrically up to `max_distance`; the last range is unbounded. T5 uses it
+    with `DotProduct(scale=1.0)`.
 
     Args:
         num_buckets: Number R of buckets.
@@ -64,8 +64,8 @@ class RelativeBias(HeadPosition, BaseLayer):
         bidirectional: Whether half of the buckets are for keys after the query. If not, these keys
             use the bucket of distance 0, because a causal mask hides them anyway.
 
-    Use it as the `position` argument of `MultiHeadSelfAttention` and of the blocks. Each layer of a
-    stack has its own table.
+    Use it as the `position` argument of `MultiHeadSelfAttention` and of the blocks, where each layer has its own
+    table, or as that of `Encoder` and `Decoder`, where all blocks share one table.
 
     Raises:
         ValueError: If `num_buckets` or `max_distance` is too small.

@@ -11,12 +11,14 @@ from keras import ops
 from keras_attn import masks
 from keras_attn.attention.chunk import Chunk
 from keras_attn.attention.doors import Doors, MemoryDoors, SequenceDoors
-from keras_attn.base.checks import check_positive
+from keras_attn.attention.self_attention import MultiHeadSelfAttention
+from keras_attn.base.checks import check_positive, check_slot
 from keras_attn.base.cloning import clone, comparable
 from keras_attn.base.slot import alike, register
 from keras_attn.base.slot_layers import run_slot
 from keras_attn.base.tensors import short_repr
 from keras_attn.base.types import LayerArguments, Shape, State, Tensor
+from keras_attn.positions import HeadPosition
 from keras_attn.transformer.block import Block
 from keras_attn.transformer.decoder_block import DecoderBlock
 from keras_attn.transformer.encoder_block import EncoderBlock
@@ -34,6 +36,7 @@ class _Stack(Doors):
         self,
         num_layers: int = 6,
         block: Block | list[Block] | tuple[Block, ...] | None = None,
+        position: HeadPosition | None = None,
         **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(**kwargs)
@@ -42,6 +45,9 @@ class _Stack(Doors):
             block = self.block_class(num_heads=8, hidden_size=2048, dtype=self.dtype_policy)
         self.num_layers = num_layers
         self.blocks = self._make_blocks(block)
+        self.position = check_slot("position", position, HeadPosition)
+        if position is not None:
+            self._lend(position)
         last = self.blocks[-1]
         norm = last.residual.norms(last.num_sublayers)[-1]
         self.final_norm = norm.make("final_norm", self.dtype_policy) if last.residual.final_norm else None
@@ -67,6 +73,18 @@ class _Stack(Doors):
             )
         return [clone(item, f"block_{i}") for i, item in enumerate(given)]
 
+    def _lend(self, position: HeadPosition) -> None:
+        """Makes all blocks use a position that the stack owns: it is built and saved once, and its gradients add up."""
+        if isinstance(position, keras.layers.Layer):
+            self.check_child("position", position)
+        for block in self.blocks:
+            if not isinstance(block.attention, MultiHeadSelfAttention) or block.position is not None:
+                raise ValueError(
+                    "`block` must have a MultiHeadSelfAttention without a position if the stack has a `position`. "
+                    f"Received: attention={short_repr(block.attention)}, position={short_repr(block.position)}."
+                )
+            block.attention.borrow_position(position)
+
     @property
     def block(self) -> Block | list[Block]:
         """The first block if all blocks have the same config, otherwise the list of blocks."""
@@ -80,6 +98,8 @@ class _Stack(Doors):
 
     def _build_around(self, *shapes: Shape) -> None:
         self.model_size = shapes[0][-1]
+        if isinstance(self.position, keras.layers.Layer):
+            self.build_child(self.position, (None, self.blocks[0].num_heads, None, None))
         for block in self.blocks:
             self.build_child(block, *shapes)
         if self.final_norm is not None:
@@ -123,6 +143,8 @@ class Encoder(SequenceDoors, _Stack):
         num_layers: Number of blocks N.
         block: An `EncoderBlock`, cloned N times, or a list of N of them. By default that of the paper:
             8 heads, hidden size 2,048.
+        position: A position that the attentions of all blocks share, for example one `RelativeBias()` with one
+            table (T5, Raffel et al. 2020, arXiv:1910.10683). The blocks then have none. None by default.
 
     Call arguments:
         As for `EncoderBlock`.
@@ -131,7 +153,8 @@ class Encoder(SequenceDoors, _Stack):
         The outputs `[B, T, D]`, or a pair of outputs and scores of all blocks `[B, N, H, T, T]`.
 
     Raises:
-        ValueError: If `block` is not an encoder block or has another dtype policy.
+        ValueError: If `block` is not an encoder block or has another dtype policy, or both block and stack
+            have a position.
 
     Example:
     >>> import numpy as np
@@ -158,6 +181,7 @@ class Decoder(MemoryDoors, _Stack):
         num_layers: Number of blocks N.
         block: A `DecoderBlock`, cloned N times, or a list of N of them. By default that of the paper:
             8 heads, hidden size 2,048.
+        position: A position that the self-attentions of all blocks share, as for `Encoder`.
 
     Call arguments:
         As for `DecoderBlock`.
@@ -166,7 +190,8 @@ class Decoder(MemoryDoors, _Stack):
         The outputs `[B, T, D]`, or a pair of outputs and encoder-decoder scores of all blocks `[B, N, H, T, S]`.
 
     Raises:
-        ValueError: If `block` is not a decoder block or has another dtype policy.
+        ValueError: If `block` is not a decoder block or has another dtype policy, or both block and stack
+            have a position.
 
     Example:
     >>> import numpy as np
