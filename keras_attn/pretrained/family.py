@@ -11,11 +11,16 @@ import keras
 
 from keras_attn import models
 from keras_attn.models.heads import Head
+from keras_attn.models.language_head import LanguageHead
 from keras_attn.pretrained.settings import Settings
 from keras_attn.pretrained.weights import Table
 
-HeadOf: TypeAlias = Callable[[Settings, int], tuple[Head, Table]]
+HeadOf: TypeAlias = Callable[[Settings, int], tuple[Head | LanguageHead, Table]]
 """From the settings and the number of labels to a head and the table of its weights."""
+
+
+GENERATING = "text_generation", "text_to_text"
+"""The tasks that generate texts."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +33,8 @@ class Family:
         defaults: The settings that the family reads, with the defaults of its config class.
         arguments: Function from the settings to the arguments of the recipe, without head and special ids.
         weights: Function from the settings to the table of the encoder's weights.
-        heads: The heads by task.
+        heads: The heads by task. A family that generates has one task: `"text_generation"` for decoders,
+            `"text_to_text"` for encoder-decoders.
         known: Regular expression of weights that a task may leave unread: those of other heads, and buffers.
         max_length: Function from the settings to the number of positions.
         names: Dictionary from the config's names of settings to those of `defaults`, where they differ.
@@ -55,6 +61,11 @@ class Family:
     positions_of_padding: bool = False
     ignored: tuple[str, ...] = ()
     recipe: Callable[..., keras.Model] = models.TextEncoder
+
+    @property
+    def generates(self) -> str | None:
+        """The task of a family that generates texts, or None."""
+        return next((task for task in GENERATING if task in self.heads), None)
 
     def is_known(self, name: str) -> bool:
         """Returns whether a weight that is not read belongs to the family."""

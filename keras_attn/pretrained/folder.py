@@ -13,6 +13,7 @@ from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.files import read_json
 from keras_attn.pretrained.sentence_transformers import SentenceModel, read_sentence_model
 from keras_attn.pretrained.settings import Settings, read_settings
+from keras_attn.pretrained.special_ids import generating_special_ids
 from keras_attn.pretrained.tokenizer import TokenizerFolder
 
 
@@ -28,6 +29,7 @@ class Folder:
         sentences: What `modules.json` says, or None.
         tokenizer: The tokenizer's files.
         special_ids: The special ids.
+        generation: The generation settings of a family that generates: generation_config.json, or config.json.
     """
 
     config: dict[str, Any]
@@ -37,6 +39,7 @@ class Folder:
     sentences: SentenceModel | None
     tokenizer: TokenizerFolder
     special_ids: SpecialIds
+    generation: dict[str, Any]
 
     @classmethod
     def read(cls, folder: str | pathlib.Path) -> Folder:
@@ -53,10 +56,17 @@ class Folder:
         family = family_of(config)
         settings = read_settings(config, family)
         tokenizer = TokenizerFolder(inner)
-        special_ids = tokenizer.special_ids({**config, "pad_token_id": settings["pad_token_id"]})
+        generation: dict[str, Any] = {}
+        if family.generates:
+            generation = read_json(inner / "generation_config.json", optional=True) or config
+            prompts = family.generates == "text_generation"
+            size = settings["vocab_size"]
+            special_ids = generating_special_ids(config, generation, tokenizer, size, prompts)
+        else:
+            special_ids = tokenizer.special_ids({**config, "pad_token_id": settings["pad_token_id"]})
         check_padding(settings, special_ids, family)
         checkpoint = Checkpoint(inner, family.prefixes, family.fallbacks)
-        return cls(config, family, settings, checkpoint, sentences, tokenizer, special_ids)
+        return cls(config, family, settings, checkpoint, sentences, tokenizer, special_ids, generation)
 
     def max_length(self, wanted: int | None) -> int:
         """Returns the greatest number of ids of a text: `wanted`, or the smallest of the folder's limits."""

@@ -7,12 +7,13 @@ from typing import TypeAlias
 from keras_attn.base.norms import Norm
 from keras_attn.base.types import Activation
 from keras_attn.models.heads import Classification, Head, MaskedWords, TokenClassification, Transform
+from keras_attn.models.language_head import LanguageHead
 from keras_attn.models.pooling import First, PoolingKind
 from keras_attn.pretrained import weights
 from keras_attn.pretrained.settings import Settings
 from keras_attn.pretrained.weights import Linear, Table, Vector
 
-HeadAndTable: TypeAlias = tuple[Head, Table]
+HeadAndTable: TypeAlias = tuple[Head | LanguageHead, Table]
 Hidden: TypeAlias = tuple[Transform, Table]
 """The hidden layer of a head, and the table of its weights."""
 

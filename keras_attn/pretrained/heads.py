@@ -8,7 +8,7 @@ from typing import Any
 from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.settings import Settings
 
-TASKS = "hidden_states", "embedding", "classification", "token_classification", "masked_words"
+TASKS = "hidden_states", "embedding", "classification", "token_classification", "masked_words"  # of encoders
 # The last part of a class name of transformers, which starts with the name of the family.
 ARCHITECTURES = {
     "ForSequenceClassification": "classification",
@@ -17,6 +17,7 @@ ARCHITECTURES = {
     "ForPreTraining": "masked_words",
     "Model": "hidden_states",
 }
+GENERATING_ARCHITECTURES = "ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "MTModel", "Model"
 CROSS_ENCODER_ACTIVATIONS = {
     "torch.nn.modules.linear.Identity": "linear",
     "torch.nn.modules.activation.Sigmoid": "sigmoid",
@@ -40,9 +41,18 @@ def task_of(task: str | None, config: Mapping[str, Any], is_sentence_model: bool
     Raises:
         ValueError: For an unknown task, one that the family lacks, or an architecture without one.
     """
-    if task is None:
+    if family.generates:
+        names = config.get("architectures") or ["Model"]
+        if not names[0].endswith(GENERATING_ARCHITECTURES):
+            raise ValueError(
+                f"config.json of the family {family.name!r} must be that of a model that generates texts. "
+                f"Received: architectures={names}."
+            )
+        task = family.generates if task is None else task
+    elif task is None:
         task = "embedding" if is_sentence_model else _task_of_architecture(config)
-    known = [name for name in TASKS if name in ("hidden_states", "embedding") or name in family.heads]
+    always = () if family.generates else ("hidden_states", "embedding")
+    known = [*always, *family.heads]
     if task not in known:
         raise ValueError(f"`task` must be one of {known} for the family {family.name!r}. Received: task={task!r}.")
     return task

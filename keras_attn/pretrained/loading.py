@@ -14,6 +14,7 @@ from keras_attn.base.special_ids import SpecialIds
 from keras_attn.base.types import DType
 from keras_attn.decoding.strategies import Strategy
 from keras_attn.models.heads import Head, HiddenStates, SentenceEmbedding
+from keras_attn.models.language_head import LanguageHead
 from keras_attn.models.pooling import Mean
 from keras_attn.pretrained.checkpoint import Checkpoint
 from keras_attn.pretrained.folder import Folder
@@ -110,7 +111,7 @@ def load(
     return Pretrained(model, task, source_text, source_text, special_ids, None, labels, activation, family)
 
 
-def build(source: Folder, head: Head, table: Table, dtype: DType, verbose: int) -> keras.Model:
+def build(source: Folder, head: Head | LanguageHead, table: Table, dtype: DType, verbose: int) -> keras.Model:
     """Returns the model with its weights, which are checked before it is built.
 
     Args:
@@ -134,7 +135,7 @@ def build(source: Folder, head: Head, table: Table, dtype: DType, verbose: int) 
     return model
 
 
-def head_of(source: Folder, task: str, num_labels: int) -> tuple[Head, Table]:
+def head_of(source: Folder, task: str, num_labels: int) -> tuple[Head | LanguageHead, Table]:
     """Returns the head of a task and the table of its weights, without those of sentence-transformers."""
     if task == "hidden_states":
         return HiddenStates(), {}
@@ -142,7 +143,7 @@ def head_of(source: Folder, task: str, num_labels: int) -> tuple[Head, Table]:
         head = SentenceEmbedding(Mean(), normalize=False) if source.sentences is None else source.sentences.head
         return head, {}
     settings = source.settings
-    if task == "masked_words" and settings["tie_word_embeddings"]:
+    if task not in LABELLED and settings["tie_word_embeddings"]:
         # As in transformers, two different matrices in the checkpoint are not tied, whatever the config says.
         pairs = source.family.tied.items()
         settings["tie_word_embeddings"] = all(source.checkpoint.equal(name, other) for name, other in pairs)

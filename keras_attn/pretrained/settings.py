@@ -57,6 +57,15 @@ IGNORED_NAMES = """
 """
 IGNORED = frozenset(IGNORED_NAMES.split())
 
+# Settings that may be null whatever their default is.
+OPTIONAL = (
+    "pad_token_id",
+    "sliding_window",
+    "num_key_value_heads",
+    "head_dim",
+    *(f"{each}_logit_softcapping" for each in ("attn", "final")),
+)
+
 ACTIVATIONS: dict[str, Activation] = {
     **dict.fromkeys(("gelu", "gelu_python"), "gelu"),
     **dict.fromkeys(("gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate"), gelu_tanh),
@@ -101,8 +110,8 @@ def read_settings(config: Mapping[str, Any], family: Family) -> Settings:
 
 
 def check_kind(name: str, value: object, default: object) -> None:
-    """Raises a `ValueError` for a setting of another type than its default; `pad_token_id` may be null."""
-    if default is None or (value is None and name == "pad_token_id"):
+    """Raises a `ValueError` for a setting of another type than its default; those of `OPTIONAL` may be null."""
+    if default is None or (value is None and name in OPTIONAL):
         return
     kinds = (int, float) if isinstance(default, float) else (type(default),)
     if not isinstance(value, kinds) or isinstance(value, bool) is not isinstance(default, bool):

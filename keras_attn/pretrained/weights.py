@@ -53,22 +53,24 @@ class Linear(Entry):
     """`W [out, in]` and `b [out]` become kernel and bias; several maps are joined, and one may be a part of theirs.
 
     Attributes:
-        inputs, outputs: Sizes of each of their maps.
+        inputs: Size of the inputs of their maps.
+        outputs: Size of the outputs of each of their maps, or one size per map.
         bias: Whether they have a bias.
         part: `(k, n)` for part k of n equal parts of their outputs, None for all.
     """
 
     inputs: int
-    outputs: int
+    outputs: int | tuple[int, ...]
     bias: bool = True
     part: tuple[int, int] | None = None
 
     def shapes(self) -> Shapes:
         wanted: Shapes = {}
-        for name in self.names:
-            wanted[f"{name}.weight"] = (self.outputs, self.inputs)
+        sizes = (self.outputs,) * len(self.names) if isinstance(self.outputs, int) else self.outputs
+        for name, outputs in zip(self.names, sizes, strict=True):
+            wanted[f"{name}.weight"] = (outputs, self.inputs)
             if self.bias:
-                wanted[f"{name}.bias"] = (self.outputs,)
+                wanted[f"{name}.bias"] = (outputs,)
         return wanted
 
     def arrays(self, read: Read) -> list[np.ndarray]:
@@ -81,18 +83,38 @@ class Linear(Entry):
 
 
 @dataclasses.dataclass(frozen=True)
+class InOut(Entry):
+    """`W [in, out]` and `b [out]`, as GPT-2 stores its linear maps, become kernel and bias."""
+
+    inputs: int
+    outputs: int
+
+    def shapes(self) -> Shapes:
+        return {f"{self.names[0]}.weight": (self.inputs, self.outputs), f"{self.names[0]}.bias": (self.outputs,)}
+
+    def arrays(self, read: Read) -> list[np.ndarray]:
+        return [read(name) for name in self.shapes()]
+
+
+@dataclasses.dataclass(frozen=True)
 class Norm(Entry):
-    """Scale `[size]`, and a bias `[size]` if `bias`."""
+    """Scale `[size]`, and a bias `[size]` if `bias`.
+
+    Attributes:
+        offset: Added to the scale: 1 for the norms of Gemma, which multiply by one more than their weight.
+    """
 
     size: int
     bias: bool = True
+    offset: float = 0.0
 
     def shapes(self) -> Shapes:
         kinds = ("weight", "bias") if self.bias else ("weight",)
         return {f"{name}.{kind}": (self.size,) for name in self.names for kind in kinds}
 
     def arrays(self, read: Read) -> list[np.ndarray]:
-        return [read(name) for name in self.shapes()]
+        scale, *bias = (read(name) for name in self.shapes())
+        return [scale + np.float32(self.offset) if self.offset else scale, *bias]
 
 
 @dataclasses.dataclass(frozen=True)
