@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from keras import ops
 
-from keras_attn.base.checks import check_number, check_positive
+from keras_attn.base.checks import check_number, check_positive, check_slot
 from keras_attn.base.slot import register
 from keras_attn.base.tensors import lift
 from keras_attn.base.types import Tensor
-from keras_attn.decoding.strategies import NOTHING, Generated, Search, SearchContext, Strategy, put
+from keras_attn.decoding.context import NOTHING, SearchContext
+from keras_attn.decoding.length_penalties import GNMTPenalty, LengthPenalty
+from keras_attn.decoding.processors import Processor, check_processors
+from keras_attn.decoding.stopping import ExactStop, Progress, StopRule
+from keras_attn.decoding.strategies import Generated, Search, Strategy, put
 
 LEAST_COVERAGE = 1e-30  # of a source position without any attention: the logarithm stays finite
 
@@ -23,14 +28,15 @@ class Beam(Strategy):
     `score = log P(Y|X) / lp(Y) + cp(X; Y)`, `lp(Y) = ((5 + |Y|) / 6)^length_penalty`,
     `cp = coverage_penalty * sum_s log(min(sum_t a_ts, 1))`, where |Y| includes the end id.
     A text is finished if its end id is among the `width` best continuations of the row. The
-    search of a row stops as soon as no unfinished text can overtake the returned ones. Texts
-    that are unfinished at the maximum length are scored as they are. A `width` of 1 is greedy
-    search. If a row has fewer than N possible texts, the remaining entries have length 0,
-    padding, and the score minus infinity.
+    search of a row stops by the rule `stop`: by default as soon as no unfinished text can overtake
+    the returned ones. Texts that are unfinished at the maximum length are scored as they are. A
+    `width` of 1 is greedy search. If a row has fewer than N possible texts, the remaining entries
+    have length 0, padding, and the score minus infinity.
 
     Args:
         width: Number W of unfinished texts per row.
-        length_penalty: Exponent of the length penalty; 0 for none.
+        length_penalty: The exponent of the formula above, which is `GNMTPenalty(exponent)`, or another
+            `LengthPenalty`, for example `PowerPenalty(1.0)`; 0 for none.
         coverage_penalty: Factor of the coverage penalty; 0 for none. Requires a model whose
             `step(..., return_attention_scores=True)` returns the attention over the source.
         num_return_sequences: Number N of texts returned, at most `width`.
@@ -51,10 +57,12 @@ class Beam(Strategy):
     def __init__(
         self,
         width: int = 4,
-        length_penalty: float = 0.0,
+        length_penalty: float | LengthPenalty = 0.0,
         coverage_penalty: float = 0.0,
         num_return_sequences: int = 1,
         patience: float | None = None,
+        stop: StopRule | None = None,
+        processors: Sequence[Processor] = (),
     ) -> None:
         check_positive("width", width)
         check_positive("num_return_sequences", num_return_sequences)
@@ -63,8 +71,8 @@ class Beam(Strategy):
                 "`num_return_sequences` must be at most `width`. "
                 f"Received: num_return_sequences={num_return_sequences}, width={width}."
             )
-        for name, value in (("length_penalty", length_penalty), ("coverage_penalty", coverage_penalty)):
-            check_number(name, value)
+        if not isinstance(length_penalty, LengthPenalty):
+            check_number("length_penalty", length_penalty, must="be a number or a LengthPenalty")
         check_number("coverage_penalty", coverage_penalty, must="not be negative", at_least=0)
         check_number("patience", patience, optional=True)
         if patience is not None and not patience * width >= num_return_sequences:
@@ -77,6 +85,16 @@ class Beam(Strategy):
         self.coverage_penalty = coverage_penalty
         self.num_return_sequences = num_return_sequences
         self.patience = patience
+        self.stop = check_slot("stop", stop, StopRule)
+        self.processors = check_processors(processors)
+
+    processes_log_probs = True
+
+    @property
+    def penalty(self) -> LengthPenalty:
+        """The length penalty as an object."""
+        length_penalty = self.length_penalty
+        return length_penalty if isinstance(length_penalty, LengthPenalty) else GNMTPenalty(length_penalty)
 
     @property
     def num_beams(self) -> int:  # type: ignore[override]  # a class attribute of other strategies
@@ -166,7 +184,7 @@ class Beam(Strategy):
 
     def _scores(self, log_probs: Tensor, length: Tensor, coverage: Tensor | None, context: SearchContext) -> Tensor:
         """Returns the scores `[B, X]` of texts that all have the same length."""
-        scores = log_probs / self._penalty(length)
+        scores = log_probs / self.penalty(length)
         if coverage is None:
             return scores
         covered = ops.log(ops.clip(coverage, LEAST_COVERAGE, 1.0))  # [B, X, S]
@@ -174,18 +192,11 @@ class Beam(Strategy):
             covered = ops.where(context.source_mask[:, None], covered, 0.0)
         return scores + self.coverage_penalty * ops.sum(covered, axis=-1)
 
-    def _penalty(self, length: Tensor) -> Tensor:
-        return ((5.0 + ops.cast(length, "float32")) / 6.0) ** self.length_penalty
-
     def _cannot_improve(self, search: Search, length: Tensor, context: SearchContext) -> Tensor:
-        """Returns booleans `[B]`: no unfinished text can overtake the returned ones, or enough texts are finished."""
-        # Log probabilities only decrease, the coverage penalty is at most 0, and the length penalty is
-        # most favourable at the next or at the maximum length.
-        last = context.limits
-        penalty = self._penalty(last if self.length_penalty > 0 else ops.minimum(length + 1, last))
-        bound = ops.max(search["log_probs"], axis=-1) / penalty
-        least = search["ended_scores"][:, self.num_return_sequences - 1]
-        done = ops.logical_or(least >= bound, ops.equal(bound, NOTHING))
+        """Returns booleans `[B]`: the stop rule holds, enough texts are finished, or no text can be continued."""
+        best, finished = ops.max(search["log_probs"], axis=-1), search["ended_scores"]
+        progress = Progress(best, finished, self.num_return_sequences, length, context.limits, self.penalty)
+        done = ops.logical_or((self.stop or ExactStop()).is_done(progress), ops.equal(best, NOTHING))
         enough = 1 if self.width == 1 else self.patience and math.ceil(self.patience * self.width)
         return ops.logical_or(done, search["num_ended"] >= enough) if enough else done
 

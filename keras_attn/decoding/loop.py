@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -9,25 +10,16 @@ import numpy as np
 from keras import ops
 
 from keras_attn.attention.cache import Cache
-from keras_attn.attention.cache_state import CacheState, map_caches
 from keras_attn.backend import no_gradient, while_loop
-from keras_attn.base.special_ids import SpecialIds
 from keras_attn.base.state import map_rows
-from keras_attn.base.tensors import static_shape, to_tensor
+from keras_attn.base.tensors import to_tensor
 from keras_attn.base.types import ArrayLike, State, Tensor
-from keras_attn.decoding.processors import Processor
-from keras_attn.decoding.protocol import (
-    DecodingModel,
-    ModelFacts,
-    PromptModel,
-    ScoringModel,
-    check_decodes,
-    check_takes,
-    check_takes_lengths,
-    facts_of,
-)
+from keras_attn.decoding.context import NOTHING, SearchContext
+from keras_attn.decoding.processors import Processor, log_softmax
+from keras_attn.decoding.protocol import DecodingModel, ScoringModel, check_decodes, check_takes, facts_of
 from keras_attn.decoding.request import AUTO, GenerationConfig, config_of, source_lengths_of
-from keras_attn.decoding.strategies import Generated, SearchContext, Strategy
+from keras_attn.decoding.sources import first_state, grow_caches, prompts_of, source_mask
+from keras_attn.decoding.strategies import Generated, Strategy
 
 
 def generate(
@@ -64,7 +56,8 @@ def generate(
             `"auto"` are those of the model (`special_ids.end_ids`).
         prefix_ids: Tokens at the beginning of the texts, int32 `[B, P]` or `[P]`; padding forces no token.
             The start id may be among them.
-        processors: `MinLength`, `BannedTokens`, `RepetitionPenalty` or your own, applied in order.
+        processors: Processors applied in order, after those of the strategy: `MinLength`, `BannedTokens`,
+            `RepetitionPenalty`, `NoRepeatNGrams`, ... or your own.
         cache: How attention stores keys and values (`ExactCache()` or `Int8Cache()`), for models
             whose `init_state` takes it.
         source_lengths: Number of real ids of each row of `source`, int32 `[B]`, for models whose `init_state`
@@ -121,9 +114,15 @@ def search(
     strategy, rows = config.strategy, ops.shape(source)[0]
     limits = ops.ones((rows,), "int32") * ops.cast(config.max_length if limits is None else limits, "int32")
     limits = ops.clip(limits, 1, config.max_length)
-    facts = facts_of(model)
+    facts, processors = facts_of(model), config.all_processors
     mask = source_mask(strategy, source, facts.special_ids, source_lengths)
-    context = SearchContext(rows, config.max_length, config.end_ids, limits, temperature, seed, mask, config.filler)
+    prompts = prompts_of(source, config.start_id, facts, source_lengths) if processors else None
+    context = SearchContext(
+        rows, config.max_length, config.end_ids, limits, temperature, seed, mask, config.filler, prompts
+    )
+    for processor in processors:
+        context = dataclasses.replace(context, limits=ops.maximum(processor.limits(context), 1))
+    of_texts = context.repeated(strategy.num_beams)
     if strategy.reads_attention:
         check_takes(model.step, "return_attention_scores", "A coverage penalty needs a model that attends to a source")
     with no_gradient():
@@ -138,10 +137,10 @@ def search(
             reads_attention = strategy.reads_attention
             logits, attention, state = step(model, carry["tokens"], carry["state"], index, reads_attention)
             config.check_vocabulary(logits.shape[-1], prefix)
-            logits = ops.cast(logits, "float32")
-            processed, texts = logits, ops.reshape(known["tokens"], (-1, config.max_length))
-            for processor in config.processors:
-                processed = processor(processed, texts, index, config.end_ids)
+            logits, texts = ops.cast(logits, "float32"), ops.reshape(known["tokens"], (-1, config.max_length))
+            processed = log_softmax(logits) if strategy.processes_log_probs else logits
+            for processor in processors:
+                processed = processor.apply(processed, texts, index, of_texts)
             log_probs = log_probabilities(logits, processed, prefix, index, config)
             tokens, parents, known = strategy.advance(log_probs, known, index, context, attention)
             if parents is not None:
@@ -160,37 +159,6 @@ def search(
             carry["state"] = grow_caches(carry["state"], limit - written)
             carry, written = while_loop(unfinished_before(limit), body, carry), limit
         return strategy.finish(carry["search"], context)
-
-
-def first_state(
-    model: DecodingModel,
-    source: Tensor,
-    config: GenerationConfig,
-    facts: ModelFacts,
-    unused: int,
-    source_lengths: Tensor | None = None,
-) -> tuple[State, Tensor]:
-    """Returns the state before the first step, and the tokens int32 `[B W]` that this step reads.
-
-    Args:
-        model, source, config, source_lengths: As for `search`.
-        facts: The `ModelFacts` of the model.
-        unused: How many of the `config.max_length` tokens the first stage does not reach.
-    """
-    width, cache, lengths = config.strategy.num_beams, {}, {}
-    if config.cache is not None:
-        check_takes(model.init_state, "cache", "`cache` needs a model with caches")
-        cache = {"cache": config.cache}
-    if source_lengths is not None:
-        check_takes_lengths(model, facts)
-        lengths = {"source_lengths": source_lengths}
-    state = model.init_state(source, config.max_length, **cache, **lengths)
-    state = state if width == 1 else map_rows(lambda tensor: ops.repeat(tensor, width, axis=0), state)
-    if facts.reads_prompts:
-        tokens = cast(PromptModel, model).first_tokens(source, config.start_id, **lengths)
-    else:
-        tokens = ops.ones((ops.shape(source)[0],), "int32") * config.start_id
-    return own_caches(state, config.max_length, unused), ops.repeat(tokens, width, axis=0)
 
 
 def stages(max_length: int) -> list[int]:
@@ -223,7 +191,7 @@ def log_probabilities(
 
     Args:
         logits: Logits of the model, `[R, V]`.
-        processed: The same after all processors.
+        processed: The same, or their log probabilities if the strategy `processes_log_probs`, after all processors.
         prefix: int32 `[B or 1, P]`, or None. A token that it forces has the log probability of the
             model, and all others have minus infinity: processors have no effect on a prefix.
         index: The position, an int32 scalar.
@@ -234,13 +202,13 @@ def log_probabilities(
     allowed = np.isin(np.arange(logits.shape[-1]), [*config.forbidden_ids], invert=True)[None]
     allowed = ops.convert_to_tensor(allowed, "bool")
     if prefix is not None:
+        unprocessed = log_softmax(logits) if config.strategy.processes_log_probs else logits
         wanted = wanted_at(prefix, index, ops.shape(logits)[0], config.free)  # [R, 1]
         is_forced = ops.not_equal(wanted, config.free)
         allowed = ops.where(is_forced, ops.equal(tokens, wanted), allowed)
-        processed = ops.where(is_forced, logits, processed)
-    # Where all logits are minus infinity, their log-softmax is NaN.
-    allowed = ops.logical_and(allowed, ops.not_equal(processed, float("-inf")))
-    return ops.where(allowed, ops.log_softmax(processed, axis=-1), float("-inf"))
+        processed = ops.where(is_forced, unprocessed, processed)
+    log_probs = processed if config.strategy.processes_log_probs else log_softmax(processed)
+    return ops.where(allowed, log_probs, NOTHING)
 
 
 def wanted_at(prefix: Tensor, index: Tensor, num_rows: int | Tensor, free: int) -> Tensor:
@@ -250,36 +218,3 @@ def wanted_at(prefix: Tensor, index: Tensor, num_rows: int | Tensor, free: int) 
     last = ops.convert_to_tensor(length, "int32")
     wanted = ops.take(padded, ops.minimum(index, last), axis=1)[:, None]  # [B or 1, 1]
     return ops.repeat(wanted, num_rows // ops.shape(wanted)[0], axis=0)
-
-
-def source_mask(
-    strategy: Strategy, source: Tensor, special_ids: SpecialIds, source_lengths: Tensor | None
-) -> Tensor | None:
-    """Returns which source positions are real, `[B, S]`, or None for a strategy that does not read attention."""
-    if not strategy.reads_attention:
-        return None
-    if len(source.shape) != 2:
-        raise ValueError(
-            f"A coverage penalty needs a `source` of ids, [B, S]. Received: source.shape={static_shape(source)}."
-        )
-    if source_lengths is not None:
-        return ops.arange(ops.shape(source)[1], dtype="int32") < source_lengths[:, None]
-    return special_ids.is_real(source)
-
-
-def own_caches(state: State, max_length: int, unused: int) -> State:
-    """Returns a state whose caches a loop may overwrite, without the slots that its first stage cannot reach.
-
-    A cache with fewer slots than `max_length`, such as that of a window, keeps all of them.
-    """
-
-    def own(each: CacheState) -> CacheState:
-        places = each.static_places
-        return each.cache.own(each, 0 if places is not None and places < max_length else unused)
-
-    return map_caches(own, state)
-
-
-def grow_caches(state: State, added: int) -> State:
-    """Returns a state whose caches have `added` more of the slots that were left out."""
-    return map_caches(lambda each: each.cache.grow(each, added), state)

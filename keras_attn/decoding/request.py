@@ -13,9 +13,10 @@ from keras_attn.backend import is_concrete
 from keras_attn.base.checks import check_axes, check_number, check_positive, check_slot
 from keras_attn.base.tensors import is_array, static_shape, to_tensor
 from keras_attn.base.types import ArrayLike, Tensor
-from keras_attn.decoding.processors import Processor
+from keras_attn.decoding.processors import Processor, check_processors
 from keras_attn.decoding.protocol import ModelFacts
-from keras_attn.decoding.strategies import Greedy, Strategy
+from keras_attn.decoding.strategies import Strategy
+from keras_attn.decoding.token_strategies import Greedy
 
 AUTO = "auto"  # the end ids of the model
 
@@ -39,9 +40,7 @@ class GenerationConfig:
             raise ValueError(f"`strategy` must be a Strategy of keras_attn. Received: strategy={self.strategy!r}.")
         check_positive("max_length", self.max_length)
         check_slot("cache", self.cache, Cache)
-        if not all(isinstance(processor, Processor) for processor in self.processors):
-            received = [processor.__class__.__name__ for processor in self.processors]
-            raise ValueError(f"`processors` must be Processors of keras_attn. Received objects of types {received}.")
+        check_processors(self.processors)
         for name, value in self._ids():
             check_no_tensor(name, value)
             check_number(name, value, int, must="be an id, and must not be negative", at_least=0)
@@ -49,6 +48,11 @@ class GenerationConfig:
     def _ids(self) -> list[tuple[str, int]]:
         """Returns the start id and the end ids, each with the name of its argument."""
         return [("start_id", self.start_id), *(("end_id", end_id) for end_id in self.end_ids)]
+
+    @property
+    def all_processors(self) -> tuple[Processor, ...]:
+        """The processors of the strategy, and those of the call."""
+        return *self.strategy.processors, *self.processors
 
     @property
     def forbidden_ids(self) -> set[int]:

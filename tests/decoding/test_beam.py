@@ -204,9 +204,14 @@ def test_coverage_penalty_equals_exhaustive_search(rng):
     [
         ({"width": 0}, "`width` must be an integer of at least 1. Received: width=0"),
         ({"width": 2, "num_return_sequences": 3}, "`num_return_sequences` must be at most `width`"),
-        ({"length_penalty": "long"}, "`length_penalty` must be a number. Received: length_penalty='long'"),
+        (
+            {"length_penalty": "long"},
+            "`length_penalty` must be a number or a LengthPenalty. Received: length_penalty='long'",
+        ),
         ({"length_penalty": math.nan}, "`length_penalty` must be a number"),
         ({"coverage_penalty": -1}, "`coverage_penalty` must not be negative"),
+        ({"stop": "never"}, "`stop` must be a StopRule of keras_attn or None. Received: stop='never'"),
+        ({"processors": [max]}, "`processors` must be Processors of keras_attn"),
         ({"patience": "a"}, "`patience` must be a number or None. Received: patience='a'"),
         ({"patience": 0}, "`patience` times `width` must be at least `num_return_sequences`"),
     ],

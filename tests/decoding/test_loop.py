@@ -173,8 +173,12 @@ class Double(decoding.Processor):
 
 
 def test_user_written_processors_plug_in_in_turn(rng):
+    """Those of a strategy come first; under a beam search, log probabilities are not normalised by themselves."""
     logits = rng.normal(size=(1, 3, 5, 5))
-    found = generate(logits, decoding.Beam(25), max_length=3, processors=[Double(), Double()])
+    strategy = decoding.Beam(25, processors=[Double()])
+    plain = generate(logits, decoding.Beam(25, processors=[Double(), Double()]), max_length=3)
+    np.testing.assert_allclose(plain.scores[0, 0], 4 * exhaustive(logits[0], 3, 0.0)[0][0], rtol=1e-4)
+    found = generate(logits, strategy, max_length=3, processors=[Double(), decoding.Renormalize()])
     score, text = exhaustive(4 * logits[0], 3, 0.0)[0]
     np.testing.assert_allclose(found.scores[0, 0], score, rtol=1e-4)
     assert found.tokens[0, 0, : len(text)].tolist() == list(text)
@@ -251,7 +255,7 @@ def test_bad_arguments_are_named(named, message):
         (lambda: decoding.BannedTokens("a"), "`ids` must be a list of ids"),
         (lambda: decoding.BannedTokens([-1]), "`ids` must be a list of ids"),
         (lambda: decoding.MinLength(0), "`length` must be an integer of at least 1"),
-        (lambda: decoding.RepetitionPenalty(0.5), "`penalty` must be a number of at least 1"),
+        (lambda: decoding.RepetitionPenalty(0), "`penalty` must be a number above 0"),
     ],
 )
 def test_bad_processors_are_named(make, message):
