@@ -162,6 +162,8 @@ def Transformer(  # noqa: N802 - a recipe is named after its model
     tied_embeddings: bool = False,
     embeddings: Embeddings | None = None,
     head: LanguageHead | None = None,
+    encoder_position: HeadPosition | None = None,
+    decoder_position: HeadPosition | None = None,
 ) -> TransformerModel:
     """The encoder-decoder Transformer of Vaswani et al.
 
@@ -189,6 +191,8 @@ def Transformer(  # noqa: N802 - a recipe is named after its model
             (Press and Wolf 2017, arXiv:1608.05859): `head=LanguageHead(tied=True, use_bias=False)`.
         embeddings: How ids become vectors; `Embeddings(shared=True)` for one matrix for both sides.
         head: How vectors become logits, `LanguageHead()` by default.
+        encoder_position, decoder_position: A position that the self-attentions of all blocks of a stack share, as
+            for `Encoder` and `Decoder`, for instance `RelativeBias()`.
 
     Returns:
         A functional `keras.Model`: inputs `{"source": [B, S], "target": [B, T]}`, integers;
@@ -247,8 +251,8 @@ def Transformer(  # noqa: N802 - a recipe is named after its model
             f"{source_vocabulary_size}, target_vocabulary_size={target_vocabulary_size}."
         )
     layers = {
-        "encoder": Encoder(num_blocks(encoder_block, num_layers), encoder_block, name="encoder"),
-        "decoder": Decoder(num_blocks(decoder_block, num_layers), decoder_block, name="decoder"),
+        "encoder": Encoder(num_blocks(encoder_block, num_layers), encoder_block, encoder_position, name="encoder"),
+        "decoder": Decoder(num_blocks(decoder_block, num_layers), decoder_block, decoder_position, name="decoder"),
         **embeddings.layers("source", source_vocabulary_size, size, dropout, added),
         **embeddings.layers("target", target_vocabulary_size, size, dropout, added, head.tied),
         **head.layers(target_vocabulary_size),

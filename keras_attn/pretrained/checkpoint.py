@@ -25,8 +25,8 @@ class Checkpoint:
         folder: The folder with `model.safetensors`, its shards, or other `*.safetensors` files.
         prefixes: Removed from the start of names: a model with a head is saved with the name of its encoder before
             the names of the encoder's weights.
-        fallbacks: Dictionary from a name to that of a weight that takes its place if it is missing, which
-            checkpoints of tied weights contain under one of two names.
+        fallbacks: Dictionary from a name to that of a weight that takes its place if it is missing, or several of
+            which the first one that is there does: checkpoints contain tied weights under one of their names.
 
     Attributes:
         shapes: The shapes of all weights by name, without prefixes and in the current spelling.
@@ -37,7 +37,10 @@ class Checkpoint:
     """
 
     def __init__(
-        self, folder: pathlib.Path, prefixes: tuple[str, ...] = (), fallbacks: Mapping[str, str] | None = None
+        self,
+        folder: pathlib.Path,
+        prefixes: tuple[str, ...] = (),
+        fallbacks: Mapping[str, str | tuple[str, ...]] | None = None,
     ) -> None:
         self.folder = folder
         self.fallbacks = dict(fallbacks or {})
@@ -58,8 +61,9 @@ class Checkpoint:
 
     def find(self, name: str) -> str:
         """Returns `name`, or the name of the weight that takes its place."""
-        fallback = self.fallbacks.get(name)
-        return fallback if name not in self.shapes and fallback in self.shapes else name
+        others = self.fallbacks.get(name, ())
+        names = (name, others) if isinstance(others, str) else (name, *others)
+        return next((each for each in names if each in self.shapes), name)
 
     def read(self, name: str) -> np.ndarray:
         """Returns a weight in float32 (float64 stays); raises a `ValueError` for dtypes that are not floats."""

@@ -56,7 +56,7 @@ class Family:
     max_length: Callable[[Settings], int] = lambda s: s["max_position_embeddings"]
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     tied: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    fallbacks: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    fallbacks: Mapping[str, str | tuple[str, ...]] = dataclasses.field(default_factory=dict)
     fixed: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
     positions_of_padding: bool = False
     ignored: tuple[str, ...] = ()

@@ -18,9 +18,11 @@ class Settings(dict[str, Any]):
 
     Attributes:
         theirs: The config's names of the settings that have other names there.
+        given: The settings that the config itself has, by this library's names.
     """
 
     theirs: Mapping[str, str] = {}
+    given: Mapping[str, Any] = {}
 
 
 # Settings of every family that change numbers, with the values that are supported; the first is the default.
@@ -104,6 +106,7 @@ def read_settings(config: Mapping[str, Any], family: Family) -> Settings:
             )
     settings = Settings(known | {name: value for name, value in config.items() if name in known})
     settings.theirs = theirs
+    settings.given = config
     for name, value in settings.items():
         check_kind(theirs.get(name, name), value, known[name])
     return settings

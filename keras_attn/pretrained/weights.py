@@ -43,6 +43,11 @@ class Entry:
         """Returns the shapes of the checkpoint's weights by name."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `shapes()`.")
 
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """The names of weights that may be missing, and are zero then."""
+        return ()
+
     def arrays(self, read: Read) -> list[np.ndarray]:
         """Returns the arrays of our layer; `read` returns a weight by name."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `arrays(read)`.")
@@ -102,11 +107,13 @@ class Norm(Entry):
 
     Attributes:
         offset: Added to the scale: 1 for the norms of Gemma, which multiply by one more than their weight.
+        factor: Multiplies the scale, where the family multiplies the outputs of the norm by a number.
     """
 
     size: int
     bias: bool = True
     offset: float = 0.0
+    factor: float = 1.0
 
     def shapes(self) -> Shapes:
         kinds = ("weight", "bias") if self.bias else ("weight",)
@@ -114,15 +121,21 @@ class Norm(Entry):
 
     def arrays(self, read: Read) -> list[np.ndarray]:
         scale, *bias = (read(name) for name in self.shapes())
-        return [scale + np.float32(self.offset) if self.offset else scale, *bias]
+        scale = scale + np.float32(self.offset) if self.offset else scale
+        return [scale * np.float32(self.factor) if self.factor != 1 else scale, *bias]
 
 
 @dataclasses.dataclass(frozen=True)
 class Rows(Entry):
-    """Embeddings `[rows, size]`."""
+    """Embeddings `[rows, size]`.
+
+    Attributes:
+        copies: Names of further layers that may hold the same embeddings, which must then be equal.
+    """
 
     rows: int
     size: int
+    copies: tuple[str, ...] = ()
 
     def shapes(self) -> Shapes:
         return {f"{name}.weight": (self.rows, self.size) for name in self.names}
@@ -142,6 +155,41 @@ class Vector(Entry):
 
     def arrays(self, read: Read) -> list[np.ndarray]:
         return [read(name) for name in self.names]
+
+
+@dataclasses.dataclass(frozen=True)
+class LogitsBias(Entry):
+    """The bias of logits `[size]`, stored as `[1, size]`, by its full name; it may be missing."""
+
+    size: int
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        return self.names
+
+    def shapes(self) -> Shapes:
+        return {name: (1, self.size) for name in self.names}
+
+    def arrays(self, read: Read) -> list[np.ndarray]:
+        return [read(name)[0] for name in self.names]
+
+
+@dataclasses.dataclass(frozen=True)
+class BiasedLogits(Entry):
+    """The matrix `[out, in]` of logits and their bias `[1, out]`, which may be missing, by their full names."""
+
+    inputs: int
+    outputs: int
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        return self.names[1:]
+
+    def shapes(self) -> Shapes:
+        return {self.names[0]: (self.outputs, self.inputs), self.names[1]: (1, self.outputs)}
+
+    def arrays(self, read: Read) -> list[np.ndarray]:
+        return [read(self.names[0]).T, read(self.names[1])[0]]
 
 
 Table: TypeAlias = dict[str, Entry]
@@ -165,6 +213,8 @@ def check_weights(table: Table, checkpoint: Checkpoint, is_known: Callable[[str]
         is_known: Whether a weight that the model does not read may be there, by its name.
     """
     wanted = {name: shape for entry in table.values() for name, shape in entry.shapes().items()}
+    optional = {name for entry in table.values() for name in entry.optional}
+    wanted = {name: shape for name, shape in wanted.items() if name not in optional or name in checkpoint.shapes}
     missing = [name for name in wanted if checkpoint.find(name) not in checkpoint.shapes]
     if missing:
         raise ValueError(f"{checkpoint.folder} must hold the weights {listed(missing)}, which are missing.")
@@ -174,17 +224,30 @@ def check_weights(table: Table, checkpoint: Checkpoint, is_known: Callable[[str]
         raise ValueError(
             f"{checkpoint.folder} must hold weights of the shapes of its settings. Received: {listed(wrong)}."
         )
+    check_copies(table, checkpoint)
     used = {checkpoint.find(name) for name in wanted}
+    used |= {f"{copy}.weight" for entry in table.values() if isinstance(entry, Rows) for copy in entry.copies}
     left = sorted(name for name in checkpoint.shapes if name not in used and not is_known(name))
     if left:
         raise ValueError(f"{checkpoint.folder} must hold known weights only. Received in addition: {listed(left)}.")
+
+
+def check_copies(table: Table, checkpoint: Checkpoint) -> None:
+    """Raises a `ValueError` for a copy of embeddings that differs from them, since the model has them once."""
+    for entry in table.values():
+        for copy in entry.copies if isinstance(entry, Rows) else ():
+            if not checkpoint.equal(f"{copy}.weight", f"{entry.names[0]}.weight"):
+                raise ValueError(
+                    f"{checkpoint.folder} must hold equal weights {entry.names[0]}.weight and {copy}.weight. "
+                    "Received: different ones."
+                )
 
 
 def assign_weights(model: keras.Model, table: Table, checkpoint: Checkpoint, verbose: int = 0) -> None:
     """Sets the weights of a model from a checkpoint, layer by layer; `verbose=1` shows a progress bar."""
     progress = keras.utils.Progbar(len(table), verbose=verbose, unit_name="layer") if verbose else None
     for path, entry in table.items():
-        variables, arrays = layer_at(model, path).weights, entry.arrays(checkpoint.read)
+        variables, arrays = layer_at(model, path).weights, entry.arrays(reader(entry, checkpoint))
         shapes = [tuple(variable.shape) for variable in variables]
         if shapes != [array.shape for array in arrays]:
             raise ValueError(
@@ -195,6 +258,12 @@ def assign_weights(model: keras.Model, table: Table, checkpoint: Checkpoint, ver
             variable.assign(array)
         if progress is not None:
             progress.add(1)
+
+
+def reader(entry: Entry, checkpoint: Checkpoint) -> Read:
+    """Returns a function that reads a weight of an entry by name; optional ones that are missing are zero."""
+    zeros = {name: entry.shapes()[name] for name in entry.optional if name not in checkpoint.shapes}
+    return lambda name: np.zeros(zeros[name], "float32") if name in zeros else checkpoint.read(name)
 
 
 def layer_at(model: keras.Model, path: str) -> keras.layers.Layer:
