@@ -11,6 +11,7 @@ from keras_attn.pretrained.checkpoint import Checkpoint
 from keras_attn.pretrained.families import family_of
 from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.files import read_json
+from keras_attn.pretrained.heads import check_generates
 from keras_attn.pretrained.sentence_transformers import SentenceModel, read_sentence_model
 from keras_attn.pretrained.settings import Settings, read_settings
 from keras_attn.pretrained.special_ids import generating_special_ids
@@ -22,6 +23,7 @@ class Folder:
     """A folder of transformers or sentence-transformers.
 
     Attributes:
+        folder: The folder of the model and its tokenizer.
         config: Contents of `config.json`.
         family: The family of the config.
         settings: The settings of the config.
@@ -32,6 +34,7 @@ class Folder:
         generation: The generation settings of a family that generates: generation_config.json, or config.json.
     """
 
+    folder: pathlib.Path
     config: dict[str, Any]
     family: Family
     settings: Settings
@@ -66,7 +69,22 @@ class Folder:
             special_ids = tokenizer.special_ids({**config, "pad_token_id": settings["pad_token_id"]})
         check_padding(settings, special_ids, family)
         checkpoint = Checkpoint(inner, family.prefixes, family.fallbacks)
-        return cls(config, family, settings, checkpoint, sentences, tokenizer, special_ids, generation)
+        return cls(inner, config, family, settings, checkpoint, sentences, tokenizer, special_ids, generation)
+
+    def generation_of(self, task: str | None) -> tuple[str, str, dict[str, Any]]:
+        """Returns the kind of a task, the prefix of its texts, and its generation settings.
+
+        Args:
+            task: `"text_to_text"`, `"text_generation"`, one of `task_specific_params`, or None.
+        """
+        check_generates(self.config, self.family)
+        kind, own = str(self.family.generates), self.config.get("task_specific_params") or {}
+        if task not in (None, kind, *own):
+            raise ValueError(
+                f"`task` must be one of {[kind, *own]} for the family {self.family.name!r}. Received: task={task!r}."
+            )
+        settings = {**self.generation, **own.get(task, {})}
+        return kind, settings.pop("prefix", None) or "", settings
 
     def max_length(self, wanted: int | None) -> int:
         """Returns the greatest number of ids of a text: `wanted`, or the smallest of the folder's limits."""

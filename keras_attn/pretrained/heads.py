@@ -41,18 +41,9 @@ def task_of(task: str | None, config: Mapping[str, Any], is_sentence_model: bool
     Raises:
         ValueError: For an unknown task, one that the family lacks, or an architecture without one.
     """
-    if family.generates:
-        names = config.get("architectures") or ["Model"]
-        if not names[0].endswith(GENERATING_ARCHITECTURES):
-            raise ValueError(
-                f"config.json of the family {family.name!r} must be that of a model that generates texts. "
-                f"Received: architectures={names}."
-            )
-        task = family.generates if task is None else task
-    elif task is None:
+    if task is None:
         task = "embedding" if is_sentence_model else _task_of_architecture(config)
-    always = () if family.generates else ("hidden_states", "embedding")
-    known = [*always, *family.heads]
+    known = [name for name in TASKS if name in ("hidden_states", "embedding") or name in family.heads]
     if task not in known:
         raise ValueError(f"`task` must be one of {known} for the family {family.name!r}. Received: task={task!r}.")
     return task
@@ -68,6 +59,16 @@ def _task_of_architecture(config: Mapping[str, Any]) -> str:
         f"`task` must be given for a model without a supported head, for example task='hidden_states'. "
         f"Received: architectures={names}."
     )
+
+
+def check_generates(config: Mapping[str, Any], family: Family) -> None:
+    """Raises a `ValueError` for a checkpoint whose head generates no texts, of a family that does."""
+    names = config.get("architectures") or ["Model"]
+    if not names[0].endswith(GENERATING_ARCHITECTURES):
+        raise ValueError(
+            f"config.json of the family {family.name!r} must be that of a model that generates texts. "
+            f"Received: architectures={names}."
+        )
 
 
 def labels_of(settings: Settings) -> tuple[str, ...]:

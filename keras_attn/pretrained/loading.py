@@ -16,12 +16,15 @@ from keras_attn.decoding.strategies import Strategy
 from keras_attn.models.heads import Head, HiddenStates, SentenceEmbedding
 from keras_attn.models.language_head import LanguageHead
 from keras_attn.models.pooling import Mean
+from keras_attn.pretrained.chat import chat_of
 from keras_attn.pretrained.checkpoint import Checkpoint
 from keras_attn.pretrained.folder import Folder
+from keras_attn.pretrained.generation import generation_of
 from keras_attn.pretrained.heads import activation_of_labels, labels_of, task_of
+from keras_attn.pretrained.memory import check_memory
 from keras_attn.pretrained.settings import Settings
 from keras_attn.pretrained.weights import Table, assign_weights, check_weights
-from keras_attn.text import PretrainedTokenizer
+from keras_attn.text.tokenizer import Tokenizer
 
 LABELLED = "classification", "token_classification"
 
@@ -31,26 +34,31 @@ class Pretrained:
     """A pretrained model with everything that its use needs.
 
     Attributes:
-        model: The Keras model over ids: inputs `{"source": [B, S]}`, and `"segments"` `[B, S]` where there are
-            token types, which may be left out.
-        task: `"hidden_states"`, `"embedding"`, `"classification"`, `"token_classification"` or `"masked_words"`.
+        model: The Keras model over ids. Encoders: inputs `{"source": [B, S]}`, and `"segments"` `[B, S]` where there
+            are token types, which may be left out. Encoder-decoders: `{"source": [B, S], "target": [B, T]}`.
+            Decoders: `{"target": [B, T]}`.
+        task: `"hidden_states"`, `"embedding"`, `"classification"`, `"token_classification"` or `"masked_words"` of
+            encoders, `"text_to_text"` of encoder-decoders, `"text_generation"` of decoders.
         source_text, target_text: The tokenizers from and to strings, or None for a folder without one.
-        special_ids: The special ids of the vocabulary.
-        strategy: How the model generates; None for encoders.
+        special_ids: The special ids of the vocabulary. A vocabulary may have no padding (`padding=None`); the
+            lengths of prompts are then explicit: `model.generate(ids, source_lengths=...)`.
+        family: Name of the family, for example `"bert"`.
         labels: The labels of classification tasks, in the order of the logits; otherwise empty.
         activation: `"softmax"`, `"sigmoid"` or `"linear"`: from logits to scores.
-        family: Name of the family, for example `"bert"`.
+        strategy: How the model generates by its generation settings; None for encoders.
+        max_new_tokens: Greatest number of tokens of a generated text by its generation settings, or None.
     """
 
     model: keras.Model
     task: str
-    source_text: PretrainedTokenizer | None
-    target_text: PretrainedTokenizer | None
+    source_text: Tokenizer | None
+    target_text: Tokenizer | None
     special_ids: SpecialIds
-    strategy: Strategy | None
-    labels: tuple[str, ...]
-    activation: str
     family: str
+    labels: tuple[str, ...] = ()
+    activation: str = "linear"
+    strategy: Strategy | None = None
+    max_new_tokens: int | None = None
 
 
 def load(
@@ -60,32 +68,38 @@ def load(
     dtype: DType = None,
     num_labels: int | None = None,
     verbose: int = 0,
+    prefix: str | None = None,
 ) -> Pretrained:
-    """Loads a pretrained text encoder from a local folder of transformers or sentence-transformers.
+    """Loads a pretrained text model from a local folder of transformers or sentence-transformers.
 
-    Read are `config.json`, `*.safetensors` (also in several files, also in half precision), `tokenizer.json` or
-    `vocab.txt`, `tokenizer_config.json`, and `modules.json` with the modules that it names. Nothing is downloaded,
-    and no code of the folder runs.
+    Read are `config.json`, `generation_config.json`, `*.safetensors` (also in several files, also in half
+    precision), the files of the tokenizer with its chat template, and `modules.json` with the modules that it
+    names. Nothing is downloaded, and no code of the folder runs but its chat template, in a sandbox.
 
     Args:
         folder: The folder.
-        task: What the model returns: `"hidden_states"` `[B, S, D]`, `"embedding"` `[B, E]`, `"classification"`
+        task: What an encoder returns: `"hidden_states"` `[B, S, D]`, `"embedding"` `[B, E]`, `"classification"`
             `[B, labels]`, `"token_classification"` `[B, S, labels]` or `"masked_words"` `[B, S, V]`, all in
             float32. By default that of the folder: an embedding if there is a `modules.json`, else the task of
             `architectures`. An embedding of a folder without `modules.json` is the mean of the hidden states.
+            A model that generates may be given one of the tasks in `task_specific_params` of its config, for
+            example `"translation_en_to_de"` of T5: its prefix and its generation settings.
         max_length: Greatest number of ids of a text; longer texts are truncated. By default the smallest of the
             tokenizer's, sentence-transformers' and the model's own.
         dtype: Dtype policy of the model, for example `"mixed_bfloat16"`; Keras' global one by default.
         num_labels: For classification tasks: the number of labels of a new head that is not trained yet. Without
             it, the head is that of the checkpoint, and a checkpoint without one is refused.
         verbose: 1 to show a progress bar while weights are read.
+        prefix: Text that the tokenizer puts in front of every text, for example a language code of Marian,
+            `">>fra<< "`; by default that of the task, if it has one.
 
     Returns:
         A `Pretrained`.
 
     Raises:
         ValueError: If the folder does not exist, or for unknown families, settings that are unknown or not
-            supported, missing or left-over weights, wrong shapes, pickled weights, and tasks without weights.
+            supported, missing or left-over weights, wrong shapes, pickled weights, tasks without weights, and models
+            that need more memory than there is.
 
     Example:
     >>> from keras_attn import pretrained
@@ -97,6 +111,8 @@ def load(
     check_positive("max_length", max_length, optional=True)
     check_positive("num_labels", num_labels, optional=True)
     source = Folder.read(folder)
+    if source.family.generates:
+        return load_generating(source, task, max_length, dtype, num_labels, verbose, prefix)
     task = task_of(task, source.config, source.sentences is not None, source.family)
     if num_labels is not None and task not in LABELLED:
         raise ValueError(f"`num_labels` is for the tasks {list(LABELLED)}. Received: task={task!r}.")
@@ -105,10 +121,39 @@ def load(
     head, table = head_of(source, task, len(labels))
     if num_labels is not None:
         table = trained_part(table, source.checkpoint)
-    source_text = source.tokenizer.make(source.max_length(max_length), source.special_ids)
+    source_text, target_text = source.tokenizer.make(source.max_length(max_length), source.special_ids, prefix or "")
     model = build(source, head, table, dtype, verbose)
-    family, special_ids = source.family.name, source.special_ids
-    return Pretrained(model, task, source_text, source_text, special_ids, None, labels, activation, family)
+    family = source.family.name
+    return Pretrained(model, task, source_text, target_text, source.special_ids, family, labels, activation)
+
+
+def load_generating(
+    source: Folder,
+    task: str | None,
+    max_length: int | None,
+    dtype: DType,
+    num_labels: int | None,
+    verbose: int,
+    prefix: str | None,
+) -> Pretrained:
+    """As `load`, for a family that generates texts."""
+    if num_labels is not None:
+        raise ValueError(f"`num_labels` is for the tasks {list(LABELLED)}. Received: a model that generates texts.")
+    kind, own, settings = source.generation_of(task)
+    generation = generation_of(settings, source.special_ids, kind == "text_generation")
+    head, table = head_of(source, kind, 0)
+    prefix = own if prefix is None else prefix
+    chat = chat_of(source.folder, source.tokenizer.settings) if kind == "text_generation" else None
+    texts = source.tokenizer.make(source.max_length(max_length), source.special_ids, prefix, chat)
+    return Pretrained(
+        build(source, head, table, dtype, verbose),
+        kind,
+        *texts,
+        source.special_ids,
+        source.family.name,
+        strategy=generation.strategy,
+        max_new_tokens=generation.max_new_tokens,
+    )
 
 
 def build(source: Folder, head: Head | LanguageHead, table: Table, dtype: DType, verbose: int) -> keras.Model:
@@ -128,6 +173,7 @@ def build(source: Folder, head: Head | LanguageHead, table: Table, dtype: DType,
         parts += [({name: entry}, checkpoint) for name, (checkpoint, entry) in source.sentences.maps.items()]
     for part, checkpoint in parts[1:]:
         check_weights(part, checkpoint)
+    check_memory(table, source.checkpoint, dtype)
     with dtype_policy(dtype):
         model = family.recipe(**family.arguments(settings), head=head, special_ids=source.special_ids)
     for part, checkpoint in parts:

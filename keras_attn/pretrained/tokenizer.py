@@ -8,7 +8,7 @@ from typing import Any
 
 from keras_attn.base.special_ids import SpecialIds
 from keras_attn.pretrained.files import read_json
-from keras_attn.text import PretrainedTokenizer
+from keras_attn.text import Chat, PretrainedTokenizer, Tokenizer
 from keras_attn.text.tokenizer_json import from_vocabulary
 
 # Names of special tokens in tokenizer_config.json, and what they are if it does not say.
@@ -67,11 +67,16 @@ class TokenizerFolder:
         start = found["start"] if found["start"] is not None else (end if padding is None else padding)
         return SpecialIds(padding, start, end, None if unknown in (padding, start, end) else unknown)
 
-    def make(self, max_length: int, special_ids: SpecialIds) -> PretrainedTokenizer | None:
-        """Returns the tokenizer, or None for a folder without one."""
+    def make(
+        self, max_length: int, special_ids: SpecialIds, prefix: str = "", chat: Chat | None = None
+    ) -> tuple[Tokenizer | None, Tokenizer | None]:
+        """Returns the tokenizers of source and target, or None for a folder without them."""
         if self.spec is None:
-            return None
-        return PretrainedTokenizer(self.spec, max_length=max_length, special_ids=special_ids)
+            return None, None
+        tokenizer = PretrainedTokenizer(
+            self.spec, max_length=max_length, special_ids=special_ids, prefix=prefix, chat=chat
+        )
+        return tokenizer, tokenizer
 
 
 def content(token: str | dict[str, Any]) -> str:

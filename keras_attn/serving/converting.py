@@ -9,14 +9,22 @@ import numpy as np
 import tensorflow as tf
 
 from keras_attn import pretrained
+from keras_attn.attention.cache import Cache, ExactCache, Int8Cache
 from keras_attn.pretrained import Pretrained
 from keras_attn.serving.checking import check
 from keras_attn.serving.endpoints import Endpoints
-from keras_attn.serving.exporting import export, pretrained_endpoints
+from keras_attn.serving.exporting import export
+from keras_attn.serving.pretrained_endpoints import pretrained_endpoints
 from keras_attn.serving.tensor_specs import Arrays
 from keras_attn.serving.warmup import Request, read_warmup
+from keras_attn.text import PretrainedTokenizer
 
 SAMPLE = "The quick brown fox jumps over the lazy dog."
+CACHES: dict[str, Cache] = {
+    "float32": ExactCache(dtype="float32"),
+    "bfloat16": ExactCache(dtype="bfloat16"),
+    "int8": Int8Cache(),
+}
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -24,6 +32,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("out", type=pathlib.Path, help="folder of versions to write; its name is the model's")
     command.add_argument("--task", default=None, help="what the model is for; read from the folder by default")
     command.add_argument("--max-length", type=int, default=None, help="greatest number of tokens of a text")
+    command.add_argument("--max-new-tokens", type=int, default=None, help="greatest number of tokens of an answer")
+    command.add_argument("--prefix", default=None, help="text before every text, such as a language code")
+    command.add_argument("--cache", choices=sorted(CACHES), default=None, help="dtype of the cached keys and values")
     command.add_argument("--dtype", default=None, help="dtype policy of the model; float32 by default")
     command.add_argument("--sample", default=None, metavar="TEXT", help="text to answer as a sample and as warm-up")
 
@@ -31,10 +42,21 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 def run_convert(arguments: argparse.Namespace) -> int:
     """Converts the model, checks the result and prints a summary; returns 1 if the model cannot be served."""
     loaded = pretrained.load(
-        arguments.path, arguments.task, max_length=arguments.max_length, dtype=arguments.dtype, verbose=1
+        arguments.path,
+        arguments.task,
+        max_length=arguments.max_length,
+        dtype=arguments.dtype,
+        verbose=1,
+        prefix=arguments.prefix,
     )
     sample = sample_of(loaded) if arguments.sample is None else arguments.sample
-    folder = export(loaded, arguments.out, warmup=[] if loaded.source_text is None else [sample])
+    folder = export(
+        loaded,
+        arguments.out,
+        max_length=arguments.max_new_tokens,
+        warmup=[] if loaded.source_text is None else [sample],
+        cache=None if arguments.cache is None else CACHES[arguments.cache],
+    )
     print(summary(loaded, folder))
     report = check(folder)
     print(report)
@@ -43,9 +65,10 @@ def run_convert(arguments: argparse.Namespace) -> int:
 
 def sample_of(loaded: Pretrained) -> str:
     """Returns a text that the model can answer: with a mask token if its task is to fill it."""
-    if loaded.source_text is None or loaded.task != "masked_words" or loaded.source_text.mask_id is None:
+    tokenizer = loaded.source_text
+    if loaded.task != "masked_words" or not isinstance(tokenizer, PretrainedTokenizer) or tokenizer.mask_id is None:
         return SAMPLE
-    return SAMPLE.replace("fox", loaded.source_text.tokens[loaded.source_text.mask_id])
+    return SAMPLE.replace("fox", tokenizer.tokens[tokenizer.mask_id])
 
 
 def summary(loaded: Pretrained, folder: pathlib.Path) -> str:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import pathlib
 import reprlib
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 
 import keras
 import tensorflow as tf
 
+from keras_attn.attention.cache import Cache
 from keras_attn.base.checks import check_slot
 from keras_attn.base.special_ids import check_same_special_ids
 from keras_attn.base.tensors import is_float
-from keras_attn.base.types import ArrayLike, Tensor
+from keras_attn.base.types import ArrayLike
 from keras_attn.decoding.processors import Processor
 from keras_attn.decoding.protocol import DecodingModel, ModelFacts, decodes, facts_of
 from keras_attn.decoding.request import GenerationConfig, config_of
@@ -24,8 +24,8 @@ from keras_attn.serving.endpoints import Endpoints, ModelEndpoints, named_output
 from keras_attn.serving.folders import check_version, draft, publish
 from keras_attn.serving.generation import GenerationEndpoints
 from keras_attn.serving.guards import guarded
-from keras_attn.serving.rules import filling_note, findings
-from keras_attn.serving.text_endpoints import TASKS
+from keras_attn.serving.pretrained_endpoints import MAX_LENGTH, pretrained_endpoints
+from keras_attn.serving.rules import findings, warn_of_filling
 from keras_attn.serving.warmup import warmup_requests, write_warmup
 from keras_attn.text.tokenizer import Tokenizer
 
@@ -36,11 +36,12 @@ def export(
     source_text: Tokenizer | None = None,
     target_text: Tokenizer | None = None,
     strategy: Strategy | None = None,
-    max_length: int = 256,
+    max_length: int | None = None,
     warmup: Iterable[ArrayLike | Mapping[str, ArrayLike]] = (),
     version: int | None = None,
     processors: Sequence[Processor] = (),
     generate_xla: bool = False,
+    cache: Cache | None = None,
 ) -> pathlib.Path:
     """Writes `directory/<version>/`, a SavedModel for TF Serving's default flags.
 
@@ -51,13 +52,15 @@ def export(
     | `serving_default` | `source` | `target`, the best text, and `score` `[B]` |
     | `generate` | `source` ids `[B, S]`, `max_length` `[B]`, `temperature` `[B]` | `tokens` `[B, N, L]`, `lengths`, \
 `scores` `[B, N]`, `texts` `[B, N]` |
+    | `prompt` | `source` | as `serving_default`; models that continue prompts, with a tokenizer |
     | `score` | `source`, `target` | `log_probability` `[B]`, `source_length`, `target_length`; of recipes with \
 a source `attention_scores` |
     | `encode` | `source` | `memory` `[B, S, M]`, `mask` `[B, S]`; recipes with a source |
     | `generate_xla` | as `generate` | the same; only for servers started with XLA |
 
     `source` and `target` are strings `[B]` with a tokenizer, else ids int32 `[B, S]`; ids outside
-    the model's vocabulary are read as unknown. A server may pad short rows with their first element.
+    the model's vocabulary are read as unknown. A model without a padding id needs the lengths of ids as further
+    inputs, `source_length` and `target_length` int32 `[B]`. A server may pad short rows with their first element.
     So rows with an end id are read up to the first one, unless they are prompts, and all others up
     to the last id that is neither padding, nor the start id, nor the row's own first id. A source
     whose last id equals its first is therefore read whole only if it ends with the end id, and such
@@ -70,7 +73,10 @@ a source `attention_scores` |
     `Sample` reads `temperature`; 0 selects the most probable token. Samples, even with a seed,
     depend on the row's position in the batch. `texts` needs a tokenizer.
 
-    A pretrained text encoder has signatures by its task, from `text` `[B]`: `embedding` `[B, D]`; `label`, `scores` and
+    A language model whose tokenizer has a `chat` answers one turn of a user in `serving_default`, `prompt` and
+    `score`; `generate` continues ids as they are.
+
+    A pretrained encoder has signatures by its task, from `text` `[B]`: `embedding` `[B, D]`; `label`, `scores` and
     `labels`, also of pairs (`pair`, from `text` and `text_pair`); `tokens`, `tags`, `scores`, `starts` and `ends`
     `[B, S]`; `filled`, `candidates` and `scores` for masked words; or `hidden_states` `[B, S, D]` and `mask`.
 
@@ -88,8 +94,9 @@ a source `attention_scores` |
         directory: Folder of the versions; its name is usually the name of the model.
         source_text, target_text: Tokenizers of `keras_attn.text`, or None for ids. A model that
             continues prompts uses the first for both by default.
-        strategy: How to generate; `Greedy()` by default.
-        max_length: Greatest number L of tokens of a text.
+        strategy: How to generate; `Greedy()` by default, and the generation settings of a pretrained model.
+        max_length: Greatest number L of tokens of a text; by default that of the generation settings of a pretrained
+            model, or 256.
         warmup: Examples that the server answers before it accepts requests, at most 1,000 requests
             in all: strings with a tokenizer, else an array per example (or a dictionary of arrays by
             input, if there are several), without a batch axis. They are stored with their answers,
@@ -97,6 +104,7 @@ a source `attention_scores` |
         version: Positive integer; the next free one by default.
         processors: Of `keras_attn.decoding`, applied to every step.
         generate_xla: Whether to add `generate_xla`.
+        cache: How attention stores keys and values: `ExactCache(dtype="bfloat16")` and `Int8Cache()` need less memory.
 
     Returns:
         The path of the folder written.
@@ -121,11 +129,11 @@ a source `attention_scores` |
     if isinstance(warmup, (str, bytes, dict)):
         raise ValueError(f"`warmup` must be a list of examples. Received: {reprlib.repr(warmup)}.")
     if isinstance(model, Pretrained):
-        given = {"source_text": source_text, "target_text": target_text, "strategy": strategy, "processors": processors}
-        check_not_given(given)
-        endpoints = pretrained_endpoints(model)
+        if source_text is not None or target_text is not None:
+            raise ValueError("A pretrained model has its own tokenizers. Received: source_text or target_text.")
+        endpoints = pretrained_endpoints(model, strategy, max_length, processors, generate_xla, cache)
     else:
-        config = config_of(facts_of(model), strategy, max_length, processors=processors)
+        config = config_of(facts_of(model), strategy, max_length or MAX_LENGTH, processors=processors, cache=cache)
         endpoints = endpoints_of(model, config, source_text, target_text, generate_xla)
     requests = warmup_requests(endpoints, list(warmup))
     directory = pathlib.Path(directory)
@@ -209,28 +217,6 @@ def endpoints_of(
     return ModelEndpoints(model, source_text)
 
 
-def pretrained_endpoints(loaded: Pretrained) -> Endpoints:
-    """Returns the endpoints of a pretrained encoder by its task; those of ids if it has no tokenizer."""
-    if loaded.source_text is not None:
-        return TASKS[loaded.task](loaded)
-    warn_of_filling(symbolic_inputs(loaded.model))
-    return ModelEndpoints(loaded.model)
-
-
-def check_not_given(arguments: Mapping[str, object]) -> None:
-    """Raises a `ValueError` for arguments that a pretrained encoder does not take."""
-    given = [name for name, value in arguments.items() if value is not None and value != ()]
-    if given:
-        raise ValueError(f"A pretrained encoder has a tokenizer and generates nothing. Received: {', '.join(given)}.")
-
-
-def warn_of_filling(inputs: Mapping[str, Tensor]) -> None:
-    """Warns of symbolic inputs by name whose short rows a server may fill: the model cannot tell the filler."""
-    free = [name for name, tensor in inputs.items() if None in tensor.shape[1:]]
-    if free:
-        warnings.warn(f"`model` has inputs {filling_note(free)}.", stacklevel=4)
-
-
 def check_backend() -> None:
     """Raises a `ValueError` unless Keras runs on TensorFlow."""
     if keras.config.backend() != "tensorflow":
@@ -258,10 +244,10 @@ def check_special_ids(facts: ModelFacts, source_text: Tokenizer | None, target_t
     texts = {"source_text": source_text, "target_text": target_text}
     ids_of_texts = {name: tokenizer.special_ids for name, tokenizer in texts.items() if tokenizer is not None}
     check_same_special_ids(model=facts.special_ids, **ids_of_texts)
-    if facts.special_ids.padding is None:
+    if facts.special_ids.padding is None and not facts.reads_prompts:
         raise ValueError(
-            "`model` must have a padding id to be served: the rows of a batch differ in length. "
-            f"Received: model.special_ids={facts.special_ids}."
+            "`model` must have a padding id to be served, unless it continues prompts: the rows of a batch differ in "
+            f"length. Received: model.special_ids={facts.special_ids}."
         )
 
 

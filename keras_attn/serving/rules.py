@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ from tensorflow.core.framework.tensor_shape_pb2 import TensorShapeProto
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef, SignatureDef
 from tensorflow.python.framework import op_def_registry
+
+from keras_attn.base.types import Tensor
 
 XLA_SIGNATURES = "_xla"  # suffix of the signatures for servers started with XLA
 JSON_TYPES = {
@@ -138,7 +141,8 @@ def is_fillable(shape: TensorShapeProto) -> bool:
 
 def reads_filled_rows(signatures: Mapping[str, SignatureDef]) -> bool:
     """Whether the signatures are those of a model with steps, which reads its ids with `without_filler`."""
-    return "generate" in signatures and set(signatures["generate"].inputs) == {"source", "max_length", "temperature"}
+    wanted = {"source", "max_length", "temperature"}
+    return "generate" in signatures and set(signatures["generate"].inputs) - {"source_length"} == wanted
 
 
 def filling_note(names: Iterable[str]) -> str:
@@ -149,6 +153,13 @@ def filling_note(names: Iterable[str]) -> str:
         "with their first element, which changes this model's answers. Serve it without this flag, or with inputs of "
         "fixed sizes, or with texts as inputs (`source_text=`)"
     )
+
+
+def warn_of_filling(inputs: Mapping[str, Tensor]) -> None:
+    """Warns of symbolic inputs by name whose short rows a server may fill: the model cannot tell the filler."""
+    free = [name for name, tensor in inputs.items() if None in tensor.shape[1:]]
+    if free:
+        warnings.warn(f"`model` has inputs {filling_note(free)}.", stacklevel=4)
 
 
 def xla_problems(graph: MetaGraphDef, name: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ from keras_attn.models.inputs import at_least_one
 from keras_attn.pretrained import Pretrained
 from keras_attn.serving.endpoints import Endpoint, Endpoints, Tensors, text, without_half
 from keras_attn.serving.tensor_specs import Arrays
+from keras_attn.text import PretrainedTokenizer
 
 NUM_CANDIDATES = 5  # words for each masked one
 
@@ -24,7 +25,7 @@ class TextEndpoints(Endpoints):
     """
 
     def __init__(self, loaded: Pretrained) -> None:
-        if loaded.source_text is None:
+        if not isinstance(loaded.source_text, PretrainedTokenizer):
             raise ValueError("`model` must have a tokenizer to be served as a text service. Received: none.")
         self.model, self.tokenizer = loaded.model, loaded.source_text
         self.special_ids = loaded.special_ids

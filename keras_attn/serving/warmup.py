@@ -122,14 +122,23 @@ def completed(
     signature, inputs = request
     if not isinstance(endpoints, GenerationEndpoints):
         return request
+    source = [tf.constant(inputs[spec.name], spec.dtype) for spec in endpoints.all()[0].inputs]
     if signature == "score":
-        best = functions["serving_default"](tf.constant(inputs["source"]))
-        return Request(signature, inputs | {"target": best["target"].numpy()})
+        target = functions["serving_default"](*source)["target"].numpy()
+        lengths = np.full(len(target), target.shape[-1], "int32") if target.ndim == 2 else None
+        given = {"target": target, "target_length": lengths}
+        names = (spec.name for spec in endpoints.named("score").inputs)
+        return Request(signature, inputs | {name: given[name] for name in names if name in given})
     if signature == "generate":
-        source = endpoints.read(tf.constant(inputs["source"])).numpy()
-        rows = len(source)
-        limits, temperature = np.full(rows, endpoints.config.max_length, "int32"), np.zeros(rows, "float32")
-        return Request(signature, {"source": source, "max_length": limits, "temperature": temperature})
+        read = endpoints.read(*source)
+        rows = len(read.ids)
+        given = {
+            "source": read.ids.numpy(),
+            "source_length": read.lengths.numpy(),
+            "max_length": np.full(rows, endpoints.config.max_length, "int32"),
+            "temperature": np.zeros(rows, "float32"),
+        }
+        return Request(signature, {spec.name: given[spec.name] for spec in endpoints.named(signature).inputs})
     return request
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol, TypedDict
+from typing import TYPE_CHECKING, Protocol, TypedDict, cast
+
+import keras
+import tensorflow as tf
+from keras import ops
 
 from keras_attn.attention.cache import Cache
 from keras_attn.base.checks import check_positive
 from keras_attn.base.special_ids import check_same_special_ids
 from keras_attn.base.tensors import as_array, is_array, short_repr, static_shape
 from keras_attn.base.types import ArrayLike, Tensor
-from keras_attn.decoding import generate_batches
 from keras_attn.decoding.processors import Processor
 from keras_attn.decoding.protocol import facts_of
 from keras_attn.decoding.strategies import Generated, Strategy
@@ -30,6 +33,7 @@ class GenerateArguments(TypedDict, total=False):
     prefix_ids: ArrayLike | None
     processors: Sequence[Processor]
     cache: Cache | None
+    source_lengths: ArrayLike | None
     return_attention_scores: bool
     jit_compile: bool
 
@@ -98,19 +102,25 @@ def generate(
         )
     facts = facts_of(model)
     check_same_special_ids(model=facts.special_ids, source=source.special_ids, target=target.special_ids)
-    if facts.special_ids.padding is None and batch_size > 1:
+    explicit = facts.special_ids.padding is None  # the lengths of prompts
+    if explicit and not facts.reads_prompts and batch_size > 1:
         raise ValueError(
-            "`batch_size` must be 1 for a model without a padding id: the rows of a batch differ in length. "
+            "`batch_size` must be 1 for an encoder-decoder without a padding id: the rows of a batch differ in length. "
             f"Received: batch_size={batch_size}."
         )
     texts = list(texts)
     order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
     starts = range(0, len(texts), batch_size)
-    read = source.prompt if facts.reads_prompts else source.tokenize
+    read = source.ragged_prompt if facts.reads_prompts else source.ragged
     batches = [read([texts[index] for index in order[start : start + batch_size]]) for start in starts]
     written = [""] * len(texts)
     places = iter(order)
-    for found in generate_batches(model, batches, verbose, **named):
-        for text in target.detokenize(found.tokens[:, 0]).numpy():
+    progress = keras.utils.Progbar(len(batches), unit_name="batch", verbose=verbose)
+    for batch in batches:
+        lengths = {"source_lengths": batch.row_lengths().numpy().astype("int32")} if explicit else {}
+        found = cast(Generated, model.generate(batch.to_tensor(facts.special_ids.filler), **lengths, **named))
+        tokens, lengths_of = (ops.convert_to_numpy(each)[:, 0] for each in (found.tokens, found.lengths))
+        for text in target.detokenize(tf.RaggedTensor.from_tensor(tokens, lengths_of)).numpy():
             written[next(places)] = text.decode()
+        progress.add(1)
     return written

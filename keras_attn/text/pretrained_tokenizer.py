@@ -14,6 +14,7 @@ from keras_attn.base.slot import register
 from keras_attn.base.special_ids import SpecialIds
 from keras_attn.base.tensors import short_repr
 from keras_attn.base.types import ArrayLike, Config, LayerArguments
+from keras_attn.text.chat import Chat, shortened
 from keras_attn.text.sentence_piece import AssetFile
 from keras_attn.text.tokenizer import Texts, Tokenizer, as_ids, as_texts
 from keras_attn.text.tokenizer_json.pipeline import Pipeline
@@ -54,6 +55,8 @@ Llama 3 and Qwen 2, `WhitespaceSplit` |
             token around a text, the token of the section `padding` or one named `[PAD]` or `<pad>`, and
             the model's unknown token.
         prefix: Text that is put before every text, for example `"translate English to German: "`.
+        chat: What stands before and behind one turn of a user in a prompt, `text.Chat(prefix, suffix)`, or None
+            for prompts that are plain texts. Only `prompt` reads it.
 
     Call arguments:
         texts: Strings `[B]` in UTF-8, or a list of `str`. Bytes that are not UTF-8 are read as U+FFFD.
@@ -99,14 +102,18 @@ Llama 3 and Qwen 2, `WhitespaceSplit` |
         max_length: int | None = 512,
         special_ids: SpecialIds | Config | None = None,
         prefix: str = "",
+        chat: Chat | Config | None = None,
         **kwargs: Unpack[LayerArguments],
     ) -> None:
         super().__init__(max_length, **kwargs)
         if not isinstance(prefix, str):
             raise ValueError(f"`prefix` must be a string. Received: prefix={short_repr(prefix)}.")
         self.prefix = prefix
+        if isinstance(chat, dict):
+            chat = keras.saving.deserialize_keras_object(chat)
         if isinstance(special_ids, dict):
             special_ids = keras.saving.deserialize_keras_object(special_ids)
+        self.chat: Chat | None = check_slot("chat", chat, Chat)
         self._given_ids: SpecialIds | None = check_slot("special_ids", special_ids, SpecialIds)
         if self._given_ids is not None:
             self.special_ids = self._given_ids
@@ -120,8 +127,13 @@ Llama 3 and Qwen 2, `WhitespaceSplit` |
     def ragged_prompt(self, texts: Texts) -> tf.RaggedTensor:
         """Returns the rows of `ragged` without the end id of the template: a ragged int32 `[B, None]`.
 
-        The template says whether there is a start id. A row that would be empty has the start id.
+        The template says whether there is a start id. A row that would be empty has the start id. With a `chat`,
+        rows are the prompts of one turn of a user, without the template; of one that is too long, the end of the
+        text is left out.
         """
+        if self.chat is not None:
+            rows = super().pieces(self.chat.prompts(self._prefixed(texts)))
+            return shortened(rows, self.max_length, self._num_behind)
         template = self._filled().template.without_end(self.special_ids.end)
         rows = template.row(self.pieces(texts), self.max_length)
         missing = tf.cast(tf.equal(rows.row_lengths(), 0), tf.int64)
@@ -185,7 +197,7 @@ Llama 3 and Qwen 2, `WhitespaceSplit` |
     def get_config(self) -> Config:
         config = {**super().get_config(), "special_ids": keras.saving.serialize_keras_object(self._given_ids)}
         del config["lowercase"]
-        return {**config, "prefix": self.prefix}
+        return {**config, "prefix": self.prefix, "chat": keras.saving.serialize_keras_object(self.chat)}
 
     def _prefixed(self, texts: Texts) -> tf.Tensor:
         texts = as_texts(texts)
@@ -197,6 +209,8 @@ Llama 3 and Qwen 2, `WhitespaceSplit` |
     def _open(self, path: str) -> None:
         with tf.init_scope():
             self._pipeline = Pipeline(pathlib.Path(path).read_bytes())
+            suffix = tf.constant(["" if self.chat is None else self.chat.suffix])
+            self._num_behind = int(self._pipeline.ids(suffix).row_lengths()[0])  # ids of the chat behind a text
         if self._given_ids is None:
             self.special_ids = derived_special_ids(self._pipeline)
         self._file = AssetFile(path)
