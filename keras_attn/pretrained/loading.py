@@ -42,10 +42,10 @@ class Pretrained:
         source_text, target_text: The tokenizers from and to strings, or None for a folder without one.
         special_ids: The special ids of the vocabulary. A vocabulary may have no padding (`padding=None`); the
             lengths of prompts are then explicit: `model.generate(ids, source_lengths=...)`.
-        family: Name of the family, for example `"bert"`.
+        strategy: How the model generates by its generation settings; None for encoders.
         labels: The labels of classification tasks, in the order of the logits; otherwise empty.
         activation: `"softmax"`, `"sigmoid"` or `"linear"`: from logits to scores.
-        strategy: How the model generates by its generation settings; None for encoders.
+        family: Name of the family, for example `"bert"`.
         max_new_tokens: Greatest number of tokens of a generated text by its generation settings, or None.
     """
 
@@ -54,10 +54,10 @@ class Pretrained:
     source_text: Tokenizer | None
     target_text: Tokenizer | None
     special_ids: SpecialIds
+    strategy: Strategy | None
+    labels: tuple[str, ...]
+    activation: str
     family: str
-    labels: tuple[str, ...] = ()
-    activation: str = "linear"
-    strategy: Strategy | None = None
     max_new_tokens: int | None = None
 
 
@@ -121,10 +121,9 @@ def load(
     head, table = head_of(source, task, len(labels))
     if num_labels is not None:
         table = trained_part(table, source.checkpoint)
-    source_text, target_text = source.tokenizer.make(source.max_length(max_length), source.special_ids, prefix or "")
+    texts = source.tokenizer.make(source.max_length(max_length), source.special_ids, prefix or "")
     model = build(source, head, table, dtype, verbose)
-    family = source.family.name
-    return Pretrained(model, task, source_text, target_text, source.special_ids, family, labels, activation)
+    return Pretrained(model, task, *texts, source.special_ids, None, labels, activation, source.family.name)
 
 
 def load_generating(
@@ -150,9 +149,11 @@ def load_generating(
         kind,
         *texts,
         source.special_ids,
+        generation.strategy,
+        (),
+        "linear",
         source.family.name,
-        strategy=generation.strategy,
-        max_new_tokens=generation.max_new_tokens,
+        generation.max_new_tokens,
     )
 
 

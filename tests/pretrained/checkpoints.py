@@ -35,12 +35,13 @@ CLASSES = {
     "classification": transformers.AutoModelForSequenceClassification,
     "token_classification": transformers.AutoModelForTokenClassification,
     "masked_words": transformers.AutoModelForMaskedLM,
+    "text_generation": transformers.AutoModelForCausalLM,
 }
 
 
 def make(family, task="hidden_states", **changes):
     """A random model of transformers; all weights matter."""
-    config = transformers.AutoConfig.for_model(family, **{**CONFIGS[family], **changes})
+    config = transformers.AutoConfig.for_model(family, **{**CONFIGS.get(family, {}), **changes})
     config._attn_implementation = "eager"
     model = CLASSES[task].from_config(config).eval()
     generator = torch.Generator().manual_seed(5)
@@ -78,7 +79,8 @@ def ids_for(padding, rng, num_segments=0):
 def outputs(model, inputs, padding):
     """What the model of transformers returns, with the attention mask that its tokenizer would make."""
     named = {"input_ids": torch.tensor(inputs["source"]).long()}
-    named["attention_mask"] = (named["input_ids"] != padding).long()
+    if padding is not None:
+        named["attention_mask"] = (named["input_ids"] != padding).long()
     if "segments" in inputs:
         named["token_type_ids"] = torch.tensor(inputs["segments"]).long()
     with torch.no_grad():
