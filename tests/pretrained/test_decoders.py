@@ -1,4 +1,4 @@
-"""Language models: the logits of transformers for every family and variant of its settings, steps and texts included."""
+"""Language models: the logits of transformers for every family and variant, its steps and its texts."""
 
 import keras
 import numpy as np
