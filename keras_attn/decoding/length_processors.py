@@ -9,7 +9,7 @@ from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.slot import register
 from keras_attn.base.types import Tensor
 from keras_attn.decoding.context import NOTHING, SearchContext
-from keras_attn.decoding.processors import Processor, among, ban
+from keras_attn.decoding.processors import Processor, ban, check_below
 
 
 @register
@@ -18,6 +18,10 @@ class MinLength(Processor):
 
     Args:
         length: Minimum number of tokens, without the end id.
+
+    Example:
+    >>> from keras_attn.decoding import Greedy, MinLength
+    >>> strategy = Greedy(processors=[MinLength(5)])
     """
 
     def __init__(self, length: int) -> None:
@@ -116,4 +120,5 @@ class ForcedLastToken(Processor):
 
 def only(token: int, logits: Tensor) -> Tensor:
     """Returns logits `[V]` of 0 for a token and minus infinity for all others of the logits `[R, V]`."""
-    return ops.where(among([token], logits, "id"), 0.0, np.float32(NOTHING))
+    check_below("id", token, logits)
+    return ops.convert_to_tensor(np.where(np.arange(logits.shape[-1]) == token, 0.0, NOTHING), "float32")

@@ -129,7 +129,12 @@ class RepetitionPenalty(Processor):
 
 @register
 class Renormalize(Processor):
-    """Makes the probabilities sum to 1 again, as the last of several processors under `Beam`."""
+    """Makes the probabilities sum to 1 again, as the last of several processors under `Beam`.
+
+    Example:
+    >>> from keras_attn.decoding import BannedTokens, Beam, Renormalize
+    >>> strategy = Beam(4, processors=[BannedTokens([3]), Renormalize()])
+    """
 
     def __call__(self, logits: Tensor, tokens: Tensor, index: Tensor, end_ids: tuple[int, ...]) -> Tensor:
         return log_softmax(logits)
@@ -152,12 +157,16 @@ def ban(logits: Tensor, banned: Tensor) -> Tensor:
     return ops.where(banned, NOTHING, logits)
 
 
-def among(ids: Sequence[int], logits: Tensor, name: str = "ids") -> Tensor:
+def check_below(name: str, ids: int | Sequence[int], logits: Tensor) -> None:
+    """Raises a `ValueError` for an id, or ids, that the logits `[R, V]` do not have."""
+    if np.max(ids, initial=0) >= logits.shape[-1]:
+        raise ValueError(f"`{name}` must be less than the {logits.shape[-1]} ids of the model. Received: {name}={ids}.")
+
+
+def among(ids: Sequence[int], logits: Tensor) -> Tensor:
     """Returns booleans `[V]`, True for the ids; raises a `ValueError` for ids that the logits `[R, V]` do not have."""
-    num_tokens = logits.shape[-1]
-    if max(ids, default=0) >= num_tokens:
-        raise ValueError(f"`{name}` must be less than the {num_tokens} ids of the model. Received: {name}={list(ids)}.")
-    return ops.convert_to_tensor(np.isin(np.arange(num_tokens), [*ids]), dtype="bool")
+    check_below("ids", ids, logits)
+    return ops.convert_to_tensor(np.isin(np.arange(logits.shape[-1]), [*ids]), dtype="bool")
 
 
 def occurring(ids: Tensor, counted: Tensor, logits: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from keras_attn.base.slot import register
 from keras_attn.base.tensors import short_repr
 from keras_attn.base.types import Tensor
 from keras_attn.decoding.context import ABSENT, SearchContext
-from keras_attn.decoding.processors import Processor, among, ban, check_ids, occurring
+from keras_attn.decoding.processors import Processor, among, ban, check_below, check_ids, occurring
 
 
 @register
@@ -65,7 +65,8 @@ class BannedSequences(Processor):
         self.sequences = [check_ids("sequences", sequence) for sequence in sequences]
 
     def apply(self, logits: Tensor, tokens: Tensor, index: Tensor, context: SearchContext) -> Tensor:
-        among([each for sequence in self.sequences for each in sequence], logits, "sequences")
+        for sequence in self.sequences:
+            check_below("sequences", sequence, logits)
         banned = among([sequence[0] for sequence in self.sequences if len(sequence) == 1], logits)
         longest = max(map(len, self.sequences), default=1) - 1
         ids, end = context.with_prompts(tokens, index)
