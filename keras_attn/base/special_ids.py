@@ -57,6 +57,10 @@ class SpecialIds(Slot):
                 f"vocabulary has none. Received: {self}."
             )
 
+    def __repr__(self) -> str:
+        text = super().__repr__()
+        return text if self.other_ends else text.replace(", other_ends=()", "")
+
     def _check_other_ends(self) -> None:
         """Raises a `ValueError` unless `other_ends` holds different ids; a list becomes a tuple."""
         ids = self.other_ends

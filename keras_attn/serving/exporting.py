@@ -133,7 +133,8 @@ a source `attention_scores` |
             raise ValueError("A pretrained model has its own tokenizers. Received: source_text or target_text.")
         endpoints = pretrained_endpoints(model, strategy, max_length, processors, generate_xla, cache)
     else:
-        config = config_of(facts_of(model), strategy, max_length or MAX_LENGTH, processors=processors, cache=cache)
+        length = MAX_LENGTH if max_length is None else max_length
+        config = config_of(facts_of(model), strategy, length, processors=processors, cache=cache)
         endpoints = endpoints_of(model, config, source_text, target_text, generate_xla)
     requests = warmup_requests(endpoints, list(warmup))
     directory = pathlib.Path(directory)

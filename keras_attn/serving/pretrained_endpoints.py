@@ -50,7 +50,7 @@ def pretrained_endpoints(
             return TASKS[loaded.task](loaded)
         warn_of_filling(symbolic_inputs(loaded.model))
         return ModelEndpoints(loaded.model)
-    length = max_length or loaded.max_new_tokens or MAX_LENGTH
+    length = (loaded.max_new_tokens or MAX_LENGTH) if max_length is None else max_length
     strategy = loaded.strategy if strategy is None else strategy
     config = config_of(facts_of(loaded.model), strategy, length, processors=processors, cache=cache)
     return GenerationEndpoints(loaded.model, config, loaded.source_text, loaded.target_text, generate_xla)

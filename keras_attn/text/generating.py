@@ -119,8 +119,11 @@ def generate(
     for batch in batches:
         lengths = {"source_lengths": batch.row_lengths().numpy().astype("int32")} if explicit else {}
         found = cast(Generated, model.generate(batch.to_tensor(facts.special_ids.filler), **lengths, **named))
-        tokens, lengths_of = (ops.convert_to_numpy(each)[:, 0] for each in (found.tokens, found.lengths))
-        for text in target.detokenize(tf.RaggedTensor.from_tensor(tokens, lengths_of)).numpy():
+        best = found.tokens[:, 0]
+        if explicit:  # what follows the end is a token too
+            tokens, ends = (ops.convert_to_numpy(each[:, 0]) for each in (found.tokens, found.lengths))
+            best = tf.RaggedTensor.from_tensor(tokens, ends)
+        for text in target.detokenize(best).numpy():
             written[next(places)] = text.decode()
         progress.add(1)
     return written

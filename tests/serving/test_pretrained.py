@@ -161,8 +161,10 @@ def test_masked_words(served):
 
 def test_what_an_encoder_does_not_take_is_refused(tokenizer, tmp_path):
     loaded = loaded_for("embedding", tokenizer)
-    with pytest.raises(ValueError, match="has a tokenizer and generates nothing. Received: source_text, strategy"):
-        serving.export(loaded, tmp_path, tokenizer, strategy=decoding.Greedy())
+    with pytest.raises(ValueError, match="has its own tokenizers. Received: source_text or target_text"):
+        serving.export(loaded, tmp_path, tokenizer)
+    with pytest.raises(ValueError, match="A pretrained encoder generates nothing. Received: strategy, max_length"):
+        serving.export(loaded, tmp_path, strategy=decoding.Greedy(), max_length=7)
     assert not list(tmp_path.iterdir())
 
 
