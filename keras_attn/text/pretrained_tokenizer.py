@@ -33,19 +33,20 @@ class PretrainedTokenizer(Tokenizer):
 
     | section | types |
     |---|---|
-    | `normalizer` | `BertNormalizer`, `Lowercase`, `NFC`, `NFD`, `NFKC`, `NFKD`, `Precompiled`, `Prepend` and \
-`Replace` of one character, `Replace` of several spaces by one, `Sequence`, `Strip`, `StripAccents` |
-    | `pre_tokenizer` | `BertPreTokenizer`, `ByteLevel`, `Metaspace`, `Sequence`, `Split` by the patterns of GPT-2, \
-Llama 3 and Qwen 2, `WhitespaceSplit` |
-    | `model` | `WordPiece`, byte-level `BPE`, `Unigram` |
+    | `normalizer` | `BertNormalizer`, `Lowercase`, `NFC`, `NFD`, `NFKC`, `NFKD`, `Precompiled`, `Prepend` of one \
+character, `Replace` of a text, of several spaces or of line ends, `Sequence`, `Strip`, `StripAccents` |
+    | `pre_tokenizer` | `BertPreTokenizer`, `ByteLevel`, `Digits`, `Metaspace`, `Punctuation`, `Sequence`, `Split` by a \
+text or by the patterns of GPT-2, Llama 3 and Qwen 2, `Whitespace`, `WhitespaceSplit`, none |
+    | `model` | `WordPiece`, `BPE` and `Unigram`, also with `byte_fallback` |
     | `post_processor` | `BertProcessing`, `ByteLevel`, `RobertaProcessing`, `Sequence`, `TemplateProcessing` |
-    | `decoder` | `ByteLevel`, `Metaspace`, `WordPiece`, none |
-    | `added_tokens` | all but those with `single_word` |
+    | `decoder` | `ByteFallback`, `ByteLevel`, `Fuse`, `Metaspace`, `Replace` of a text, `Sequence`, `Strip`, \
+`WordPiece`, none |
+    | `added_tokens` | all |
 
     What is not equal: the offsets of an added token that takes the spaces on both sides, where spaces are trimmed
-    (`RobertaProcessing`, `ByteLevel`); the offsets behind a `Prepend` that follows a `Strip`; `Precompiled`, for a
-    map with rules for single conjoining Hangul vowels, emoji or Indic consonants that stand behind a joiner, which
-    the common maps do not have.
+    (`RobertaProcessing`, `ByteLevel`); the offsets behind a `Prepend` that follows a `Strip`, and behind characters
+    that a model without an unknown token leaves out; `Precompiled`, for a map with rules for single conjoining Hangul
+    vowels, emoji or Indic consonants that stand behind a joiner, which the common maps do not have.
 
     Args:
         spec: Path of a `tokenizer.json`, or its bytes; None for a tokenizer that `load_assets` fills.

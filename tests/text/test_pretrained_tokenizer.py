@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from keras_attn.base.special_ids import SpecialIds
 from keras_attn.text import PretrainedTokenizer
 from keras_attn.text.tokenizer_json import from_vocabulary
+from keras_attn.text.tokenizer_json.patterns import QWEN
 
 from .corpus import strings
 
@@ -316,19 +317,47 @@ REFUSED = {
     "model.unk_token": {"model": {"type": "WordPiece", "vocab": {"a": 0}}},
     "model.vocab": {"model": {"type": "WordPiece"}},
     "model.dropout": {"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [], "dropout": 0.1}},
-    "model.byte_fallback": {"model": {"type": "Unigram", "unk_id": 0, "vocab": [["a", 0]], "byte_fallback": True}},
+    "model.merges": {"model": {"type": "BPE", "vocab": {"a": 0}}},
     "model.unk_id": {"model": {"type": "Unigram", "unk_id": None, "vocab": [["a", 0]]}},
     "post_processor.type": {"post_processor": {"type": "odd"}},
     "post_processor.single": {
         "post_processor": {"type": "TemplateProcessing", "single": [{"odd": {}}], "pair": [], "special_tokens": {}}
     },
     "decoder.type": {"decoder": {"type": "CTC"}},
-    "added_tokens[0].single_word": {"added_tokens": [added("a", 0, single_word=True)]},
+    "decoder.decoders[0].pattern": {
+        "decoder": {
+            "type": "Sequence",
+            "decoders": [{"type": "Replace", "pattern": {"Regex": "a"}, "content": ""}],
+        }
+    },
+    "decoder.decoders[1]": {"decoder": {"type": "Sequence", "decoders": [{"type": "Fuse"}, {"type": "Metaspace"}]}},
+    "decoder.decoders[2]": {
+        "decoder": {
+            "type": "Sequence",
+            "decoders": [{"type": "Fuse"}, {"type": "Strip", "content": " "}, {"type": "ByteFallback"}],
+        }
+    },
+    "pre_tokenizer.behavior": {
+        "pre_tokenizer": {"type": "Split", "pattern": {"String": " "}, "behavior": "Odd", "invert": False}
+    },
+    "pre_tokenizer.invert": {
+        "pre_tokenizer": {"type": "Split", "pattern": {"Regex": QWEN}, "behavior": "Isolated", "invert": True}
+    },
     "added_tokens[0].odd": {"added_tokens": [added("a", 0, odd=1)]},
     "added_tokens[1].content": {"added_tokens": [added("a", 0, rstrip=True), added(" b", 1)]},
     "spec.odd": {"odd": 1},
-    "pre_tokenizer": {"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}},
 }
+
+
+@pytest.mark.parametrize("kind", ["BPE", "Unigram"])
+def test_some_bytes_only_are_refused(kind):
+    tokens = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(0xC2))]
+    vocabulary = dict(zip(tokens, range(len(tokens)), strict=True))
+    model = {"type": "BPE", "vocab": vocabulary, "merges": []}
+    if kind == "Unigram":
+        model = {"type": kind, "vocab": [[token, 0.0] for token in tokens], "unk_id": 0}
+    with pytest.raises(ValueError, match=r"`model\.vocab` .* for each byte, or for none, if `byte_fallback` is true"):
+        PretrainedTokenizer(bert_spec(model={**model, "byte_fallback": True}))
 
 
 @pytest.mark.parametrize("field", REFUSED)

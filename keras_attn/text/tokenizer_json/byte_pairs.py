@@ -1,13 +1,16 @@
-"""The model BPE on the characters of bytes."""
+"""The model BPE, on characters or on the characters that stand for bytes."""
 
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 import tensorflow as tf
 
 from keras_attn.text.tokenizer_json.added_tokens import table
-from keras_attn.text.tokenizer_json.byte_level import CHARACTERS
-from keras_attn.text.tokenizer_json.code_points import Members
+from keras_attn.text.tokenizer_json.byte_level import as_bytes
+from keras_attn.text.tokenizer_json.byte_tokens import byte_ids, unused_characters
+from keras_attn.text.tokenizer_json.code_points import TOKEN, Members
 from keras_attn.text.tokenizer_json.fields import REQUIRED, Section, read, refuse
 from keras_attn.text.tokenizer_json.pair_merging import made_tokens, merge_ranks
 from keras_attn.text.tokenizer_json.pieces import Pieces
@@ -16,7 +19,11 @@ from keras_attn.text.tokenizer_json.sentence_pieces import SentencePieces
 
 
 class BytePairs(tf.Module):
-    """The pieces of words whose characters stand for bytes.
+    """The pieces of words.
+
+    A character that the vocabulary has not becomes the tokens of its bytes (`byte_fallback`), or the unknown token,
+    once for neighbours (`fuse_unk`), or nothing if there is no unknown token. Bytes, and unknown characters that
+    stay apart, are written as characters that no token has.
 
     Args:
         section: The section `model` of a tokenizer.json.
@@ -37,33 +44,40 @@ class BytePairs(tf.Module):
         if token is not None and token not in self.vocabulary:
             refuse("model.unk_token", token, "be in the vocabulary")
         self.unknown: int | None = None if token is None else self.vocabulary[token]
-        missing = [character for character in CHARACTERS if character not in self.vocabulary]
-        if missing and (fields["byte_fallback"] or (token is not None and fields["fuse_unk"])):
-            refuse("model.vocab", missing, "have a token for each byte")
-        self._dropped = Members(map(ord, missing)) if missing and self.unknown is None else None
         made = made_tokens(self.vocabulary, merge_ranks(fields["merges"]))
-        self._fill(made, {} if self.unknown is None else dict.fromkeys(missing, self.unknown))
+        self._bytes = byte_ids(self.vocabulary) if fields["byte_fallback"] else None
+        self._fused = bool(fields["fuse_unk"])
+        self._fill(made)
         whole = {token: number for token, number in self.vocabulary.items() if len(token) > 1 and token not in made}
         whole = whole if fields["ignore_merges"] else {}
         self._whole = table(whole, list(whole.values()), -1) if whole else None
 
     def prepare(self, words: Segments) -> Segments:
-        """Returns words with the ids of those that `ignore_merges` finds, and no merges make.
-
-        Without an unknown token, bytes that the vocabulary has not are left out.
-        """
+        """Returns words of known characters, with the ids of those that `ignore_merges` finds, and no merges make."""
         if self._whole is not None:
             words = words.replace(ids=tf.where(words.ids < 0, self._whole.lookup(words.strings()), words.ids))
-        if self._dropped is not None:
-            words = words.keep(tf.logical_not(self._dropped.lookup(words.codes)))
-        return words
+        unknown = tf.logical_and(tf.logical_not(self._known.lookup(words.codes)), words.codes < TOKEN)
+        if self._bytes is not None:
+            return words.changed(tf.reduce_any(unknown), lambda each: as_bytes(each, self._stand_ins, unknown))
+        if self.unknown is None:
+            return words.changed(tf.reduce_any(unknown), lambda each: each.keep(tf.logical_not(unknown)))
+        return words if self._fused else words.replace(codes=tf.where(unknown, int(self._stand_ins[0]), words.codes))
 
     def pieces(self, words: Segments, offsets: bool) -> Pieces:
         """Returns the pieces of each word."""
         return self._model.pieces(words, offsets)
 
-    def _fill(self, made: dict[str, int], unknown: dict[str, int]) -> None:
-        single = {token: number for token, number in self.vocabulary.items() if len(token) == 1} | unknown
+    def _fill(self, made: dict[str, int]) -> None:
+        single = {token: number for token, number in self.vocabulary.items() if len(token) == 1}
+        self._known = Members(map(ord, single))
+        stand_ins = list(itertools.islice(unused_characters(self.vocabulary), 256))
+        self._stand_ins = np.array([ord(each) for each in stand_ins], "int32")
+        others: dict[str, int] = {}
+        if self._bytes is not None:
+            others = {each: number for each, number in zip(stand_ins, self._bytes, strict=True) if number >= 0}
+        elif self.unknown is not None and not self._fused:
+            others = {stand_ins[0]: self.unknown}
+        single |= others
         scores = dict.fromkeys(single, 0.0) | {token: -float(rank) for token, rank in made.items()}
         ids = [single.get(token, self.vocabulary.get(token, 0)) for token in scores]
         self._model = SentencePieces(scores, np.array(ids, "int32"), self.unknown, merges=True)

@@ -17,6 +17,7 @@ from keras_attn.text.tokenizer_json.code_points import Members, Replacements, co
 from keras_attn.text.tokenizer_json.composing import HANGUL_SYLLABLES, Composer
 from keras_attn.text.tokenizer_json.fields import REQUIRED, Section, read, refuse
 from keras_attn.text.tokenizer_json.patterns import WHITESPACE
+from keras_attn.text.tokenizer_json.replacing import replace
 from keras_attn.text.tokenizer_json.segments import Segments
 from keras_attn.text.tokenizer_json.stages import Stage, in_turn, stage
 
@@ -162,25 +163,6 @@ def strip(section: Section, path: str) -> Stage:
         if sides["strip_right"]:
             kept = tf.logical_and(kept, tf.gather(total, rows) - before + inner > 0)
         return segments.keep(kept)
-
-    return apply
-
-
-def replace(section: Section, path: str) -> Stage:
-    """Another text for a character, or a space for several of them."""
-    fields = read(section, path, pattern=REQUIRED, content=REQUIRED)
-    pattern, content = fields["pattern"], fields["content"]
-    text = pattern.get("String") if isinstance(pattern, dict) else None
-    if isinstance(text, str) and len(text) == 1:
-        table = Replacements({ord(text): content})
-        return lambda segments: segments.mapped(table)
-    if pattern != {"Regex": " {2,}"} or content != " ":
-        refuse(f"{path}.pattern", pattern, "be one character, or two or more spaces that become one")
-
-    def apply(segments: Segments) -> Segments:  # the last space stays
-        is_space = tf.equal(segments.codes, ord(" "))
-        behind = tf.logical_and(tf.roll(is_space, -1, 0), tf.logical_not(segments.is_last))
-        return segments.keep(tf.logical_not(tf.logical_and(is_space, behind)))
 
     return apply
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_attn.text.tokenizer_json.added_tokens import AddedToken, Splitter, added_tokens
 from keras_attn.text.tokenizer_json.byte_level import CHARACTERS
 from keras_attn.text.tokenizer_json.byte_pairs import BytePairs
-from keras_attn.text.tokenizer_json.decoders import decoder
+from keras_attn.text.tokenizer_json.decoders import Decoder
 from keras_attn.text.tokenizer_json.fields import Section, kind, read, refuse
 from keras_attn.text.tokenizer_json.normalizers import normalizer
 from keras_attn.text.tokenizer_json.patterns import WHITESPACE
@@ -35,7 +35,7 @@ class Pipeline(tf.Module):
         added: The added tokens.
         template: What stands around texts.
         vocabulary: The ids of the model by their tokens.
-        tokens: The tokens in the order of their ids; "" where there is none.
+        tokens: The tokens in the order of their ids, normalized as `tokenizers` has them; "" where there is none.
         unknown: The id of unknown pieces, or None.
         padding: What the section `padding` says, or None.
 
@@ -50,18 +50,20 @@ class Pipeline(tf.Module):
         self._normalize = normalizer(spec["normalizer"])
         self._pre_tokenize = pre_tokenizer(spec["pre_tokenizer"])
         self._model = model(spec["model"])
-        if isinstance(self._model, BytePairs) and not writes_bytes(spec["pre_tokenizer"]):
-            refuse("pre_tokenizer", spec["pre_tokenizer"], "have `ByteLevel` for the model BPE")
         self.template = template(spec["post_processor"])
         self.unknown = self._model.unknown
         self.vocabulary = self._model.vocabulary
         self.padding: Section | None = spec["padding"]
-        self.tokens = tokens(self._model.vocabulary, self.added)
         raw = [token for token in self.added if not token.normalized]
         late = [token for token in self.added if token.normalized]
+        written = [self._normalized(token.content) for token in late]
         self._raw = Splitter(raw, [token.content for token in raw])
-        self._late = Splitter(late, [self._normalized(token.content) for token in late]) if late else None
-        self._fill_surfaces(spec["decoder"])
+        self._late = Splitter(late, written) if late else None
+        contents = {token.id: token.content for token in raw}
+        contents |= {token.id: text for token, text in zip(late, written, strict=True)}
+        self.tokens = tokens(self._model.vocabulary, contents)
+        self._decoder = Decoder(spec["decoder"], self.tokens)
+        self._is_text = tf.constant(self._texts({*self._model.vocabulary.values(), *contents}))
         self._spaces = spaces(self.tokens, self.added)
         signature = [tf.TensorSpec([None], tf.string)]
         self._compiled = tf.function(self.ids, signature, autograph=False)
@@ -109,28 +111,20 @@ class Pipeline(tf.Module):
         inside = tf.logical_and(flat >= 0, flat < len(self.tokens))
         kept = tf.logical_and(inside, tf.gather(self._is_text, tf.where(inside, flat, 0)))
         ids = tf.ragged.boolean_mask(ids, ids.with_flat_values(kept))
-        rows = ids.value_rowids()
-        first = tf.equal(tf.range(tf.size(rows, tf.int64)), tf.gather(ids.row_splits, rows))
-        flat = ids.flat_values
-        texts = tf.where(first, tf.gather(self._at_start, flat), tf.gather(self._elsewhere, flat))
-        joined = tf.strings.reduce_join(ids.with_flat_values(texts), axis=-1)
-        return tf.strings.unicode_transcode(joined, "UTF-8", "UTF-8", errors="replace")
+        return self._decoder.strings(ids)
 
     def _words(self, texts: tf.Tensor) -> Segments:
         segments = self._normalize(self._raw.split(from_texts(texts), texts))
         segments = segments.without_empty() if self._late is None else self._late.split(segments)
         return self._model.prepare(self._pre_tokenize(segments))
 
+    def _texts(self, known: set[int]) -> list[bool]:
+        """Returns of each id whether it is known and not special; as in `tokenizers`, the token is what counts."""
+        special = {token.content for token in self.added if token.special}
+        return [number in known and token not in special for number, token in enumerate(self.tokens)]
+
     def _normalized(self, text: str) -> str:
         return self._normalize(from_texts(tf.constant([text]))).strings().numpy()[0].decode()
-
-    def _fill_surfaces(self, section: Section | None) -> None:
-        surface = decoder(section)
-        special = {token.content for token in self.added if token.special}
-        known = {*self._model.vocabulary, *(token.content for token in self.added)}
-        self._is_text = tf.constant([token in known and token not in special for token in self.tokens])
-        for name, first in (("_at_start", True), ("_elsewhere", False)):
-            setattr(self, name, tf.constant(np.array([surface(token, first) for token in self.tokens], object)))
 
 
 def parsed(content: bytes) -> Section:
@@ -151,15 +145,9 @@ def model(section: Section) -> Model:
     return MODELS[name](section)
 
 
-def writes_bytes(section: Section | None) -> bool:
-    """Returns whether a pre-tokenizer writes each byte as a character."""
-    parts = (section or {}).get("pretokenizers", [])
-    return (section or {}).get("type") == "ByteLevel" or any(map(writes_bytes, parts))
-
-
-def tokens(vocabulary: dict[str, int], added: list[AddedToken]) -> list[str]:
+def tokens(vocabulary: dict[str, int], added: dict[int, str]) -> list[str]:
     """Returns the tokens in the order of their ids."""
-    by_id = {number: token for token, number in vocabulary.items()} | {token.id: token.content for token in added}
+    by_id = {number: token for token, number in vocabulary.items()} | added
     return [by_id.get(number, "") for number in range(max(by_id, default=-1) + 1)]
 
 

@@ -7,9 +7,12 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from keras_attn.text.tokenizer_json import patterns, unicode_ranges
+from keras_attn.text.tokenizer_json.added_tokens import characters_of_words
 from keras_attn.text.tokenizer_json.byte_level import as_bytes
 from keras_attn.text.tokenizer_json.code_points import Members, code_points
+from keras_attn.text.tokenizer_json.delimiters import checked_behavior, cut_where
 from keras_attn.text.tokenizer_json.fields import REQUIRED, Section, metaspace_fields, read, refuse
+from keras_attn.text.tokenizer_json.finding import escaped, occurrences
 from keras_attn.text.tokenizer_json.patterns import WHITESPACE
 from keras_attn.text.tokenizer_json.segments import Segments
 from keras_attn.text.tokenizer_json.stages import Stage, in_turn, stage
@@ -30,14 +33,20 @@ def bert(section: Section, path: str) -> Stage:
     """Cuts at whitespace, which it removes, and around punctuation."""
     read(section, path)
     spaces, marks = Members(WHITESPACE), Members(code_points(unicode_ranges.BERT_PUNCTUATION))
-    return lambda segments: cut_at(segments, spaces.lookup(segments.codes), marks.lookup(segments.codes))
+
+    def apply(segments: Segments) -> Segments:
+        is_mark = marks.lookup(segments.codes)
+        begins = tf.logical_or(is_mark, tf.roll(is_mark, 1, 0))
+        return cut_where(segments, spaces.lookup(segments.codes), "Removed", begins)
+
+    return apply
 
 
 def whitespace_split(section: Section, path: str) -> Stage:
     """Cuts at whitespace, which it removes."""
     read(section, path)
     spaces = Members(WHITESPACE)
-    return lambda segments: cut_at(segments, spaces.lookup(segments.codes), tf.zeros_like(segments.codes, tf.bool))
+    return lambda segments: cut_where(segments, spaces.lookup(segments.codes), "Removed")
 
 
 def byte_level(section: Section, path: str) -> Stage:
@@ -53,16 +62,53 @@ def byte_level(section: Section, path: str) -> Stage:
 
 
 def split(section: Section, path: str) -> Stage:
-    """Cuts by one of the known patterns."""
+    """Cuts by one of the known patterns, or where a text is."""
     fields = read(section, path, pattern=REQUIRED, behavior=REQUIRED, invert=False)
-    pattern = fields["pattern"].get("Regex") if isinstance(fields["pattern"], dict) else None
+    given = fields["pattern"] if isinstance(fields["pattern"], dict) else {}
+    pattern, text = given.get("Regex"), given.get("String")
+    behavior = checked_behavior(fields["behavior"], path)
+    if isinstance(text, str) and text:
+        regex, inverted = escaped(text), bool(fields["invert"])
+
+        def apply(segments: Segments) -> Segments:
+            begins, matches = occurrences(segments, regex)
+            return cut_where(segments, tf.not_equal(matches, inverted), behavior, begins)
+
+        return apply
     if pattern not in patterns.ON_CLASSES:
-        refuse(f"{path}.pattern", fields["pattern"], "be one of the known patterns")
-    if fields["behavior"] != "Isolated":
-        refuse(f"{path}.behavior", fields["behavior"], "be 'Isolated'")
+        refuse(f"{path}.pattern", fields["pattern"], "be one of the known patterns, or a text")
+    if behavior != "Isolated":
+        refuse(f"{path}.behavior", behavior, "be 'Isolated'")
     if fields["invert"]:
         refuse(f"{path}.invert", fields["invert"], "be false")
     return lambda segments: patterns.split(segments, pattern)
+
+
+def digits(section: Section, path: str) -> Stage:
+    """Cuts around numbers, or around each digit."""
+    behavior = "Isolated" if read(section, path, individual_digits=False)["individual_digits"] else "Contiguous"
+    members = Members(code_points(unicode_ranges.NUMBERS) | code_points(unicode_ranges.LATER_NUMBERS))
+    return lambda segments: cut_where(segments, members.lookup(segments.codes), behavior)
+
+
+def punctuation(section: Section, path: str) -> Stage:
+    """Cuts around punctuation."""
+    behavior = checked_behavior(read(section, path, behavior="Isolated")["behavior"], path)
+    marks = Members(code_points(unicode_ranges.BERT_PUNCTUATION))
+    return lambda segments: cut_where(segments, marks.lookup(segments.codes), behavior)
+
+
+def whitespace(section: Section, path: str) -> Stage:
+    """Cuts at whitespace, which it removes, and between words and what is none."""
+    read(section, path)
+    words, spaces = Members(characters_of_words()), Members(WHITESPACE)
+
+    def apply(segments: Segments) -> Segments:
+        in_word = words.lookup(segments.codes)
+        begins = tf.not_equal(in_word, tf.roll(in_word, 1, 0))
+        return cut_where(segments, spaces.lookup(segments.codes), "Removed", begins)
+
+    return apply
 
 
 def metaspace(section: Section, path: str) -> Stage:
@@ -86,20 +132,14 @@ def begins_with(segments: Segments, code: int) -> tf.Tensor:
     return tf.equal(tf.gather(segments.codes, segments.splits[:-1]), code)
 
 
-def cut_at(segments: Segments, removed: tf.Tensor, isolated: tf.Tensor) -> Segments:
-    """Returns segments without the code points `removed` `[C]`, cut there and around those `isolated`."""
-    border = tf.logical_or(removed, isolated)
-    first = tf.logical_or(isolated, tf.roll(border, 1, 0))  # at the start of a segment there is a cut anyway
-    first = tf.logical_or(first, segments.is_first)
-    kept = tf.logical_not(removed)
-    return segments.keep(kept).cut(tf.boolean_mask(first, kept))
-
-
 KINDS: dict[str, Callable[[Section, str], Stage]] = {
     "BertPreTokenizer": bert,
     "ByteLevel": byte_level,
+    "Digits": digits,
     "Metaspace": metaspace,
+    "Punctuation": punctuation,
     "Sequence": sequence,
     "Split": split,
+    "Whitespace": whitespace,
     "WhitespaceSplit": whitespace_split,
 }

@@ -62,6 +62,7 @@ def identity_charsmap() -> bytes:
     root, child, leaf = 256, 256 + 1, 512
     units = np.zeros(768, "<u4")
     units[0] = root << 10
+    units[root] = 0xFF  # not a child for NUL
     units[child] = (child ^ leaf) << 10 | 1 << 8 | 1
     units[leaf] = 1 << 31
     return struct.pack("<I", units.nbytes) + units.tobytes() + b"\x01\0"

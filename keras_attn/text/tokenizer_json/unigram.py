@@ -10,9 +10,11 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from keras_attn.text.tokenizer_json.byte_level import in_utf8
+from keras_attn.text.tokenizer_json.byte_tokens import byte_ids
 from keras_attn.text.tokenizer_json.fields import REQUIRED, Section, read, refuse
 from keras_attn.text.tokenizer_json.pieces import Pieces
-from keras_attn.text.tokenizer_json.segments import Segments, row_numbers
+from keras_attn.text.tokenizer_json.segments import Segments, moved, row_numbers, spread
 from keras_attn.text.tokenizer_json.sentence_pieces import copied
 
 UNKNOWN_PENALTY = 10.0
@@ -29,12 +31,12 @@ class Unigram(tf.Module):
     def __init__(self, section: Section) -> None:
         super().__init__()
         fields = read(section, "model", vocab=REQUIRED, unk_id=REQUIRED, byte_fallback=False)
-        if fields["byte_fallback"]:
-            refuse("model.byte_fallback", True, "be false")
         self.unknown: int | None = fields["unk_id"]
         if not isinstance(self.unknown, int):
             refuse("model.unk_id", self.unknown, "be given")
         self.vocabulary = {token: number for number, (token, _) in enumerate(fields["vocab"])}
+        ids_of_bytes = byte_ids(self.vocabulary) if fields["byte_fallback"] else None
+        self._bytes = None if ids_of_bytes is None else np.array(ids_of_bytes, "int32")
         scores = [float(score) for _, score in fields["vocab"]]
         steps, ids = trie(self.vocabulary)
         self._ids = np.array(ids, "int32")  # of each state of the trie
@@ -49,7 +51,7 @@ class Unigram(tf.Module):
         return words
 
     def pieces(self, words: Segments, offsets: bool) -> Pieces:
-        """Returns the pieces of each word, of equal words once; neighbours that are unknown are one piece."""
+        """Returns the pieces of each word, of equal words once; neighbours that are unknown are one piece, or bytes."""
         _, place = tf.unique(words.strings())
         number = tf.reduce_max(tf.concat([place, [-1]], 0)) + 1
         first = tf.math.unsorted_segment_min(tf.range(tf.size(place)), place, number)
@@ -59,8 +61,24 @@ class Unigram(tf.Module):
         begins = starts - tf.gather(splits, rows)
         behind = tf.concat([starts[1:], [tf.size(codes)]], 0)
         ends = tf.minimum(behind, tf.gather(splits, rows + 1)) - tf.gather(splits, rows)
+        if self._bytes is not None:
+            ids, piece_splits, begins, ends = self._in_bytes(codes, starts, ids, piece_splits, begins, ends)
         ids, new_splits, begins, ends = copied([ids, begins, ends], piece_splits, place)
         return Pieces(ids, new_splits, begins, ends)
+
+    def _in_bytes(
+        self, codes: tf.Tensor, starts: tf.Tensor, ids: tf.Tensor, splits: tf.Tensor, begins: tf.Tensor, ends: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        """Returns ids, row splits and ranges after each unknown piece has become the tokens of its bytes."""
+        counts = tf.where(tf.equal(ids, self.unknown), ends - begins, 1)
+        source, place = spread(counts)
+        unknown = tf.equal(tf.gather(ids, source), self.unknown)
+        sizes, code, byte = in_utf8(tf.gather(codes, tf.gather(starts, source) + place), unknown)
+        of_bytes = tf.gather(tf.constant(self._bytes), tf.where(tf.gather(unknown, code), byte, 0))
+        piece = tf.gather(source, code)
+        new = tf.where(tf.gather(unknown, code), of_bytes, tf.gather(ids, piece))
+        splits = moved(moved(splits, counts), sizes)
+        return new, splits, tf.gather(begins, piece), tf.gather(ends, piece)
 
     def _best(self, codes: tf.Tensor, splits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Returns of words the ids of their best pieces, where each starts among all code points, and row splits."""
