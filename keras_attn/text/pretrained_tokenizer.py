@@ -35,8 +35,8 @@ class PretrainedTokenizer(Tokenizer):
     |---|---|
     | `normalizer` | `BertNormalizer`, `Lowercase`, `NFC`, `NFD`, `NFKC`, `NFKD`, `Precompiled`, `Prepend` of one \
 character, `Replace` of a text, of several spaces or of line ends, `Sequence`, `Strip`, `StripAccents` |
-    | `pre_tokenizer` | `BertPreTokenizer`, `ByteLevel`, `Digits`, `Metaspace`, `Punctuation`, `Sequence`, `Split` by a \
-text or by the patterns of GPT-2, Llama 3 and Qwen 2, `Whitespace`, `WhitespaceSplit`, none |
+    | `pre_tokenizer` | `BertPreTokenizer`, `ByteLevel`, `Digits`, `Metaspace`, `Punctuation`, `Sequence`, `Split` by \
+a text or by the patterns of GPT-2, Llama 3 and Qwen 2, `Whitespace`, `WhitespaceSplit`, none |
     | `model` | `WordPiece`, `BPE` and `Unigram`, also with `byte_fallback` |
     | `post_processor` | `BertProcessing`, `ByteLevel`, `RobertaProcessing`, `Sequence`, `TemplateProcessing` |
     | `decoder` | `ByteFallback`, `ByteLevel`, `Fuse`, `Metaspace`, `Replace` of a text, `Sequence`, `Strip`, \
@@ -89,8 +89,8 @@ text or by the patterns of GPT-2, Llama 3 and Qwen 2, `Whitespace`, `WhitespaceS
     [[1, 4, 5, 6, 2], [1, 6, 0, 2, 3]]
     >>> tokenizer.detokenize(ids).numpy().tolist()
     [b'playing chess', b'chess']
-    >>> tokenizer.special_ids
-    SpecialIds(padding=3, start=1, end=2, unknown=0)
+    >>> tokenizer.special_ids.padding, tokenizer.special_ids.end
+    (3, 2)
 
     A program that loads the SavedModel must `import tensorflow_text`; TF Serving has its operations.
     """

@@ -90,7 +90,7 @@ def test_rows_by_hand(tokenizer):
     assert tokenizer.tokenize([]).shape == (0, 2) or tokenizer.tokenize([]).shape[0] == 0
     assert (tokenizer.vocabulary_size, tokenizer.mask_id) == (15, 4)
     assert tokenizer.tokens == [*SPECIAL, *WORDS]
-    assert repr(tokenizer.special_ids) == "SpecialIds(padding=0, start=2, end=3, unknown=1)"
+    assert tokenizer.special_ids == SpecialIds(padding=0, start=2, end=3, unknown=1)
 
 
 def test_offsets_by_hand(tokenizer):
@@ -147,7 +147,7 @@ def test_special_ids_are_given_or_derived():
     padding = {"pad_id": 7, "pad_token": "x"}
     assert PretrainedTokenizer(bert_spec(padding=padding)).special_ids.padding == 7
     plain = bert_spec(post_processor=None, added_tokens=[])
-    assert repr(PretrainedTokenizer(plain).special_ids) == "SpecialIds(padding=0, start=2, end=3, unknown=1)"
+    assert PretrainedTokenizer(plain).special_ids == SpecialIds(padding=0, start=2, end=3, unknown=1)
     nothing = bert_spec(
         post_processor=None, added_tokens=[], model={"type": "WordPiece", "vocab": {"?": 0}, "unk_token": "?"}
     )
@@ -200,7 +200,7 @@ def test_copies_and_configs(tokenizer, tmp_path):
     config = PretrainedTokenizer(max_length=7, special_ids=SpecialIds(5, 6, 7, 8), name="t").get_config()
     assert (config["max_length"], config["name"]) == (7, "t") and "lowercase" not in config
     empty = PretrainedTokenizer.from_config(config)
-    assert repr(empty.special_ids) == "SpecialIds(padding=5, start=6, end=7, unknown=8)"
+    assert empty.special_ids == SpecialIds(padding=5, start=6, end=7, unknown=8)
     for use in (empty.tokenize, empty.tokenize_with_offsets, empty.detokenize, lambda _: empty.tokens):
         with pytest.raises(ValueError, match="`PretrainedTokenizer` has no vocabulary yet"):
             use(["a"])

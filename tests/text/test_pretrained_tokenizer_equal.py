@@ -7,6 +7,7 @@ import pathlib
 
 import pytest
 
+from keras_attn.base.special_ids import SpecialIds
 from keras_attn.text import PretrainedTokenizer
 
 from . import pretrained_texts as reference
@@ -98,7 +99,7 @@ def test_mini_lm():
     theirs = reference.tokenizers.Tokenizer.from_file(str(path))
     check_equal(ours, theirs, TEXTS)
     check_decoding(ours, theirs)
-    assert repr(ours.special_ids) == "SpecialIds(padding=0, start=101, end=102, unknown=100)"
+    assert ours.special_ids == SpecialIds(padding=0, start=101, end=102, unknown=100)
     assert (ours.mask_id, ours.vocabulary_size) == (103, 30522)
 
 
