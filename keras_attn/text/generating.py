@@ -105,7 +105,7 @@ def generate(
     explicit = facts.special_ids.padding is None  # the lengths of prompts
     if explicit and not facts.reads_prompts and batch_size > 1:
         raise ValueError(
-            "`batch_size` must be 1 for a model without a padding id, unless it continues prompts: rows differ in length. "
+            "`batch_size` must be 1 for a model without a padding id, unless it continues prompts. "
             f"Received: batch_size={batch_size}."
         )
     texts = list(texts)

@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_attn import SpecialIds, decoding, models, pretrained, serving
 from keras_attn.attention.cache import ExactCache, Int8Cache
-from keras_attn.decoding.processors import MinLength
+from keras_attn.decoding import MinLength
 from keras_attn.positions import NoPosition
 from keras_attn.serving import converting
 
