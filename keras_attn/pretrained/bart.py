@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from keras_attn.base import norms
-from keras_attn.models import Embeddings, LanguageHead
+from keras_attn.models import Embeddings
 from keras_attn.positions import Learned
 from keras_attn.pretrained import encoder_decoder_tables as tables
-from keras_attn.pretrained.head_tables import HeadAndTable
 from keras_attn.pretrained.settings import Settings, activation_of
-from keras_attn.pretrained.weights import BiasedLogits, LogitsBias, Norm, Rows, Table
+from keras_attn.pretrained.weights import Norm, Rows, Table
 from keras_attn.transformer import FeedForward, PostNorm
 
 SIZES = {"layers": 12, "ffn_dim": 4096, "attention_heads": 16}
@@ -36,17 +35,6 @@ IGNORED = """
 """
 
 
-def is_shared(s: Settings) -> bool:
-    """Returns whether there is one matrix for both sides: untied checkpoints have one for each."""
-    return s["tie_word_embeddings"] and s.get("share_encoder_decoder_embeddings", True)
-
-
-def target_size(s: Settings) -> int:
-    """Returns the number of ids of the target."""
-    shared = s.get("share_encoder_decoder_embeddings", True)
-    return s["vocab_size"] if shared else s["decoder_vocab_size"] or s["vocab_size"]
-
-
 def blocks_of(s: Settings, side: str) -> list[Any]:
     activation = activation_of(s, "activation_function")
     feed_forward = FeedForward(s[f"{side}_ffn_dim"], activation, s["activation_dropout"], name="feed_forward")
@@ -55,13 +43,13 @@ def blocks_of(s: Settings, side: str) -> list[Any]:
 
 
 def embeddings(s: Settings, norm: norms.Norm | None = None) -> Embeddings:
-    return Embeddings(s["d_model"] ** 0.5 if s["scale_embedding"] else 1.0, norm, is_shared(s))
+    return Embeddings(s["d_model"] ** 0.5 if s["scale_embedding"] else 1.0, norm, tables.is_shared(s))
 
 
 def arguments(s: Settings) -> dict[str, Any]:
     return {
         "source_vocabulary_size": s["vocab_size"],
-        "target_vocabulary_size": target_size(s),
+        "target_vocabulary_size": tables.target_size(s),
         "size": s["d_model"],
         "dropout": s["dropout"],
         "position": Learned(s["max_position_embeddings"], offset=OFFSET),
@@ -87,12 +75,7 @@ def stack_table(s: Settings, side: str) -> Table:
 
 def weights(s: Settings) -> Table:
     """Returns the table of the embeddings and of both stacks, which is also that of Marian."""
-    size = s["d_model"]
-    table: Table = {"target_embedding": Rows("shared", s["vocab_size"], size)}
-    if not is_shared(s):
-        table["source_embedding"] = Rows("encoder.embed_tokens", s["vocab_size"], size)
-        table["target_embedding"] = Rows("decoder.embed_tokens", target_size(s), size)
-    return {**table, **stack_table(s, "encoder"), **stack_table(s, "decoder")}
+    return {**tables.embeddings_table(s), **stack_table(s, "encoder"), **stack_table(s, "decoder")}
 
 
 def bart_weights(s: Settings) -> Table:
@@ -103,21 +86,13 @@ def bart_weights(s: Settings) -> Table:
     return table
 
 
-def text_to_text(s: Settings, num_labels: int) -> HeadAndTable:
-    """Returns the head and the table of its weights."""
-    bias, size = "final_logits_bias", target_size(s)
-    if s["tie_word_embeddings"]:
-        return LanguageHead(tied=True), {"bias": LogitsBias(bias, size)}
-    return LanguageHead(), {"projection": BiasedLogits(("lm_head.weight", bias), s["d_model"], size)}
-
-
 BART = tables.encoder_decoder(
     "bart",
     prefixes=("model.",),
     defaults=DEFAULTS,
     arguments=arguments,
     weights=bart_weights,
-    heads={"text_to_text": text_to_text},
+    heads={"text_to_text": tables.biased_text_to_text},
     known=r"(encoder|decoder)\.(embed_tokens\.weight|version)|(shared|lm_head)\.weight|classification_head\..*",
     names={
         "hidden_size": "d_model",

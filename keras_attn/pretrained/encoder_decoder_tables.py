@@ -8,9 +8,11 @@ import keras
 
 from keras_attn.attention import DotProduct, EncoderDecoderAttention, MultiHeadSelfAttention
 from keras_attn.masks import Causal
-from keras_attn.models import Transformer
+from keras_attn.models import LanguageHead, Transformer
 from keras_attn.pretrained.family import Family
-from keras_attn.pretrained.weights import Linear, Norm, Table, blocks
+from keras_attn.pretrained.head_tables import HeadAndTable
+from keras_attn.pretrained.settings import Settings
+from keras_attn.pretrained.weights import BiasedLogits, Linear, LogitsBias, Norm, Rows, Table, blocks
 from keras_attn.transformer import DecoderBlock, EncoderBlock, Residual
 
 SIDES = "encoder", "decoder"
@@ -92,6 +94,43 @@ def stack_table(
         table[f"feed_forward.{ours}"] = Linear(theirs, inputs, outputs, bias)
     table |= {f"norms.{i}": Norm(name, size, bias) for i, name in enumerate(norms)}
     return blocks(number, f"{side}.blocks.{{i}}", table)
+
+
+def is_shared(s: Settings) -> bool:
+    """Returns whether there is one matrix for both sides: untied checkpoints have one for each."""
+    return s["tie_word_embeddings"] and s.get("share_encoder_decoder_embeddings", True)
+
+
+def target_size(s: Settings) -> int:
+    """Returns the number of ids of the target."""
+    shared = s.get("share_encoder_decoder_embeddings", True)
+    return s["vocab_size"] if shared else s["decoder_vocab_size"] or s["vocab_size"]
+
+
+def embeddings_table(s: Settings) -> Table:
+    """Returns the table of the embeddings of BART and Marian."""
+    size = s["d_model"]
+    if is_shared(s):
+        return {"target_embedding": Rows("shared", s["vocab_size"], size)}
+    return {
+        "source_embedding": Rows("encoder.embed_tokens", s["vocab_size"], size),
+        "target_embedding": Rows("decoder.embed_tokens", target_size(s), size),
+    }
+
+
+def text_to_text(s: Settings, num_labels: int) -> HeadAndTable:
+    """Returns the head of T5, and the table of its weights."""
+    tied = s["tie_word_embeddings"]
+    table: Table = {} if tied else {"projection": Linear("lm_head", s["d_model"], s["vocab_size"], bias=False)}
+    return LanguageHead(tied, use_bias=False), table
+
+
+def biased_text_to_text(s: Settings, num_labels: int) -> HeadAndTable:
+    """Returns the head of BART and Marian, whose logits have a bias, and the table of its weights."""
+    bias, size = "final_logits_bias", target_size(s)
+    if s["tie_word_embeddings"]:
+        return LanguageHead(tied=True), {"bias": LogitsBias(bias, size)}
+    return LanguageHead(), {"projection": BiasedLogits(("lm_head.weight", bias), s["d_model"], size)}
 
 
 def encoder_decoder(name: str, **named: Any) -> Family:

@@ -7,29 +7,22 @@ from typing import Any
 from keras_attn.attention import DotProduct
 from keras_attn.base.norms import RMSNorm
 from keras_attn.base.types import Activation
-from keras_attn.models import Embeddings, LanguageHead
+from keras_attn.models import Embeddings
 from keras_attn.positions import NoPosition, RelativeBias
 from keras_attn.pretrained import encoder_decoder_tables as tables
-from keras_attn.pretrained.head_tables import HeadAndTable
 from keras_attn.pretrained.settings import Settings, activation_of
-from keras_attn.pretrained.weights import Linear, Norm, Rows, Table
+from keras_attn.pretrained.weights import Norm, Rows, Table
 from keras_attn.transformer import FeedForward, GatedFeedForward, PreNorm
 
 BUCKETS, DISTANCE = "relative_attention_num_buckets", "relative_attention_max_distance"
-COPIES = "encoder.embed_tokens", "decoder.embed_tokens"
+COPIES = "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"
 
 
 def feed_forward_kind(s: Settings) -> tuple[bool, Activation]:
     """Returns whether the feed-forward layers are gated, and their activation."""
     name = s["feed_forward_proj"]
-    *gate, activation = name.split("-")
-    if gate not in ([], ["gated"]):
-        raise ValueError(
-            "`feed_forward_proj` of config.json must be the name of an activation, or that with 'gated-' before it. "
-            f"Received: feed_forward_proj={name!r}."
-        )
-    activation = s["dense_act_fn"] or {"gated-gelu": "gelu_new"}.get(name, activation)
-    gated = bool(gate) if s["is_gated_act"] is None else s["is_gated_act"]
+    activation = s["dense_act_fn"] or {"gated-gelu": "gelu_new"}.get(name, name.removeprefix("gated-"))
+    gated = name.startswith("gated-") if s["is_gated_act"] is None else s["is_gated_act"]
     return gated, activation_of(Settings(feed_forward_proj=activation), "feed_forward_proj")
 
 
@@ -55,8 +48,8 @@ def arguments(s: Settings) -> dict[str, Any]:
         "position": NoPosition(),
         "embeddings": Embeddings(scale=1.0, shared=True),
         **{f"{side}_block": blocks_of(s, side) for side in tables.SIDES},
-        "encoder_position": RelativeBias(s[BUCKETS], s[DISTANCE]),
-        "decoder_position": RelativeBias(s[BUCKETS], s[DISTANCE], bidirectional=False),
+        "encoder_position": RelativeBias(s[BUCKETS], s[DISTANCE], name="position"),
+        "decoder_position": RelativeBias(s[BUCKETS], s[DISTANCE], bidirectional=False, name="position"),
     }
 
 
@@ -90,12 +83,6 @@ def weights(s: Settings) -> Table:
     }
 
 
-def text_to_text(s: Settings, num_labels: int) -> HeadAndTable:
-    tied = s["tie_word_embeddings"]
-    table: Table = {} if tied else {"projection": Linear("lm_head", s["d_model"], s["vocab_size"], bias=False)}
-    return LanguageHead(tied, use_bias=False), table
-
-
 T5 = tables.encoder_decoder(
     "t5",
     prefixes=("transformer.",),
@@ -105,34 +92,23 @@ T5 = tables.encoder_decoder(
         "d_kv": 64,
         "d_ff": 2048,
         "num_layers": 6,
-        "num_decoder_layers": None,
         "num_heads": 8,
         BUCKETS: 32,
         DISTANCE: 128,
         "dropout_rate": 0.1,
         "layer_norm_epsilon": 1e-6,
         "feed_forward_proj": "relu",
-        "dense_act_fn": None,
-        "is_gated_act": None,
         "pad_token_id": 0,
         "tie_word_embeddings": True,
-        "scale_decoder_outputs": None,
+        **dict.fromkeys(("num_decoder_layers", "dense_act_fn", "is_gated_act", "scale_decoder_outputs")),
     },
     arguments=arguments,
     weights=weights,
-    heads={"text_to_text": text_to_text},
+    heads={"text_to_text": tables.text_to_text},
     known=r"lm_head\.weight|decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",
     max_length=lambda s: 2**31 - 1,  # the model has no limit
-    names={
-        "hidden_size": "d_model",
-        "num_attention_heads": "num_heads",
-        "num_hidden_layers": "num_layers",
-        "head_dim": "d_kv",
-    },
+    names={"hidden_size": "d_model", "num_attention_heads": "num_heads", "num_hidden_layers": "num_layers"},
     tied={"lm_head.weight": "shared.weight"},
-    fallbacks={
-        "shared.weight": (*(f"{name}.weight" for name in COPIES), "lm_head.weight"),
-        "lm_head.weight": "shared.weight",
-    },
+    fallbacks={"shared.weight": (*COPIES, "lm_head.weight"), "lm_head.weight": "shared.weight"},
     ignored=("classifier_dropout", "n_positions"),
 )

@@ -130,7 +130,7 @@ class Rows(Entry):
     """Embeddings `[rows, size]`.
 
     Attributes:
-        copies: Names of further layers that may hold the same embeddings, which must then be equal.
+        copies: Names of further weights that may hold the same embeddings, which must then be equal.
     """
 
     rows: int
@@ -226,7 +226,7 @@ def check_weights(table: Table, checkpoint: Checkpoint, is_known: Callable[[str]
         )
     check_copies(table, checkpoint)
     used = {checkpoint.find(name) for name in wanted}
-    used |= {f"{copy}.weight" for entry in table.values() if isinstance(entry, Rows) for copy in entry.copies}
+    used |= {copy for entry in table.values() if isinstance(entry, Rows) for copy in entry.copies}
     left = sorted(name for name in checkpoint.shapes if name not in used and not is_known(name))
     if left:
         raise ValueError(f"{checkpoint.folder} must hold known weights only. Received in addition: {listed(left)}.")
@@ -236,9 +236,9 @@ def check_copies(table: Table, checkpoint: Checkpoint) -> None:
     """Raises a `ValueError` for a copy of embeddings that differs from them, since the model has them once."""
     for entry in table.values():
         for copy in entry.copies if isinstance(entry, Rows) else ():
-            if not checkpoint.equal(f"{copy}.weight", f"{entry.names[0]}.weight"):
+            if not checkpoint.equal(copy, f"{entry.names[0]}.weight"):
                 raise ValueError(
-                    f"{checkpoint.folder} must hold equal weights {entry.names[0]}.weight and {copy}.weight. "
+                    f"{checkpoint.folder} must hold equal weights {entry.names[0]}.weight and {copy}. "
                     "Received: different ones."
                 )
 
