@@ -58,7 +58,8 @@ class BannedSequences(Processor):
     """
 
     def __init__(self, sequences: Sequence[Sequence[int]]) -> None:
-        if not isinstance(sequences, (list, tuple)) or not all(sequences):
+        lists = isinstance(sequences, (list, tuple)) and all(isinstance(each, (list, tuple)) for each in sequences)
+        if not lists or not all(sequences):
             raise ValueError(
                 f"`sequences` must be a list of lists of ids, none empty. Received: sequences={short_repr(sequences)}."
             )

@@ -56,6 +56,17 @@ DEFAULTS: dict[str, Any] = {
     "begin_suppress_tokens": None,
     "renormalize_logits": False,
 }
+# The integers among them, with their bounds.
+LEAST = {
+    "num_beams": 1,
+    "num_return_sequences": 1,
+    "top_k": 0,
+    "no_repeat_ngram_size": 0,
+    "min_length": 0,
+    "min_new_tokens": 0,
+    "max_length": 2,
+    "max_new_tokens": 1,
+}
 # Settings that are not supported, with the values that change nothing.
 REFUSED: dict[str, tuple[Any, ...]] = {
     "num_beam_groups": (1,),
@@ -132,8 +143,8 @@ def generation_of(settings: Mapping[str, Any], special_ids: SpecialIds, reads_pr
     """
     check_supported(settings)
     values = DEFAULTS | {name: settings[name] for name in DEFAULTS if settings.get(name) is not None}
-    for name, default in DEFAULTS.items():
-        check_value(name, values[name], default)
+    for name, value in values.items():
+        check_value(name, value)
     processors = [*length_processors(values, reads_prompts), *token_processors(values, special_ids, reads_prompts)]
     return Generation(strategy_of(values, processors), max_new_tokens_of(values, reads_prompts))
 
@@ -155,13 +166,15 @@ def check_supported(settings: Mapping[str, Any]) -> None:
         )
 
 
-def check_value(name: str, value: object, default: object) -> None:
-    """Raises a `ValueError` for a value of another kind than the default's; None is a default of ids and lengths."""
-    kind = {"min_new_tokens": int, "max_new_tokens": int, "max_length": int}.get(name, type(default))
-    if kind is bool and not (isinstance(value, bool) or (name == "early_stopping" and value == "never")):
+def check_value(name: str, value: object) -> None:
+    """Raises a `ValueError` for a value of another kind than transformers has; lists of ids are checked later."""
+    default = DEFAULTS[name]
+    if name in LEAST:
+        check_number(name, value, int, optional=default is None, at_least=LEAST[name])
+    elif isinstance(default, float):
+        check_number(name, value)
+    elif isinstance(default, bool) and not isinstance(value, bool) and (name, value) != ("early_stopping", "never"):
         raise ValueError(f"`{name}` must be true or false. Received: {name}={json.dumps(value)}.")
-    if kind in (int, float):
-        check_number(name, value, kind, optional=default is None)
 
 
 def strategy_of(values: Mapping[str, Any], processors: list[Processor]) -> Strategy:
@@ -186,7 +199,6 @@ def max_new_tokens_of(values: Mapping[str, Any], reads_prompts: bool) -> int | N
     """Returns the maximum number of new tokens; in transformers, `max_length` counts the start id or the prompt."""
     if values["max_new_tokens"] is not None or values["max_length"] is None or reads_prompts:
         return values["max_new_tokens"]
-    check_number("max_length", values["max_length"], int, at_least=2)
     return values["max_length"] - 1
 
 
