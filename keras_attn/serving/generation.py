@@ -258,9 +258,9 @@ def shortest(tokenizer: Tokenizer | None, bound: int | None) -> int | None:
 
 
 def padded_batch(values: Sequence[np.ndarray], filler: int) -> np.ndarray:
-    """Returns strings, or rows of ids of any length, as one batch; shorter rows are padded with `filler`."""
+    """Returns strings, numbers, or rows of ids of any length, as one batch; shorter rows are padded with `filler`."""
     if not values[0].shape:
-        return np.array([value.item() for value in values], object)
+        return np.array([value.item() for value in values], values[0].dtype)
     batch = np.full((len(values), max(map(len, values))), filler, values[0].dtype)
     for row, value in zip(batch, values, strict=True):
         row[: len(value)] = value

@@ -69,6 +69,7 @@ def answer(loaded, prompt):
     return ops.convert_to_numpy(found.tokens)[0, 0, : int(found.lengths[0, 0])], float(found.scores[0, 0])
 
 
+@pytest.mark.slow
 def test_the_service_passes_every_rule_and_the_servers_loader(served):
     _, path, model = served
     assert sorted(model.signatures) == ["generate", "prompt", "score", "serving_default"]
@@ -133,6 +134,7 @@ def test_a_text_too_long_keeps_the_end_of_the_template(served):
     assert target == loaded.target_text.detokenize(tokens[None]).numpy()[0]
 
 
+@pytest.mark.slow
 def test_without_a_chat_template_texts_are_continued(tmp_path):
     loaded = loaded_with(None, decoding.Beam(3, processors=[MinLength(4)]))
     model = tf.saved_model.load(str(serving.export(loaded, tmp_path)))
@@ -151,6 +153,7 @@ def test_without_a_chat_template_texts_are_continued(tmp_path):
         assert target.encode() == loaded.target_text.detokenize(tokens[None]).numpy()[0]
 
 
+@pytest.mark.slow
 def test_the_cache_is_chosen_at_export(tmp_path):
     loaded = loaded_with(CHAT)
     answers = []
@@ -164,6 +167,7 @@ def test_the_cache_is_chosen_at_export(tmp_path):
     assert answers == [(False, False), (True, False), (False, True)]
 
 
+@pytest.mark.slow
 def test_arguments_replace_the_generation_settings(tmp_path):
     loaded = loaded_with(CHAT)
     path = serving.export(loaded, tmp_path, strategy=decoding.Beam(2, num_return_sequences=2), max_length=3)
@@ -176,6 +180,7 @@ def test_arguments_replace_the_generation_settings(tmp_path):
     assert found["tokens"].shape[1:] == (2, 3)
 
 
+@pytest.mark.slow
 def test_ids_without_a_tokenizer(tmp_path):
     loaded = loaded_with(CHAT)
     loaded = pretrained.Pretrained(
