@@ -6,6 +6,7 @@ from typing import Any
 
 from keras_attn.attention import DotProduct
 from keras_attn.base.norms import RMSNorm
+from keras_attn.positions import Rotary
 from keras_attn.pretrained.decoder_tables import (
     KINDS,
     arguments,
@@ -59,29 +60,23 @@ def gemma_arguments(s: Settings, every: int, score: DotProduct, own_base: bool) 
     """
     types = layer_types(s, [KINDS[(i + 1) % every != 0] for i in range(s["num_hidden_layers"])])
 
-    def positions(kind: str) -> Any:
-        if not own_base:
-            return rotary(s)
-        if kind == KINDS[0] or s["rope_parameters"]:
-            return rotary(s, kind, "rope_theta" if kind == KINDS[0] else "rope_local_base_freq")
+    def positions(kind: str) -> Rotary:
+        if kind == KINDS[0] or not own_base:
+            return rotary(s, kind)
         return rotary({**s, "rope_scaling": None}, kind, "rope_local_base_freq")
 
     attentions = [attention(s, pattern(s, kind), positions(kind), score, s["attention_bias"]) for kind in types]
     return arguments(s, attentions, SandwichNorm(RMSNorm(s["rms_norm_eps"])), s["hidden_size"] ** 0.5)
 
 
-def scale(s: Settings) -> float:
-    return s["query_pre_attn_scalar"] ** -0.5
-
-
 def gemma2_arguments(s: Settings) -> dict[str, Any]:
-    score = DotProduct(softcap=s["attn_logit_softcapping"], scale=scale(s))
+    score = DotProduct(softcap=s["attn_logit_softcapping"], scale=s["query_pre_attn_scalar"] ** -0.5)
     return gemma_arguments(s, 2, score, own_base=False)
 
 
 def gemma3_arguments(s: Settings) -> dict[str, Any]:
     # transformers does not apply `attn_logit_softcapping` in this family.
-    score = DotProduct(RMSNorm(s["rms_norm_eps"]), scale=scale(s))
+    score = DotProduct(RMSNorm(s["rms_norm_eps"]), scale=s["query_pre_attn_scalar"] ** -0.5)
     return gemma_arguments(s, s["sliding_window_pattern"], score, own_base=True)
 
 

@@ -8,9 +8,10 @@ from keras_attn.attention import MultiHeadSelfAttention
 from keras_attn.base.norms import LayerNorm, NoNorm
 from keras_attn.masks import Window
 from keras_attn.models.pooling import First, Mean
-from keras_attn.positions import NoPosition, Rotary
+from keras_attn.positions import NoPosition
 from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.head_tables import HeadAndTable, Hidden, hidden, text_labels, token_labels, words
+from keras_attn.pretrained.rotary import rotary
 from keras_attn.pretrained.settings import Settings, activation_of
 from keras_attn.pretrained.weights import Linear, Norm, Rows, Table, blocks
 from keras_attn.transformer import EncoderBlock, GatedFeedForward, PreNorm
@@ -31,21 +32,12 @@ def layer_types(s: Settings) -> list[str]:
     return types
 
 
-def rotary(s: Settings, kind: str) -> Rotary:
-    """Returns the rotary positions of a kind of attention, in the older form of the settings or the current one."""
-    rope = dict((s["rope_parameters"] or {}).get(kind) or {})
-    base = rope.pop("rope_theta", s[KINDS[kind]])
-    if rope.pop("rope_type", "default") != "default" or rope:
-        raise ValueError(f"`rope_parameters` must have rope_type='default' only. Received: {s['rope_parameters']}.")
-    return Rotary(base)
-
-
 def block(s: Settings, i: int, kind: str) -> EncoderBlock:
     heads, hidden, norm = s["num_attention_heads"], s["intermediate_size"], LayerNorm(s["norm_eps"], s["norm_bias"])
     attention = MultiHeadSelfAttention(
         heads,
         mask=Window(s["local_attention"] // 2 + 1) if kind == "sliding_attention" else None,
-        position=rotary(s, kind),
+        position=rotary(s, kind, KINDS[kind]),
         dropout=s["attention_dropout"],
         use_bias=s["attention_bias"],
         name="attention",
@@ -132,6 +124,7 @@ MODERNBERT = Family(
         "layer_types": None,
         "global_attn_every_n_layers": 3,
         "rope_parameters": None,
+        "rope_scaling": None,
         "global_rope_theta": 160_000.0,
         "local_rope_theta": 10_000.0,
         "local_attention": 128,
@@ -155,6 +148,5 @@ MODERNBERT = Family(
     known=r"(head|decoder|classifier|qa_outputs)\..*",
     tied={"decoder.weight": "embeddings.tok_embeddings.weight"},
     fallbacks={"embeddings.tok_embeddings.weight": "decoder.weight"},
-    fixed={"rope_scaling": (None,)},
     ignored=tuple(UNREAD.split()),
 )

@@ -85,6 +85,27 @@ def test_logits(variant, ids, tmp_path):
     check_equal(loaded.model({"target": ids}), outputs(theirs, {"source": ids}, None), np.ones(ids.shape, bool))
 
 
+OLDER = {
+    "llama, linear": {"rope_theta": 500.0, "rope_scaling": {"type": "linear", "factor": 4.0}},
+    "gemma3, other layers": {
+        "rope_theta": 100.0,
+        "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+        "rope_local_base_freq": 50.0,
+    },
+}
+
+
+@pytest.mark.parametrize("variant", OLDER)
+def test_rotary_positions_in_the_older_form(variant, ids, tmp_path):
+    family, settings = VARIANTS[variant]
+    folder = save(make(family, "text_generation", **settings), tmp_path)
+    wanted = ops.convert_to_numpy(pretrained.load(folder).model({"target": ids}))
+    changed(folder, rope_parameters=None, **OLDER[variant])
+    np.testing.assert_array_equal(ops.convert_to_numpy(pretrained.load(folder).model({"target": ids})), wanted)
+    changed(folder, **{name: None for name in OLDER[variant] if name == "rope_scaling"})
+    assert np.abs(ops.convert_to_numpy(pretrained.load(folder).model({"target": ids})) - wanted).max() > 0.1
+
+
 @pytest.mark.parametrize("variant", ["gpt2", "llama 3", "qwen3, windows", "smollm3, windows", "gemma3, other layers"])
 def test_steps_and_chunks_are_the_whole_call(variant, ids, tmp_path):
     """Prompts of different lengths, whose lengths are explicit where there is no padding."""

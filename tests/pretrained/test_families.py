@@ -30,7 +30,7 @@ VARIANTS = {
             "num_hidden_layers": 4,
             "local_attention": 5,
             "rope_parameters": {
-                "full_attention": {"rope_type": "default", "rope_theta": 500.0},
+                "full_attention": {"rope_type": "linear", "factor": 3.0, "rope_theta": 500.0},
                 "sliding_attention": {"rope_type": "default", "rope_theta": 77.0},
             },
         },

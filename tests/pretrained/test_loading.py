@@ -282,8 +282,8 @@ OTHER_FAMILIES = [
     ("modernbert", {"classifier_pooling": "max"}, "`classifier_pooling` must be cls or mean"),
     (
         "modernbert",
-        {"rope_parameters": {"full_attention": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2}}},
-        "`rope_parameters` must have rope_type='default' only",
+        {"rope_parameters": {"full_attention": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2}}},
+        "`rope_type` of config.json must be default or one of .* Received: dynamic",
     ),
 ]
 
