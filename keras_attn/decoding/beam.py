@@ -42,6 +42,9 @@ class Beam(Strategy):
         num_return_sequences: Number N of texts returned, at most `width`.
         patience: Stops a row as soon as `patience * width` texts are finished, even if others
             could overtake them (Kasai et al. 2022, arXiv:2204.05424); None for the exact stop above.
+        stop: Another rule when a row stops, for example `WidthStop()`; `ExactStop()` by default.
+        processors: Processors of the log probabilities; those of `generate` follow. A token that they forbid has
+            no effect on the log probabilities of the others, and a token that they force has 0.
 
     Raises:
         ValueError: For numbers out of range.
@@ -53,6 +56,8 @@ class Beam(Strategy):
     References:
         Wu et al. 2016, Google's Neural Machine Translation System, arXiv:1609.08144, section 7.
     """
+
+    processes_log_probs = True
 
     def __init__(
         self,
@@ -87,8 +92,6 @@ class Beam(Strategy):
         self.patience = patience
         self.stop = check_slot("stop", stop, StopRule)
         self.processors = check_processors(processors)
-
-    processes_log_probs = True
 
     @property
     def penalty(self) -> LengthPenalty:

@@ -11,6 +11,7 @@ from keras_attn.pretrained.checkpoint import Checkpoint
 from keras_attn.pretrained.families import family_of
 from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.files import read_json
+from keras_attn.pretrained.generation import generation_settings
 from keras_attn.pretrained.heads import check_generates
 from keras_attn.pretrained.sentence_transformers import SentenceModel, read_sentence_model
 from keras_attn.pretrained.settings import Settings, read_settings
@@ -61,7 +62,7 @@ class Folder:
         tokenizer = TokenizerFolder(inner)
         generation: dict[str, Any] = {}
         if family.generates:
-            generation = read_json(inner / "generation_config.json", optional=True) or config
+            generation = read_json(inner / "generation_config.json", optional=True) or generation_settings(config)
             prompts = family.generates == "text_generation"
             size = settings["vocab_size"]
             special_ids = generating_special_ids(config, generation, tokenizer, size, prompts)
