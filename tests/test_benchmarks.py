@@ -112,6 +112,7 @@ def test_the_benchmark_of_pretrained_models_prints_ratios_and_writes_its_figures
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"{name} is not installed")
     asked = ["--texts", "4", "--batch-size", "2", "--repeats", "1", "--ways", "sentence-transformers", "savedmodel"]
+    asked += ["--models", "encoder"]
     command = [sys.executable, ROOT / "benchmarks" / "pretrained.py", *asked, "--out", tmp_path / "figures.json"]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     lines = [line.split() for line in output.splitlines()]
@@ -119,3 +120,18 @@ def test_the_benchmark_of_pretrained_models_prints_ratios_and_writes_its_figures
     assert float(lines[1][2]) == 1
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert all(row["rate"] > 0 and row["request"] > 0 and row["megabytes"] > 100 for row in figures)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_a_language_model_prints_ratios_and_writes_its_figures(tmp_path):
+    pytest.importorskip("transformers")
+    pytest.importorskip("torch")
+    asked = ["--blocks", "1", "--prompt", "5", "--tokens", "3", "--repeats", "1"]
+    asked += ["--ways", "transformers-float32", "graph-float32", "graph-bfloat16"]
+    command = [sys.executable, ROOT / "benchmarks" / "pretrained_decoder.py", *asked, "--out", tmp_path / "f.json"]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    lines = [line.split() for line in output.splitlines()]
+    assert [line[0] for line in lines] == ["way", "transformers-float32", "graph-float32", "graph-bfloat16"]
+    assert float(lines[1][2]) == float(lines[1][4]) == 1
+    figures = json.loads((tmp_path / "f.json").read_text())
+    assert all(row["read"] > 0 and row["write"] > 0 and row["megabytes"] > 100 for row in figures)
