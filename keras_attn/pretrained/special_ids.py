@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_attn.base.special_ids import SpecialIds
-from keras_attn.pretrained.tokenizer import TokenizerFolder, content, token_ids
+from keras_attn.pretrained.tokenizer import TokenizerFolder, content
 
 TOKENS = {"pad_token_id": "pad_token", "bos_token_id": "bos_token", "eos_token_id": "eos_token"}
 
@@ -35,7 +35,7 @@ def generating_special_ids(
     Raises:
         ValueError: If there is no end id.
     """
-    ids = token_ids(tokenizer.spec)
+    ids = tokenizer.token_ids
 
     def find(name: str) -> list[int]:
         for settings in (generation, config):

@@ -8,6 +8,7 @@ from typing import Any
 
 from keras_attn.base.special_ids import SpecialIds
 from keras_attn.pretrained.files import read_json
+from keras_attn.pretrained.marian_files import MarianFiles
 from keras_attn.text import Chat, PretrainedTokenizer, Tokenizer
 from keras_attn.text.tokenizer_json import from_vocabulary
 
@@ -31,13 +32,15 @@ class TokenizerFolder:
 
     Attributes:
         settings: Contents of `tokenizer_config.json` and `special_tokens_map.json`.
-        spec: Bytes of the tokenizer.json, or None for a folder without a tokenizer.
+        spec: Bytes of the tokenizer.json, or None for a folder without one.
+        marian: The tokenizer's files of a Marian model, or None.
     """
 
     def __init__(self, folder: pathlib.Path) -> None:
         special = read_json(folder / "special_tokens_map.json", optional=True)
         self.settings: dict[str, Any] = special | read_json(folder / "tokenizer_config.json", optional=True)
         self.spec: bytes | None = None
+        self.marian = MarianFiles.read(folder, self.settings)
         if (folder / "tokenizer.json").is_file():
             self.spec = (folder / "tokenizer.json").read_bytes()
         elif (folder / "vocab.txt").is_file():
@@ -49,12 +52,17 @@ class TokenizerFolder:
         length = self.settings.get("model_max_length", self.settings.get("max_len"))
         return int(length) if isinstance(length, (int, float)) and length < 2**31 else None
 
+    @property
+    def token_ids(self) -> dict[str, int]:
+        """The ids of all tokens by their strings."""
+        return token_ids(self.spec) if self.marian is None else self.marian.source
+
     def special_ids(self, config: dict[str, Any]) -> SpecialIds:
         """Returns the special ids: those of the tokenizer, or without one those of `config`.
 
         Without a tokenizer, start and end may be unknown; they are then ids without a meaning for the model.
         """
-        ids = token_ids(self.spec)
+        ids = self.token_ids
         found = {}
         for role, (names, usual) in NAMES.items():
             named = [content(self.settings[name]) for name in names if self.settings.get(name)]
@@ -71,6 +79,8 @@ class TokenizerFolder:
         self, max_length: int, special_ids: SpecialIds, prefix: str = "", chat: Chat | None = None
     ) -> tuple[Tokenizer | None, Tokenizer | None]:
         """Returns the tokenizers of source and target, or None for a folder without them."""
+        if self.marian is not None:
+            return self.marian.make(max_length, special_ids, prefix)
         if self.spec is None:
             return None, None
         tokenizer = PretrainedTokenizer(

@@ -16,7 +16,7 @@ from keras_attn.base.tensors import short_repr
 from keras_attn.base.types import ArrayLike, Config, LayerArguments
 from keras_attn.text.chat import Chat, shortened
 from keras_attn.text.sentence_piece import AssetFile
-from keras_attn.text.tokenizer import Texts, Tokenizer, as_ids, as_texts
+from keras_attn.text.tokenizer import Texts, Tokenizer, prefixed
 from keras_attn.text.tokenizer_json.pipeline import Pipeline
 from keras_attn.text.tokenizer_json.special import derived_special_ids, mask_token
 
@@ -133,7 +133,7 @@ a text or by the patterns of GPT-2, Llama 3 and Qwen 2, `Whitespace`, `Whitespac
         text is left out.
         """
         if self.chat is not None:
-            rows = super().pieces(self.chat.prompts(self._prefixed(texts)))
+            rows = super().pieces(self.chat.prompts(prefixed(texts, self.prefix)))
             return shortened(rows, self.max_length, self._num_behind)
         template = self._filled().template.without_end(self.special_ids.end)
         rows = template.row(self.pieces(texts), self.max_length)
@@ -142,7 +142,7 @@ a text or by the patterns of GPT-2, Llama 3 and Qwen 2, `Whitespace`, `Whitespac
         return tf.concat([tf.RaggedTensor.from_row_lengths(starts, missing), rows], axis=1)
 
     def pieces(self, texts: Texts) -> tf.RaggedTensor:
-        return super().pieces(self._prefixed(texts))
+        return super().pieces(prefixed(texts, self.prefix))
 
     def tokenize_pairs(self, texts: Texts, pairs: Texts) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the ids of pairs of strings `[B]` and their segments, both int32 `[B, S]`.
@@ -160,7 +160,7 @@ a text or by the patterns of GPT-2, Llama 3 and Qwen 2, `Whitespace`, `Whitespac
         Offsets count code points. Special tokens of the template, tokens of the prefix and padding have 0 and 0.
         """
         pipeline = self._filled()
-        ids, starts, ends = pipeline.ids_with_offsets(self._clean(self._prefixed(texts)))
+        ids, starts, ends = pipeline.ids_with_offsets(self._clean(prefixed(texts, self.prefix)))
         template, limit = pipeline.template, self.max_length
         ids = template.row(ids, limit).to_tensor(self.special_ids.filler)
         starts, ends = (template.row(each, limit, special=0).to_tensor(0) for each in (starts, ends))
@@ -174,11 +174,7 @@ a text or by the patterns of GPT-2, Llama 3 and Qwen 2, `Whitespace`, `Whitespac
             ValueError: If `ids` are not integers, or are a scalar.
         """
         pipeline = self._filled()
-        ids = as_ids(ids, -1)
-        shape = tf.shape(ids)
-        rows = tf.reshape(ids, [tf.reduce_prod(shape[:-1]), shape[-1]])  # [N, L]
-        texts = pipeline.strings(tf.RaggedTensor.from_tensor(rows))
-        return tf.ensure_shape(tf.reshape(texts, shape[:-1]), ids.shape[:-1])
+        return self._texts_of(ids, -1, lambda rows: pipeline.strings(tf.RaggedTensor.from_tensor(rows)))
 
     @property
     def tokens(self) -> list[str]:
@@ -199,10 +195,6 @@ a text or by the patterns of GPT-2, Llama 3 and Qwen 2, `Whitespace`, `Whitespac
         config = {**super().get_config(), "special_ids": keras.saving.serialize_keras_object(self._given_ids)}
         del config["lowercase"]
         return {**config, "prefix": self.prefix, "chat": keras.saving.serialize_keras_object(self.chat)}
-
-    def _prefixed(self, texts: Texts) -> tf.Tensor:
-        texts = as_texts(texts)
-        return tf.strings.join([self.prefix, texts]) if self.prefix else texts
 
     def _encode(self, texts: tf.Tensor) -> tf.RaggedTensor:
         return self._filled().ids(texts)

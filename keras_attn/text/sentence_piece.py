@@ -148,13 +148,13 @@ class SentencePiece(Tokenizer):
         return processor(self._model).detokenize(tf.cast(ids, tf.int32))
 
 
-def processor(model: bytes, **options: bool) -> tensorflow_text.SentencepieceTokenizer:
+def processor(model: bytes, out_type: tf.DType = tf.int32, **options: bool) -> tensorflow_text.SentencepieceTokenizer:
     """Returns the operations of a model, for the current graph.
 
     Call this before each use: TensorFlow drops the model's resource when it clears its caches, for
     instance when a random seed is set. The operation then creates the resource again.
     """
-    return text_module("tensorflow_text").SentencepieceTokenizer(model, tf.int32, **options)
+    return text_module("tensorflow_text").SentencepieceTokenizer(model, out_type, **options)
 
 
 class AssetFile(tf.saved_model.experimental.TrackableResource):

@@ -7,7 +7,7 @@ import pathlib
 import shutil
 import tempfile
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 import keras
@@ -108,16 +108,24 @@ class Tokenizer(keras.layers.Layer):
             ValueError: If `ids` are not integers, or are a scalar.
         """
         self._filled_path()
-        ids = as_ids(ids, self.special_ids.filler)
+        return self._texts_of(ids, self.special_ids.filler, self._texts_of_rows)
+
+    def _texts_of(
+        self, ids: ArrayLike | tf.RaggedTensor, filler: int, decode: Callable[[tf.Tensor], tf.Tensor]
+    ) -> tf.Tensor:
+        """Returns the strings `[...]` of ids `[..., L]` by a function of rows `[N, L]`."""
+        ids = as_ids(ids, filler)
         shape = tf.shape(ids)
-        rows = tf.reshape(ids, [tf.reduce_prod(shape[:-1]), shape[-1]])  # [N, L]
+        texts = decode(tf.reshape(ids, [tf.reduce_prod(shape[:-1]), shape[-1]]))  # [N]
+        return tf.ensure_shape(tf.reshape(texts, shape[:-1]), ids.shape[:-1])
+
+    def _texts_of_rows(self, rows: tf.Tensor) -> tf.Tensor:
+        """Returns the strings `[N]` of rows `[N, L]`, each up to its first end id."""
         ended = tf.cumsum(tf.cast(tf.equal(rows, self.special_ids.end), "int32"), axis=-1) > 0
         special = tf.equal(rows, self.special_ids.start)
         if self.special_ids.padding is not None:
             special = tf.logical_or(tf.equal(rows, self.special_ids.padding), special)
-        kept = tf.logical_not(tf.logical_or(ended, special))
-        texts = self._decode(tf.ragged.boolean_mask(rows, kept))  # [N]
-        return tf.ensure_shape(tf.reshape(texts, shape[:-1]), ids.shape[:-1])
+        return self._decode(tf.ragged.boolean_mask(rows, tf.logical_not(tf.logical_or(ended, special))))
 
     @property
     def tokens(self) -> list[str]:
@@ -197,6 +205,12 @@ def as_texts(texts: Texts) -> tf.Tensor:
         raise ValueError(f"`texts` must be strings [B]. Received: {texts.__class__.__name__}.") from error
     check_texts(texts)
     return texts
+
+
+def prefixed(texts: Texts, prefix: str) -> tf.Tensor:
+    """Returns strings `[B]` behind a prefix."""
+    texts = as_texts(texts)
+    return tf.strings.join([prefix, texts]) if prefix else texts
 
 
 def check_texts(texts: tf.Tensor | keras.KerasTensor) -> None:

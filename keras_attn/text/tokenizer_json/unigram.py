@@ -26,9 +26,10 @@ class Unigram(tf.Module):
 
     Args:
         section: The section `model` of a tokenizer.json.
+        dtype: The dtype of sums of scores.
     """
 
-    def __init__(self, section: Section) -> None:
+    def __init__(self, section: Section, dtype: str = "float64") -> None:
         super().__init__()
         fields = read(section, "model", vocab=REQUIRED, unk_id=REQUIRED, byte_fallback=False)
         self.unknown: int | None = fields["unk_id"]
@@ -40,7 +41,7 @@ class Unigram(tf.Module):
         scores = [float(score) for _, score in fields["vocab"]]
         steps, ids = trie(self.vocabulary)
         self._ids = np.array(ids, "int32")  # of each state of the trie
-        self._scores = np.array([0.0 if number < 0 else scores[number] for number in ids], "float64")
+        self._scores = np.array([0.0 if number < 0 else scores[number] for number in ids], dtype)
         self._unknown_score = min(scores) - UNKNOWN_PENALTY
         keys = np.array(list(steps), "int64")
         values = np.array(list(steps.values()), "int32")
@@ -136,7 +137,7 @@ class Unigram(tf.Module):
             tf.concat([starts, lone], 0),
             tf.concat([sizes, tf.ones_like(lone)], 0),
             tf.concat([ids, tf.fill(tf.shape(lone), self.unknown)], 0),
-            tf.concat([scores, tf.fill(tf.shape(lone), tf.constant(self._unknown_score, tf.float64))], 0),
+            tf.concat([scores, tf.fill(tf.shape(lone), tf.constant(self._unknown_score, self._scores.dtype))], 0),
         )
 
 
@@ -169,7 +170,7 @@ def search(starts: tf.Tensor, scores: tf.Tensor, word: tf.Tensor, depth: tf.Tens
         each = tf.range(begins[level], begins[level + 1])
         here, owner = tf.gather(starts, each), tf.gather(word, each)
         inside = here > tf.gather(splits, owner)
-        before = tf.where(inside, tf.gather(best, tf.maximum(here - 1, 0)), tf.zeros([], tf.float64))
+        before = tf.where(inside, tf.gather(best, tf.maximum(here - 1, 0)), tf.zeros([], scores.dtype))
         total = tf.gather(scores, each) + before
         most = tf.math.unsorted_segment_max(total, owner, num_words)
         ties = tf.where(tf.equal(total, tf.gather(most, owner)), each, tf.int32.max)
@@ -180,7 +181,7 @@ def search(starts: tf.Tensor, scores: tf.Tensor, word: tf.Tensor, depth: tf.Tens
         return level + 1, best, tf.tensor_scatter_nd_update(came_by, ends, tf.gather(first, active))
 
     size = splits[-1]
-    state = (tf.constant(1), tf.zeros([size], tf.float64), tf.zeros([size], tf.int32))
+    state = (tf.constant(1), tf.zeros([size], scores.dtype), tf.zeros([size], tf.int32))
     return tf.while_loop(lambda level, *_: level < tf.size(begins) - 1, deeper, state)[2]
 
 
