@@ -40,18 +40,19 @@ class Beam(Strategy):
         coverage_penalty: Factor of the coverage penalty; 0 for none. Requires a model whose
             `step(..., return_attention_scores=True)` returns the attention over the source.
         num_return_sequences: Number N of texts returned, at most `width`.
-        patience: Stops a row as soon as `patience * width` texts are finished, even if others
-            could overtake them (Kasai et al. 2022, arXiv:2204.05424); None for the exact stop above.
-        stop: Another rule when a row stops, for example `WidthStop()`; `ExactStop()` by default.
+        patience: Stops a row also as soon as `patience * width` texts are finished, even if others
+            could overtake them (Kasai et al. 2022, arXiv:2204.05424); None for the rule `stop` alone.
+        stop: The rule when a row stops: `ExactStop()` by default, or for example `WidthStop()`.
         processors: Processors of the log probabilities; those of `generate` follow. A token that they forbid has
             no effect on the log probabilities of the others, and a token that they force has 0.
 
     Raises:
-        ValueError: For numbers out of range.
+        ValueError: For numbers out of range, and objects of other types.
 
     Example:
-    >>> from keras_attn.decoding import Beam
+    >>> from keras_attn.decoding import Beam, CurrentScoreStop, PowerPenalty
     >>> strategy = Beam(width=4, length_penalty=0.6)
+    >>> of_transformers = Beam(width=4, length_penalty=PowerPenalty(1.0), stop=CurrentScoreStop())
 
     References:
         Wu et al. 2016, Google's Neural Machine Translation System, arXiv:1609.08144, section 7.

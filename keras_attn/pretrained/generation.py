@@ -130,8 +130,9 @@ def generation_of(settings: Mapping[str, Any], special_ids: SpecialIds, reads_pr
     """Returns how a model generates with the settings of transformers.
 
     Greedy and beam searches choose the tokens of transformers, except for padding and the start id, which are not
-    chosen unless they end a text. Texts end with `special_ids.end_ids`. Where transformers counts the ids of a
-    prompt (`max_length`, `min_length`), each row has the numbers that it would have alone, without padding.
+    chosen unless they end a text. Texts end with `special_ids.end_ids`. In a batch of prompts, transformers also
+    counts the padding before the shorter ones (`max_length`, `min_length`, n-grams); here each row has the text that
+    it would have alone.
 
     Args:
         settings: Contents of `generation_config.json`, or `generation_settings(config)`.
