@@ -10,7 +10,7 @@ from keras_attn.base.special_ids import SpecialIds
 from keras_attn.pretrained.files import read_json
 from keras_attn.pretrained.marian_files import MarianFiles
 from keras_attn.text import Chat, PretrainedTokenizer, Tokenizer
-from keras_attn.text.tokenizer_json import from_vocabulary
+from keras_attn.text.tokenizer_json import from_merges, from_sentence_piece, from_vocabulary
 
 # Names of special tokens in tokenizer_config.json, and what they are if it does not say.
 NAMES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -25,6 +25,10 @@ CONFIG_NAMES = {  # the same ids in config.json
     "end": ("sep_token_id", "eos_token_id"),
     "unknown": ("unk_token_id",),
 }
+
+
+ALIASES = {"mistral": "llama", "mt5": "t5", "gemma2": "gemma", "gemma3": "gemma", "gemma3_text": "gemma"}
+"""Types of models that have the tokenizer of another one."""
 
 
 class TokenizerFolder:
@@ -43,8 +47,8 @@ class TokenizerFolder:
         self.marian = MarianFiles.read(folder, self.settings)
         if (folder / "tokenizer.json").is_file():
             self.spec = (folder / "tokenizer.json").read_bytes()
-        elif (folder / "vocab.txt").is_file():
-            self.spec = from_vocabulary(folder / "vocab.txt", self.settings)
+        elif self.marian is None:
+            self.spec = spec_of(folder, self.settings)
 
     @property
     def max_length(self) -> int | None:
@@ -87,6 +91,28 @@ class TokenizerFolder:
             self.spec, max_length=max_length, special_ids=special_ids, prefix=prefix, chat=chat
         )
         return tokenizer, tokenizer
+
+
+def spec_of(folder: pathlib.Path, settings: dict[str, Any]) -> bytes | None:
+    """Returns the bytes of a tokenizer.json that is made from a folder's older files, or None without these."""
+    if (folder / "vocab.txt").is_file():
+        return from_vocabulary(folder / "vocab.txt", settings)
+    added = read_json(folder / "added_tokens.json", optional=True)
+    settings = {"added_tokens_decoder": {number: token for token, number in added.items()}, **settings}
+    merges = folder / "vocab.json", folder / "merges.txt"
+    if all(path.is_file() for path in merges):
+        return from_merges(*merges, kind_of(folder, settings), settings)
+    models = [folder / name for name in ("spiece.model", "tokenizer.model") if (folder / name).is_file()]
+    return from_sentence_piece(models[0], kind_of(folder, settings), settings) if models else None
+
+
+def kind_of(folder: pathlib.Path, settings: dict[str, Any]) -> str:
+    """Returns the kind of a tokenizer: what its class is named for, or else the type of the model."""
+    config = read_json(folder / "config.json", optional=True)
+    named = settings.get("tokenizer_class") or config.get("tokenizer_class") or ""
+    kind = named.removesuffix("Fast").removesuffix("Tokenizer").lower()
+    kind = kind if kind not in ("", "pretrained") else str(config.get("model_type", ""))
+    return ALIASES.get(kind, kind)
 
 
 def content(token: str | dict[str, Any]) -> str:

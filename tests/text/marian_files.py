@@ -15,7 +15,7 @@ def trained(folder, name, lines, size, **options):
 
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(lines), model_prefix=str(folder / name), vocab_size=size, hard_vocab_limit=False,
-        minloglevel=2, normalization_rule_name="nmt_nfkc", **options,
+        minloglevel=2, **{"normalization_rule_name": "nmt_nfkc", **options},
     )  # fmt: skip
     (folder / f"{name}.model").rename(folder / f"{name}.spm")
     (folder / f"{name}.vocab").unlink()
