@@ -61,7 +61,7 @@ def with_random_weights(model):
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for weight in model.parameters():
-            weight.copy_(0.25 * torch.randn(weight.shape, generator=generator) + (0.5 if weight.dim() == 1 else 0))
+            weight.copy_(0.4 * torch.randn(weight.shape, generator=generator) + (0.5 if weight.dim() == 1 else 0))
     return model.eval()
 
 
