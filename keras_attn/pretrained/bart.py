@@ -7,14 +7,14 @@ from typing import Any
 from keras_attn.base import norms
 from keras_attn.models import Embeddings
 from keras_attn.positions import Learned
-from keras_attn.pretrained import encoder_decoder_tables as tables
+from keras_attn.pretrained import encoder_decoder_tables as shared
 from keras_attn.pretrained.settings import Settings, activation_of
-from keras_attn.pretrained.weights import Norm, Rows, Table
+from keras_attn.pretrained.tables import Norm, Rows, Table
 from keras_attn.transformer import FeedForward, PostNorm
 
 SIZES = {"layers": 12, "ffn_dim": 4096, "attention_heads": 16}
 DEFAULTS: dict[str, Any] = {
-    **{f"{side}_{name}": value for side in tables.SIDES for name, value in SIZES.items()},
+    **{f"{side}_{name}": value for side in shared.SIDES for name, value in SIZES.items()},
     "vocab_size": 50265,
     "max_position_embeddings": 1024,
     "activation_function": "gelu",
@@ -39,22 +39,22 @@ def blocks_of(s: Settings, side: str) -> list[Any]:
     activation = activation_of(s, "activation_function")
     feed_forward = FeedForward(s[f"{side}_ffn_dim"], activation, s["activation_dropout"], name="feed_forward")
     dropout = s["dropout"], s["attention_dropout"]
-    return [tables.block(side, s[f"{side}_attention_heads"], feed_forward, PostNorm(), dropout)] * s[f"{side}_layers"]
+    return [shared.block(side, s[f"{side}_attention_heads"], feed_forward, PostNorm(), dropout)] * s[f"{side}_layers"]
 
 
 def embeddings(s: Settings, norm: norms.Norm | None = None) -> Embeddings:
-    return Embeddings(s["d_model"] ** 0.5 if s["scale_embedding"] else 1.0, norm, tables.is_shared(s))
+    return Embeddings(s["d_model"] ** 0.5 if s["scale_embedding"] else 1.0, norm, shared.is_shared(s))
 
 
 def arguments(s: Settings) -> dict[str, Any]:
     return {
         "source_vocabulary_size": s["vocab_size"],
-        "target_vocabulary_size": tables.target_size(s),
+        "target_vocabulary_size": shared.target_size(s),
         "size": s["d_model"],
         "dropout": s["dropout"],
         "position": Learned(s["max_position_embeddings"], offset=OFFSET),
         "embeddings": embeddings(s, norms.LayerNorm()),
-        **{f"{side}_block": blocks_of(s, side) for side in tables.SIDES},
+        **{f"{side}_block": blocks_of(s, side) for side in shared.SIDES},
     }
 
 
@@ -62,7 +62,7 @@ def stack_table(s: Settings, side: str) -> Table:
     """Returns the table of the blocks of a side."""
     size, theirs = s["d_model"], f"{side}.layers.{{i}}."
     kinds = (*ATTENTIONS, "final") if side == "decoder" else (ATTENTIONS[0], "final")
-    return tables.stack_table(
+    return shared.stack_table(
         side,
         s[f"{side}_layers"],
         [[f"{theirs}{kind}.{part}_proj" for part in ("q", "k", "v", "out")] for kind in ATTENTIONS],
@@ -75,7 +75,7 @@ def stack_table(s: Settings, side: str) -> Table:
 
 def weights(s: Settings) -> Table:
     """Returns the table of the embeddings and of both stacks, which is also that of Marian."""
-    return {**tables.embeddings_table(s), **stack_table(s, "encoder"), **stack_table(s, "decoder")}
+    return {**shared.embeddings_table(s), **stack_table(s, "encoder"), **stack_table(s, "decoder")}
 
 
 def bart_weights(s: Settings) -> Table:
@@ -86,13 +86,13 @@ def bart_weights(s: Settings) -> Table:
     return table
 
 
-BART = tables.encoder_decoder(
+BART = shared.encoder_decoder(
     "bart",
     prefixes=("model.",),
     defaults=DEFAULTS,
     arguments=arguments,
     weights=bart_weights,
-    heads={"text_to_text": tables.biased_text_to_text},
+    heads={"text_to_text": shared.biased_text_to_text},
     known=r"(encoder|decoder)\.(embed_tokens\.weight|version)|(shared|lm_head)\.weight|classification_head\..*",
     names={
         "hidden_size": "d_model",

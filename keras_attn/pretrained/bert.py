@@ -11,7 +11,7 @@ from keras_attn.positions import Learned
 from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.head_tables import HeadAndTable, hidden, text_labels, token_labels, words
 from keras_attn.pretrained.settings import Settings, activation_of, first_given
-from keras_attn.pretrained.weights import Linear, Norm, Rows, Table, blocks
+from keras_attn.pretrained.tables import Linear, Norm, Rows, Table, blocks
 from keras_attn.transformer import EncoderBlock, PostNorm
 
 DEFAULTS: dict[str, Any] = {

@@ -14,7 +14,7 @@ from keras_attn.pretrained import rotary
 from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.head_tables import HeadAndTable
 from keras_attn.pretrained.settings import Settings, activation_of
-from keras_attn.pretrained.weights import Linear, Norm, Rows, Table, blocks
+from keras_attn.pretrained.tables import Linear, Norm, Rows, Table, blocks
 from keras_attn.transformer import EncoderBlock, GatedFeedForward, PreNorm, Residual
 
 DEFAULTS: dict[str, Any] = {

@@ -7,7 +7,7 @@ from keras_attn.pretrained import bert
 from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.head_tables import HeadAndTable, hidden, text_labels, token_labels, words
 from keras_attn.pretrained.settings import Settings, activation_of
-from keras_attn.pretrained.weights import Table
+from keras_attn.pretrained.tables import Table
 
 BLOCK = {  # what follows transformer.layer.{i}
     "query": "attention.q_lin",

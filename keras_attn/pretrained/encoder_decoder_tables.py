@@ -12,7 +12,7 @@ from keras_attn.models import LanguageHead, Transformer
 from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.head_tables import HeadAndTable
 from keras_attn.pretrained.settings import Settings
-from keras_attn.pretrained.weights import BiasedLogits, Linear, LogitsBias, Norm, Rows, Table, blocks
+from keras_attn.pretrained.tables import BiasedLogits, Linear, LogitsBias, Norm, Rows, Table, blocks
 from keras_attn.transformer import DecoderBlock, EncoderBlock, Residual
 
 SIDES = "encoder", "decoder"

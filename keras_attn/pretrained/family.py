@@ -13,7 +13,7 @@ from keras_attn import models
 from keras_attn.models.heads import Head
 from keras_attn.models.language_head import LanguageHead
 from keras_attn.pretrained.settings import Settings
-from keras_attn.pretrained.weights import Table
+from keras_attn.pretrained.tables import Table
 
 HeadOf: TypeAlias = Callable[[Settings, int], tuple[Head | LanguageHead, Table]]
 """From the settings and the number of labels to a head and the table of its weights."""

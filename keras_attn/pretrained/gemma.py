@@ -18,7 +18,7 @@ from keras_attn.pretrained.decoder_tables import (
 )
 from keras_attn.pretrained.rotary import rotary
 from keras_attn.pretrained.settings import Settings
-from keras_attn.pretrained.weights import Table
+from keras_attn.pretrained.tables import Table
 from keras_attn.transformer import SandwichNorm
 
 NORMS = {

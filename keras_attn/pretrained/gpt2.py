@@ -12,7 +12,7 @@ from keras_attn.positions import Learned
 from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.head_tables import HeadAndTable
 from keras_attn.pretrained.settings import Settings, activation_of
-from keras_attn.pretrained.weights import InOut, Linear, Norm, Rows, Table, blocks
+from keras_attn.pretrained.tables import InOut, Linear, Norm, Rows, Table, blocks
 from keras_attn.transformer import EncoderBlock, PreNorm
 
 SUMMARY = "summary_type summary_use_proj summary_activation summary_proj_to_labels summary_first_dropout"

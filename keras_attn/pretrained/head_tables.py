@@ -9,9 +9,9 @@ from keras_attn.base.types import Activation
 from keras_attn.models.heads import Classification, Head, MaskedWords, TokenClassification, Transform
 from keras_attn.models.language_head import LanguageHead
 from keras_attn.models.pooling import First, PoolingKind
-from keras_attn.pretrained import weights
+from keras_attn.pretrained import tables
 from keras_attn.pretrained.settings import Settings
-from keras_attn.pretrained.weights import Linear, Table, Vector
+from keras_attn.pretrained.tables import Linear, Table, Vector
 
 HeadAndTable: TypeAlias = tuple[Head | LanguageHead, Table]
 Hidden: TypeAlias = tuple[Transform, Table]
@@ -29,7 +29,7 @@ def hidden(
     """Returns a hidden layer of `size` units with the names of its linear map and of its norm, if it has one."""
     table: Table = {"transform": Linear(name, size, size, bias)}
     if norm is not None:
-        table["transform_norm"] = weights.Norm(norm[0], size, norm_bias)
+        table["transform_norm"] = tables.Norm(norm[0], size, norm_bias)
     return Transform(activation=activation, norm=None if norm is None else norm[1], use_bias=bias), table
 
 

@@ -8,7 +8,7 @@ from keras_attn.masks import Causal
 from keras_attn.pretrained.decoder_tables import arguments, attention, decoder_family, pattern, weights
 from keras_attn.pretrained.rotary import rotary
 from keras_attn.pretrained.settings import Settings
-from keras_attn.pretrained.weights import Table
+from keras_attn.pretrained.tables import Table
 
 
 def llama_arguments(s: Settings) -> dict[str, Any]:

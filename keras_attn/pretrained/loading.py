@@ -23,7 +23,8 @@ from keras_attn.pretrained.generation import generation_of
 from keras_attn.pretrained.heads import activation_of_labels, labels_of, task_of
 from keras_attn.pretrained.memory import check_memory
 from keras_attn.pretrained.settings import Settings
-from keras_attn.pretrained.weights import Table, assign_weights, check_weights
+from keras_attn.pretrained.tables import Table
+from keras_attn.pretrained.weights import assign_weights, check_weights
 from keras_attn.text.tokenizer import Tokenizer
 
 LABELLED = "classification", "token_classification"

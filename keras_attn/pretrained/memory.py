@@ -9,7 +9,7 @@ import keras
 
 from keras_attn.base.types import DType
 from keras_attn.pretrained.checkpoint import Checkpoint
-from keras_attn.pretrained.weights import Table
+from keras_attn.pretrained.tables import Table
 
 MACHINE = pathlib.Path("/proc/meminfo")
 GROUP = pathlib.Path("/sys/fs/cgroup")  # of a container

@@ -13,7 +13,7 @@ from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.head_tables import HeadAndTable, Hidden, hidden, text_labels, token_labels, words
 from keras_attn.pretrained.rotary import rotary
 from keras_attn.pretrained.settings import Settings, activation_of
-from keras_attn.pretrained.weights import Linear, Norm, Rows, Table, blocks
+from keras_attn.pretrained.tables import Linear, Norm, Rows, Table, blocks
 from keras_attn.transformer import EncoderBlock, GatedFeedForward, PreNorm
 
 UNREAD = """

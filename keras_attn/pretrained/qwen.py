@@ -17,7 +17,7 @@ from keras_attn.pretrained.decoder_tables import (
 )
 from keras_attn.pretrained.rotary import rotary
 from keras_attn.pretrained.settings import Settings
-from keras_attn.pretrained.weights import Table
+from keras_attn.pretrained.tables import Table
 
 DEFAULTS: dict[str, Any] = {
     "vocab_size": 151936,

@@ -11,7 +11,7 @@ from keras_attn.models.heads import SentenceEmbedding, Transform
 from keras_attn.models.pooling import First, Last, Max, Mean, MeanSqrtLength, PoolingKind, WeightedMean
 from keras_attn.pretrained.checkpoint import Checkpoint
 from keras_attn.pretrained.files import read_json
-from keras_attn.pretrained.weights import Linear
+from keras_attn.pretrained.tables import Linear
 
 KINDS: dict[str, PoolingKind] = {  # in the order in which sentence-transformers joins them
     "cls": First(),

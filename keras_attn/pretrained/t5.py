@@ -9,9 +9,9 @@ from keras_attn.base.norms import RMSNorm
 from keras_attn.base.types import Activation
 from keras_attn.models import Embeddings
 from keras_attn.positions import NoPosition, RelativeBias
-from keras_attn.pretrained import encoder_decoder_tables as tables
+from keras_attn.pretrained import encoder_decoder_tables as shared
 from keras_attn.pretrained.settings import Settings, activation_of
-from keras_attn.pretrained.weights import Norm, Rows, Table
+from keras_attn.pretrained.tables import Norm, Rows, Table
 from keras_attn.transformer import FeedForward, GatedFeedForward, PreNorm
 
 BUCKETS, DISTANCE = "relative_attention_num_buckets", "relative_attention_max_distance"
@@ -31,7 +31,7 @@ def blocks_of(s: Settings, side: str) -> list[Any]:
     kind = GatedFeedForward if gated else FeedForward
     feed_forward = kind(s["d_ff"], activation, rate, use_bias=False, name="feed_forward")
     residual, score = PreNorm(RMSNorm(s["layer_norm_epsilon"])), DotProduct(scale=1.0)
-    one = tables.block(side, s["num_heads"], feed_forward, residual, (rate, rate), s["d_kv"], score, use_bias=False)
+    one = shared.block(side, s["num_heads"], feed_forward, residual, (rate, rate), s["d_kv"], score, use_bias=False)
     return [one] * num_layers(s, side)
 
 
@@ -47,7 +47,7 @@ def arguments(s: Settings) -> dict[str, Any]:
         "dropout": s["dropout_rate"],
         "position": NoPosition(),
         "embeddings": Embeddings(scale=1.0, shared=True),
-        **{f"{side}_block": blocks_of(s, side) for side in tables.SIDES},
+        **{f"{side}_block": blocks_of(s, side) for side in shared.SIDES},
         "encoder_position": RelativeBias(s[BUCKETS], s[DISTANCE], name="position"),
         "decoder_position": RelativeBias(s[BUCKETS], s[DISTANCE], bidirectional=False, name="position"),
     }
@@ -65,7 +65,7 @@ def stack_table(s: Settings, side: str) -> Table:
     relative = f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias"
     return {
         f"{side}.position": Rows(relative, s[BUCKETS], s["num_heads"]),
-        **tables.stack_table(side, num_layers(s, side), attentions, norms, maps, sizes, bias=False),
+        **shared.stack_table(side, num_layers(s, side), attentions, norms, maps, sizes, bias=False),
     }
 
 
@@ -83,7 +83,7 @@ def weights(s: Settings) -> Table:
     }
 
 
-T5 = tables.encoder_decoder(
+T5 = shared.encoder_decoder(
     "t5",
     prefixes=("transformer.",),
     defaults={
@@ -104,7 +104,7 @@ T5 = tables.encoder_decoder(
     },
     arguments=arguments,
     weights=weights,
-    heads={"text_to_text": tables.text_to_text},
+    heads={"text_to_text": shared.text_to_text},
     known=r"lm_head\.weight|decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",
     max_length=lambda s: 2**31 - 1,  # the model has no limit
     names={"hidden_size": "d_model", "num_attention_heads": "num_heads", "num_hidden_layers": "num_layers"},
