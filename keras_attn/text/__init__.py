@@ -6,6 +6,7 @@ from keras_attn.text.generating import generate
 from keras_attn.text.marian_tokenizer import MarianTokenizer
 from keras_attn.text.pretrained_tokenizer import PretrainedTokenizer
 from keras_attn.text.sentence_piece import SentencePiece
+from keras_attn.text.text_stream import TextStream
 from keras_attn.text.tokenizer import Tokenizer
 from keras_attn.text.word_piece import WordPiece
 from keras_attn.text.words import Words
@@ -16,6 +17,7 @@ __all__ = [
     "MarianTokenizer",
     "PretrainedTokenizer",
     "SentencePiece",
+    "TextStream",
     "Tokenizer",
     "WordPiece",
     "Words",

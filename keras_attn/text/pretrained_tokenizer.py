@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import keras
@@ -175,6 +176,9 @@ a text or by the patterns of GPT-2, Llama 3 and Qwen 2, `Whitespace`, `Whitespac
         """
         pipeline = self._filled()
         return self._texts_of(ids, -1, lambda rows: pipeline.strings(tf.RaggedTensor.from_tensor(rows)))
+
+    def num_open_ids(self, ids: Sequence[int]) -> int:
+        return self._filled().num_open_ids(ids)
 
     @property
     def tokens(self) -> list[str]:

@@ -127,6 +127,10 @@ class Tokenizer(keras.layers.Layer):
             special = tf.logical_or(tf.equal(rows, self.special_ids.padding), special)
         return self._decode(tf.ragged.boolean_mask(rows, tf.logical_not(tf.logical_or(ended, special))))
 
+    def num_open_ids(self, ids: Sequence[int]) -> int:
+        """Returns how many ids at the end of a row could have another text if more ids followed."""
+        return 0
+
     @property
     def tokens(self) -> list[str]:
         """The pieces in the order of their ids, without the special ids."""

@@ -36,12 +36,14 @@ class Steps:
         byte_level: Whether the characters of tokens stand for bytes.
         byte_fallback: Whether some tokens are bytes.
         rewrites: Change the joined text; None as long as texts are not joined.
+        changes_ends: Whether they change more than spaces at its ends.
     """
 
     surfaces: tuple[Surface, ...] = ()
     byte_level: bool = False
     byte_fallback: bool = False
     rewrites: tuple[Rewrite, ...] | None = None
+    changes_ends: bool = False
 
     def text(self, token: str, first: bool) -> str:
         """Returns the text of a token before bytes are looked at."""
@@ -54,15 +56,20 @@ class Decoder(tf.Module):
     Args:
         section: The section `decoder` of a tokenizer.json.
         tokens: The tokens in the order of their ids.
+
+    Attributes:
+        is_byte: Whether each id is that of a byte.
+        changes_ends: Whether the text of some ids depends on the ids behind them.
     """
 
     def __init__(self, section: Section | None, tokens: Sequence[str]) -> None:
         super().__init__()
         steps = decoder(section)
         self._rewrites = steps.rewrites or ()
+        self.changes_ends = steps.changes_ends
         texts = [[steps.text(token, first) for token in tokens] for first in (True, False)]
         numbers = [byte_of(text) if steps.byte_fallback else None for text in texts[0]]
-        self._is_byte = np.array([number is not None for number in numbers])
+        self.is_byte = np.array([number is not None for number in numbers])
         written = [
             [
                 surface(text) if steps.byte_level else text.encode() if number is None else bytes([number])
@@ -77,8 +84,8 @@ class Decoder(tf.Module):
         rows, flat = ids.value_rowids(), ids.flat_values
         first = tf.equal(tf.range(tf.size(rows, tf.int64)), tf.gather(ids.row_splits, rows))
         texts = tf.where(first, tf.gather(self._at_start, flat), tf.gather(self._elsewhere, flat))
-        if self._is_byte.any():
-            is_byte = tf.gather(tf.constant(self._is_byte), flat)
+        if self.is_byte.any():
+            is_byte = tf.gather(tf.constant(self.is_byte), flat)
             texts = tf.where(wrong_bytes(texts, is_byte, first), REPLACEMENT, texts)
         joined = tf.strings.reduce_join(ids.with_flat_values(texts), axis=-1)
         joined = tf.strings.unicode_transcode(joined, "UTF-8", "UTF-8", errors="replace")
@@ -181,7 +188,7 @@ def replace(section: Section, path: str, steps: Steps) -> Steps:
     if steps.rewrites is None:
         return with_surface(steps, path, lambda token, first: token.replace(text, content))
     regex, new = escaped(text), content.replace("\\", r"\\")
-    return rewritten(steps, lambda strings: tf.strings.regex_replace(strings, regex, new))
+    return rewritten(steps, lambda strings: tf.strings.regex_replace(strings, regex, new), len(text) > 1)
 
 
 def strip(section: Section, path: str, steps: Steps) -> Steps:
@@ -197,12 +204,13 @@ def strip(section: Section, path: str, steps: Steps) -> Steps:
         strings = tf.strings.regex_replace(strings, left, "", replace_global=False) if start else strings
         return tf.strings.regex_replace(strings, right, "", replace_global=False) if stop else strings
 
-    return rewritten(steps, apply)
+    return rewritten(steps, apply, stop > 0 and not character.isspace())
 
 
-def rewritten(steps: Steps, rewrite: Rewrite) -> Steps:
+def rewritten(steps: Steps, rewrite: Rewrite, changes_ends: bool) -> Steps:
     """Returns steps with one more change of the joined text."""
-    return dataclasses.replace(steps, rewrites=(*(steps.rewrites or ()), rewrite))
+    rewrites = (*(steps.rewrites or ()), rewrite)
+    return dataclasses.replace(steps, rewrites=rewrites, changes_ends=steps.changes_ends or changes_ends)
 
 
 def stripped(token: str, character: str, start: int, stop: int) -> str:

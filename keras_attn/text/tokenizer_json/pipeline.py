@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -63,10 +63,12 @@ class Pipeline(tf.Module):
         contents |= {token.id: text for token, text in zip(late, written, strict=True)}
         self.tokens = tokens(self._model.vocabulary, contents)
         self._decoder = Decoder(spec["decoder"], self.tokens)
-        self._is_text = tf.constant(self._texts({*self._model.vocabulary.values(), *contents}))
+        self._texts = self._are_texts({*self._model.vocabulary.values(), *contents})
         self._spaces = spaces(self.tokens, self.added)
         signature = [tf.TensorSpec([None], tf.string)]
         self._compiled = tf.function(self.ids, signature, autograph=False)
+        rows = tf.RaggedTensorSpec([None, None], tf.int64, 1)
+        self._compiled_strings = tf.function(self.strings, [rows], autograph=False)
         self._compiled_with_offsets = tf.function(self.ids_with_offsets, signature, autograph=False)
 
     def ids(self, texts: tf.Tensor) -> tf.RaggedTensor:
@@ -107,21 +109,35 @@ class Pipeline(tf.Module):
 
     def strings(self, ids: tf.RaggedTensor) -> tf.Tensor:
         """Returns the strings `[N]` of ragged ids `[N, None]`, without special tokens."""
+        if tf.executing_eagerly():
+            return self._compiled_strings(ids)
         flat = ids.flat_values
         inside = tf.logical_and(flat >= 0, flat < len(self.tokens))
-        kept = tf.logical_and(inside, tf.gather(self._is_text, tf.where(inside, flat, 0)))
+        kept = tf.logical_and(inside, tf.gather(tf.constant(self._texts), tf.where(inside, flat, 0)))
         ids = tf.ragged.boolean_mask(ids, ids.with_flat_values(kept))
         return self._decoder.strings(ids)
+
+    def num_open_ids(self, ids: Sequence[int]) -> int:
+        """Returns how many ids at the end could have another text if more ids followed: those of bytes."""
+        if self._decoder.changes_ends:
+            return len(ids)
+        is_byte, size = self._decoder.is_byte, 0
+        if is_byte.any():
+            for number in reversed(ids):
+                if 0 <= number < len(self.tokens) and self._texts[number] and not is_byte[number]:
+                    break
+                size += 1
+        return size
 
     def _words(self, texts: tf.Tensor) -> Segments:
         segments = self._normalize(self._raw.split(from_texts(texts), texts))
         segments = segments.without_empty() if self._late is None else self._late.split(segments)
         return self._model.prepare(self._pre_tokenize(segments))
 
-    def _texts(self, known: set[int]) -> list[bool]:
+    def _are_texts(self, known: set[int]) -> np.ndarray:
         """Returns of each id whether it is known and not special; as in `tokenizers`, the token is what counts."""
         special = {token.content for token in self.added if token.special}
-        return [number in known and token not in special for number, token in enumerate(self.tokens)]
+        return np.array([number in known and token not in special for number, token in enumerate(self.tokens)])
 
     def _normalized(self, text: str) -> str:
         return self._normalize(from_texts(tf.constant([text]))).strings().numpy()[0].decode()
