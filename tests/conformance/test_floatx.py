@@ -198,8 +198,9 @@ SOURCE = np.array([[1, 5, 6, 7, 9], [1, 8, 0, 0, 0], [1, 9, 9, 0, 0]])
 def test_generation(name, strategy, recipes):
     """The score of each text is the sum of the log probabilities that the whole call gives its tokens."""
     model, exact = recipes[name]
-    processors = [decoding.BannedTokens([0]), decoding.MinLength(3), decoding.Renormalize()]
-    found = model.generate(SOURCE, STRATEGIES[strategy], max_length=T, processors=processors)
+    found = model.generate(
+        SOURCE, STRATEGIES[strategy], max_length=T, processors=[decoding.BannedTokens([0]), decoding.MinLength(3)]
+    )
     tokens, lengths = ops.convert_to_numpy(found.tokens), ops.convert_to_numpy(found.lengths)
     assert (tokens.dtype, lengths.dtype) == ("int32", "int32")
     assert keras.backend.standardize_dtype(found.scores.dtype) == "float32"
