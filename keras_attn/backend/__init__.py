@@ -9,8 +9,10 @@
   from what comes after it, if the backend `has_later_gradient`.
 - `tanh_gradient(outputs, upstream)`: the gradient of a tanh, given its outputs.
 - `product(left, right, transpose_left, transpose_right)`: matrix products summed in float32 or wider.
-- `fused(query, key, value, visible, bias, scale, is_causal)`: the backend's own attention, if it `has_fused`.
+- `fused(query, key, value, visible, bias, scale, is_causal, window, query_mask, key_mask)`: the backend's own
+  attention, if it `has_fused`.
 - `fused_is_linear(query, masked, biased)`: whether its memory is linear in length.
+- `fused_skips(query)`: whether it takes the last three arguments, and skips what they hide.
 - `device_kind(tensor)`: the kind of device that computes it, `"cpu"`, `"gpu"`, `"tpu"`, or another name.
 - `in_xla()`: whether XLA compiles the function that is being traced.
 - `value_of(tensor)`: the tensor, or the value of a variable.
@@ -44,6 +46,7 @@ copy = adapter.copy
 random_seed = adapter.random_seed
 fused = adapter.fused
 fused_is_linear = adapter.fused_is_linear
+fused_skips = adapter.fused_skips
 has_fused = adapter.has_fused
 has_later_gradient = adapter.has_later_gradient
 in_xla = adapter.in_xla

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import keras
@@ -78,8 +79,11 @@ def fused(
     value: Tensor,
     visible: Tensor | None,
     bias: Tensor | None,
-    scale: float,
+    scale: float | Tensor,
     is_causal: bool = False,
+    window: int | None = None,
+    query_mask: Tensor | None = None,
+    key_mask: Tensor | None = None,
 ) -> Tensor:
     """JAX's own attention: that of cuDNN on a GPU if it supports the arguments, otherwise that of XLA.
 
@@ -88,20 +92,75 @@ def fused(
         visible, bias: Broadcast to `[B, H, T, S]`, or None.
         scale: Factor of the scores.
         is_causal: Whether query i sees the keys up to i, for T = S.
+        window: How many keys it sees of them, the last ones; None for all. Only with `is_causal`.
+        query_mask, key_mask: Booleans `[B or 1, T]` and `[B or 1, S]`, False at padding, or None. Together with
+            `is_causal` they must be equal. The outputs of padded queries, and of rows without keys, are undefined.
     """
     cudnn = fused_is_linear(query, masked=visible is not None, biased=bias is not None)
+    if not isinstance(scale, float):  # cuDNN takes no tensor
+        query, scale = query * jax.numpy.asarray(scale, query.dtype), 1.0
     query, key, value = (heads.swapaxes(1, 2) for heads in (query, key, value))
+    queries = None if query_mask is None else RealFirst.of(query_mask, query)
+    keys = None if key_mask is None else RealFirst.of(key_mask, key)
     outputs = jax.nn.dot_product_attention(
-        query,
-        key,
-        value,
+        query if queries is None else queries.move(query),
+        key if keys is None else keys.move(key),
+        value if keys is None else keys.move(value),
         bias=bias,
         mask=visible,
         scale=scale,
         is_causal=is_causal,
+        query_seq_lengths=None if queries is None else queries.lengths,
+        key_value_seq_lengths=None if keys is None else keys.lengths,
+        local_window_size=None if window is None else (window - 1, 0),
         implementation="cudnn" if cudnn else "xla",
     )
+    outputs = outputs if queries is None else queries.move_back(outputs)
     return outputs.swapaxes(1, 2)
+
+
+class RealFirst(NamedTuple):
+    """The order in which the real positions of a row come first, and the padding after them.
+
+    A kernel takes lengths, but a mask need not be one: padding can be at the front, or between real positions.
+    Attention does not depend on the order of the keys, and this order keeps that of the real positions.
+
+    Attributes:
+        mask: Booleans `[B, T]`, False at padding.
+        places: Where each row is read, int32 `[B, T]`.
+        back: The inverse of `places`.
+        lengths: Number of real positions, int32 `[B]`, but at least 1: cuDNN defines no softmax over nothing.
+    """
+
+    mask: Tensor
+    places: Tensor
+    back: Tensor
+    lengths: Tensor
+
+    @classmethod
+    def of(cls, mask: Tensor, heads: Tensor) -> RealFirst:
+        """Returns the order for `heads` `[B, T, H, K]` with a mask `[B or 1, T]`."""
+        mask = jax.numpy.broadcast_to(mask, heads.shape[:2])
+        real = jax.numpy.cumsum(mask, axis=1, dtype="int32")
+        padded = jax.numpy.cumsum(~mask, axis=1, dtype="int32")
+        back = jax.numpy.where(mask, real, real[:, -1:] + padded) - 1
+        rows, columns = (jax.lax.broadcasted_iota("int32", mask.shape, axis) for axis in (0, 1))
+        places = columns.at[rows, back].set(columns, unique_indices=True, mode="promise_in_bounds")
+        return cls(mask, places, back, jax.numpy.maximum(real[:, -1], 1))
+
+    def move(self, heads: Tensor) -> Tensor:
+        """Returns `heads` in this order, with zeros, and zero gradients, at padding."""
+        return take_rows(jax.numpy.where(self.mask[:, :, None, None], heads, 0), self.places)
+
+    def move_back(self, heads: Tensor) -> Tensor:
+        """Returns `heads` in the order before `move`."""
+        return take_rows(heads, self.back)
+
+
+def take_rows(heads: Tensor, places: Tensor) -> Tensor:
+    """Returns `heads[b, places[b, t]]` for heads `[B, T, H, K]` and a permutation in each row, `[B, T]`."""
+    rows = jax.lax.broadcasted_iota("int32", places.shape, 0)
+    return heads.at[rows, places].get(unique_indices=True, mode="promise_in_bounds")
 
 
 def fused_is_linear(query: Tensor, masked: bool, biased: bool) -> bool:
@@ -109,11 +168,16 @@ def fused_is_linear(query: Tensor, masked: bool, biased: bool) -> bool:
 
     Args:
         query: `[B, H, T, K]`.
-        masked: Whether there is a mask other than `is_causal`.
+        masked: Whether there is a mask, in place of options of `fused`.
         biased: Whether there is a bias.
     """
+    return not masked and not biased and fused_skips(query)
+
+
+def fused_skips(query: Tensor) -> bool:
+    """Returns whether `fused` takes windows and padding masks for queries `[B, H, T, K]`, as cuDNN's kernel does."""
     narrow = query.dtype.itemsize == 2 and query.shape[-1] % 8 == 0 and query.shape[-1] <= 128
-    if masked or biased or not narrow or jax.default_backend() != "gpu":
+    if not narrow or jax.default_backend() != "gpu":
         return False
     capability = jax.local_devices(backend="gpu")[0].compute_capability  # "9.0", or "gfx90a" for a GPU without cuDNN
     return capability.replace(".", "").isdigit() and float(capability) >= 8

@@ -158,8 +158,11 @@ def fused(
     value: Tensor,
     visible: Tensor | None,
     bias: Tensor | None,
-    scale: float,
+    scale: float | Tensor,
     is_causal: bool = False,
+    window: int | None = None,
+    query_mask: Tensor | None = None,
+    key_mask: Tensor | None = None,
 ) -> Tensor:
     """Raises an error, because TensorFlow has no fused attention."""
     raise NotImplementedError("TensorFlow has no fused attention.")
@@ -168,6 +171,12 @@ def fused(
 def fused_is_linear(query: Tensor, masked: bool, biased: bool) -> bool:
     """As the JAX adapter's `fused_is_linear`."""
     del query, masked, biased
+    return False
+
+
+def fused_skips(query: Tensor) -> bool:
+    """As the JAX adapter's `fused_skips`."""
+    del query
     return False
 
 

@@ -89,10 +89,14 @@ def fused(
     value: Tensor,
     visible: Tensor | None,
     bias: Tensor | None,
-    scale: float,
+    scale: float | Tensor,
     is_causal: bool = False,
+    window: int | None = None,
+    query_mask: Tensor | None = None,
+    key_mask: Tensor | None = None,
 ) -> Tensor:
-    """PyTorch's `scaled_dot_product_attention`; arguments as the JAX adapter's `fused`."""
+    """PyTorch's `scaled_dot_product_attention`; arguments as the JAX adapter's `fused`, up to `is_causal`."""
+    del window, query_mask, key_mask
     mask = visible
     if bias is not None:
         bias = bias.to(query.dtype)
@@ -115,6 +119,12 @@ def fused_is_linear(query: Tensor, masked: bool, biased: bool) -> bool:
     """As the JAX adapter's `fused_is_linear`: a mask has one entry for all heads, a bias is as large as the scores."""
     del query, masked
     return not biased
+
+
+def fused_skips(query: Tensor) -> bool:
+    """As the JAX adapter's `fused_skips`: SDPA takes no window and no lengths."""
+    del query
+    return False
 
 
 def device_kind(tensor: Tensor | None = None) -> str:
