@@ -28,6 +28,19 @@ def test_the_attention_benchmark_prints_ratios_to_keras_and_writes_its_figures(t
 
 
 @pytest.mark.slow
+def test_the_gpu_benchmark_runs_on_a_cpu_and_names_what_is_skipped(tmp_path):
+    asked = ["--tiny", "--cases", "window", "causal-padding", "--who", "cudnn", "auto", "keras", "layer", "--out"]
+    command = [sys.executable, ROOT / "benchmarks" / "attention_gpu.py", *asked, tmp_path / "figures.json"]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    lines = [line.split() for line in output.splitlines()[2:]]
+    assert [line[0] for line in lines] == ["window"] * 4 + ["causal-padding"] * 4
+    assert [line[3:5] for line in lines if line[3] == "cudnn"] == [["cudnn", "skipped:"]] * 2
+    rows = json.loads((tmp_path / "figures.json").read_text())["rows"]
+    assert all(row["ms"] > 0 and row["teraflops"] > 0 for row in rows if row["who"] != "cudnn")
+    assert [row["ratio"] for row in rows if row["who"] == "keras"] == [1, 1]
+
+
+@pytest.mark.slow
 def test_the_decoding_benchmark_prints_its_table_and_names_missing_peers(tmp_path):
     asked = ["--who", "ctranslate2", "graph", "--batch", "1", "--beams", "1", "--length", "3", "--out"]
     command = [sys.executable, ROOT / "benchmarks" / "decoding.py", *asked, tmp_path / "figures.json"]
