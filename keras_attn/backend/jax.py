@@ -102,21 +102,34 @@ def fused(
     query, key, value = (heads.swapaxes(1, 2) for heads in (query, key, value))
     queries = None if query_mask is None else RealFirst.of(query_mask, query)
     keys = None if key_mask is None else RealFirst.of(key_mask, key)
-    outputs = jax.nn.dot_product_attention(
+    heads = (
         query if queries is None else queries.move(query),
         key if keys is None else keys.move(key),
         value if keys is None else keys.move(value),
+    )
+    lengths = None if keys is None else keys.lengths
+    if cudnn:
+        if lengths is None and not is_causal and key.shape[1] % 2:
+            lengths = jax.numpy.full(key.shape[:1], key.shape[1], "int32")  # hides the position that `even` adds
+        heads = tuple(map(even, heads))
+    outputs = jax.nn.dot_product_attention(
+        *heads,
         bias=bias,
         mask=visible,
         scale=scale,
         is_causal=is_causal,
         query_seq_lengths=None if queries is None else queries.lengths,
-        key_value_seq_lengths=None if keys is None else keys.lengths,
+        key_value_seq_lengths=lengths,
         local_window_size=None if window is None else (window - 1, 0),
         implementation="cudnn" if cudnn else "xla",
-    )
+    )[:, : query.shape[1]]
     outputs = outputs if queries is None else queries.move_back(outputs)
     return outputs.swapaxes(1, 2)
+
+
+def even(heads: Tensor) -> Tensor:
+    """Returns `heads` `[B, T, H, K]` with one more position if T is odd: cuDNN has no gradient for odd lengths."""
+    return jax.numpy.pad(heads, ((0, 0), (0, heads.shape[1] % 2), (0, 0), (0, 0)))
 
 
 class RealFirst(NamedTuple):
