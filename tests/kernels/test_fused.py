@@ -28,7 +28,7 @@ def calls(monkeypatch):
     attend, recorded = jax.nn.dot_product_attention, []
 
     def record(*heads, **named):
-        if named["implementation"] == "cudnn":
+        if named.get("implementation") == "cudnn":
             assert all(each.shape[1] % 2 == 0 for each in heads), "cuDNN has no gradient for odd lengths"
         recorded.append({name: value for name, value in named.items() if value is not None})
         return attend(*heads, **{**named, "implementation": "xla"})
@@ -192,7 +192,6 @@ def test_a_scale_may_be_a_tensor(calls, rng):
 
 
 NO_OPTIONS = {
-    "nothing": None,
     "two-sided window": masks.Window(3),
     "right window": masks.Causal() & masks.Window(4) & masks.Blocks(5),
     "or": masks.Causal() | masks.Window(3),
@@ -220,6 +219,17 @@ def test_what_options_do_not_express_stays_a_mask(name, calls, rng):
         set()
     ]
     assert calls[0]["is_causal"] is False
+
+
+@needs_jax
+def test_an_odd_length_without_a_mask(calls, rng):
+    """The position that is added to the keys is hidden by their length."""
+    query, key, value = heads(rng)
+    one, two = (kernels.attention(query, key, value, kernel=kernel) for kernel in ("fused", "dense"))
+    np.testing.assert_allclose(numpy(one), numpy(two), atol=3e-2)
+    np.testing.assert_array_equal(calls[0]["key_value_seq_lengths"], [LENGTH] * 3)
+    kernels.attention(query[:, :, 1:], key[:, :, 1:], value[:, :, 1:], kernel="fused")
+    assert "key_value_seq_lengths" not in calls[1]
 
 
 @needs_jax
