@@ -135,6 +135,8 @@ def measure(name, length, arguments, pool):
         row = {"case": name, "length": length, "batch": batch_size, "work": work, "who": who, "dtype": arguments.dtype}
         jobs.append((row, *attempt(row, prepare, who, case, batch_size, length, work, arguments)))
     jobs = [(row, inputs, lowered and pool.submit(lowered.compile)) for row, lowered, inputs in jobs]
+    # A function cannot be captured as a CUDA graph, at its first calls, while another is compiled.
+    concurrent.futures.wait([future for _, _, future in jobs if future is not None])
     for row, inputs, future in jobs:
         if future is not None:
             attempt(row, figures, row, case, future, inputs)
