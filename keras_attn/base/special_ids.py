@@ -78,6 +78,12 @@ class SpecialIds(Slot):
         return self.end, *self.other_ends
 
     @property
+    def ids(self) -> tuple[int, ...]:
+        """All special ids of the vocabulary; some may be equal."""
+        optional = (each for each in (self.padding, self.unknown) if each is not None)
+        return self.start, *self.end_ids, *optional
+
+    @property
     def filler(self) -> int:
         """The id that fills a row after its end: padding, or 0 if padding is None."""
         return 0 if self.padding is None else self.padding

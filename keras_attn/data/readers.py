@@ -48,7 +48,7 @@ class Ids(Slot):
 
     def __init__(self, vocabulary_size: int, special_ids: SpecialIds | None = None) -> None:
         special_ids = special_ids_or_default(special_ids)
-        highest = max(value for value in special_ids.get_config().values() if value is not None)
+        highest = max(special_ids.ids)
         must = f"be an integer above {highest}, at most 2**31"
         check_number("vocabulary_size", vocabulary_size, int, must=must, above=highest, at_most=2**31)
         self.vocabulary_size = vocabulary_size

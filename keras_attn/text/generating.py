@@ -117,7 +117,8 @@ def generate(
     places = iter(order)
     progress = keras.utils.Progbar(len(batches), unit_name="batch", verbose=verbose)
     for batch in batches:
-        lengths = {"source_lengths": batch.row_lengths().numpy().astype("int32")} if explicit else {}
+        has_lengths = explicit and facts.reads_prompts
+        lengths = {"source_lengths": batch.row_lengths().numpy().astype("int32")} if has_lengths else {}
         found = cast(Generated, model.generate(batch.to_tensor(facts.special_ids.filler), **lengths, **named))
         best = found.tokens[:, 0]
         if explicit:  # what follows the end is a token too
