@@ -52,6 +52,11 @@ def logits_of(model, name, source, target):
     return array(model({side: ids[side] for side in model.sides}))
 
 
+def test_all_ids_of_a_vocabulary():
+    assert SpecialIds(padding=None, start=7, end=7, unknown=None, other_ends=(3,)).ids == (7, 7, 3)
+    assert sorted(SpecialIds().ids) == [0, 1, 2, 3]
+
+
 def test_defaults_and_equality():
     ids = SpecialIds()
     assert (ids.padding, ids.start, ids.end, ids.unknown) == (0, 1, 2, 3)

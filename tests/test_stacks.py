@@ -173,7 +173,7 @@ def test_a_shared_position_reaches_every_door(kind, x, rng):
     np.testing.assert_allclose(packed[:, 3:], stack(*(each[:, 3:] for each in tensors)), atol=1e-5)
 
 
-@pytest.mark.parametrize("quantized", [False, True], ids=["float", "int8"])
+@pytest.mark.parametrize("quantized", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["float", "int8"])
 @pytest.mark.parametrize("kind", ["encoder", "decoder"])
 def test_a_shared_position_is_saved_once_and_reloaded(kind, quantized, x, rng, tmp_path):
     stack = shared(kind, ka.RelativeBias(8, 20))

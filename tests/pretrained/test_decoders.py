@@ -106,6 +106,7 @@ def test_rotary_positions_in_the_older_form(variant, ids, tmp_path):
     assert np.abs(ops.convert_to_numpy(pretrained.load(folder).model({"target": ids})) - wanted).max() > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["gpt2", "llama 3", "qwen3, windows", "smollm3, windows", "gemma3, other layers"])
 def test_steps_and_chunks_are_the_whole_call(variant, ids, tmp_path):
     """Prompts of different lengths, whose lengths are explicit where there is no padding."""
@@ -130,6 +131,7 @@ def test_steps_and_chunks_are_the_whole_call(variant, ids, tmp_path):
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5 * largest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["gpt2", "llama, no groups", "qwen2, windows", "gemma2"])
 def test_generated_texts(variant, ids, tmp_path):
     """Token by token those of transformers, for prompts of different lengths in one batch."""

@@ -120,6 +120,7 @@ def model(request, tmp_path_factory):
     return pretrained.load(save(theirs, tmp_path_factory.mktemp(request.param))), theirs
 
 
+@pytest.mark.slow
 def test_steps_equal_the_whole_call(model, rng):
     loaded, _ = model
     ids = pairs(loaded.special_ids, rng)
@@ -132,6 +133,7 @@ def test_steps_equal_the_whole_call(model, rng):
         np.testing.assert_allclose(logits[0], whole[0, index], atol=1e-5 * np.abs(whole).max())
 
 
+@pytest.mark.slow
 def test_greedy_texts_equal_those_of_transformers(model, rng):
     loaded, theirs = model
     special = loaded.special_ids
@@ -146,6 +148,7 @@ def test_greedy_texts_equal_those_of_transformers(model, rng):
     np.testing.assert_array_equal(ops.convert_to_numpy(found.tokens)[:, 0, : wanted.shape[1]], wanted)
 
 
+@pytest.mark.slow
 def test_saved_models_are_equal(model, rng, tmp_path):
     loaded, _ = model
     ids = pairs(loaded.special_ids, rng)
