@@ -54,17 +54,21 @@ def main():
 def print_decoder(arguments):
     """Prints the figures of all ways and returns them."""
     numbers = {name: getattr(arguments, name) for name in ("batch_size", "prompt", "tokens", "repeats")}
+    print(f"{'way':22} {'prompt tok/s':>12} {'ratio':>6} {'generated tok/s':>15} {'ratio':>6} {'MB':>6}")
+    rows, best = [], {"read": 0.0, "write": 0.0}
     with tempfile.TemporaryDirectory() as folder:
         write_model(folder, arguments.blocks)
-        rows = [run(__file__, way=way, folder=folder, **numbers) | {"way": way} for way in arguments.ways]
-    peers = [row for row in rows if row["way"].startswith("transformers")]
-    print(f"{'way':22} {'prompt tok/s':>12} {'ratio':>6} {'generated tok/s':>15} {'ratio':>6} {'MB':>6}")
-    for row in rows:
-        shown = [f"{row[name] / max(peer[name] for peer in peers):.2f}" if peers else "" for name in ("read", "write")]
-        print(
-            f"{row['way']:22} {row['read']:12.1f} {shown[0]:>6} {row['write']:15.1f} {shown[1]:>6} "
-            f"{row['megabytes']:6.0f}"
-        )
+        for way in arguments.ways:  # the peer's first
+            row = run(__file__, way=way, folder=folder, **numbers) | {"way": way}
+            rows.append(row)
+            if way.startswith("transformers"):
+                best = {name: max(best[name], row[name]) for name in best}
+            shown = [f"{row[name] / best[name]:.2f}" if best[name] else "" for name in best]
+            print(
+                f"{row['way']:22} {row['read']:12.1f} {shown[0]:>6} {row['write']:15.1f} {shown[1]:>6} "
+                f"{row['megabytes']:6.0f}",
+                flush=True,
+            )
     return rows
 
 
@@ -73,8 +77,8 @@ def parse_arguments(given=None):
     parser.add_argument("--ways", nargs="+", default=[*WAYS], choices=[*WAYS], help="who, and how it runs")
     parser.add_argument("--batch-size", type=int, default=1, help="prompts in a batch")
     parser.add_argument("--prompt", type=int, default=256, help="tokens of each prompt")
-    parser.add_argument("--tokens", type=int, default=64, help="tokens to generate")
-    parser.add_argument("--repeats", type=int, default=3, help="passes, of which the fastest counts")
+    parser.add_argument("--tokens", type=int, default=32, help="tokens to generate")
+    parser.add_argument("--repeats", type=int, default=2, help="passes, of which the fastest counts")
     parser.add_argument("--out", type=pathlib.Path, default=None, help="JSON file for the figures")
     parser.add_argument("--one", default=None, help=argparse.SUPPRESS)
     parser.add_argument("--blocks", type=int, default=SIZES["num_hidden_layers"], help="blocks of the model")
@@ -100,7 +104,6 @@ def measure(case):
     ids = np.random.default_rng(0).integers(3, SIZES["vocab_size"], (case["batch_size"], case["prompt"]))
     seconds = {}
     for tokens in (1, case["tokens"] + 1):
-        generate(ids, tokens)
         seconds[tokens] = best_of(lambda tokens=tokens: generate(ids, tokens), repeats=case["repeats"])
     first, last = seconds.values()
     return {
