@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_attn.base.special_ids import SpecialIds
-from keras_attn.pretrained.tokenizer import TokenizerFolder, content
+from keras_attn.pretrained.tokenizer import NAMES, TokenizerFolder, content
 
 TOKENS = {"pad_token_id": "pad_token", "bos_token_id": "bos_token", "eos_token_id": "eos_token"}
 
@@ -64,4 +64,5 @@ def generating_special_ids(
 def unknown_id(tokenizer: TokenizerFolder, ids: Mapping[str, int]) -> int | None:
     """Returns the id of unknown tokens, or None for a vocabulary that has a token for every byte."""
     token = tokenizer.settings.get("unk_token")
-    return None if token is None else ids.get(content(token))
+    named = [] if token is None else [content(token)]
+    return next((ids[each] for each in (*named, *NAMES["unknown"][1]) if each in ids), None)

@@ -186,6 +186,19 @@ def test_special_ids_as_they_are(tmp_path):
     assert (found.padding, found.start, found.end_ids) == (2, 1, (5, 2))
 
 
+def test_the_unknown_id_is_that_of_the_vocabulary():
+    """Older folders of Marian do not name it."""
+    from keras_attn.pretrained.special_ids import unknown_id
+
+    class Files:
+        settings = {}
+
+    assert unknown_id(Files, {"</s>": 0, "<unk>": 1}) == 1
+    assert unknown_id(Files, {"</s>": 0}) is None
+    Files.settings = {"unk_token": {"content": "?"}}
+    assert unknown_id(Files, {"?": 4, "<unk>": 1}) == 4
+
+
 def test_settings_that_are_not_supported_are_refused(tmp_path):
     folder = save(make("llama", "text_generation", **LLAMA), tmp_path)
     changed(folder, rope_parameters={"rope_type": "longrope", "rope_theta": 1e4})
