@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+from keras import ops
 
 from keras_attn.decoding import Sample
 from tests.pretrained.generating import END, LENGTHS, SOURCE, V, check_equal, make, torch, transformers
@@ -127,7 +128,8 @@ def test_sampling_keeps_the_tokens_of_transformers(rng):
         warpers += [transformers.TopPLogitsWarper(top_p)] if top_p < 1 else []
         warpers += [transformers.MinPLogitsWarper(min_p)] if min_p else []
         wanted = torch.softmax(warpers(None, torch.tensor(logits)), dim=-1).numpy()
-        found = np.array(Sample(temperature, top_k, top_p, min_p).cut(logits / temperature))
+        cut = Sample(temperature, top_k, top_p, min_p).cut(ops.convert_to_tensor(logits / temperature))
+        found = ops.convert_to_numpy(cut)
         found = np.exp(found - found.max(-1, keepdims=True))
         np.testing.assert_allclose(found / found.sum(-1, keepdims=True), wanted, atol=1e-6)
 
