@@ -3,6 +3,7 @@
 import functools
 import warnings
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -10,7 +11,12 @@ from keras import ops
 from keras_attn.decoding import Sample
 from tests.pretrained.generating import END, LENGTHS, SOURCE, V, check_equal, make, torch, transformers
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning"),
+    pytest.mark.skipif(
+        keras.config.backend() == "jax", reason="JAX traces the loop, in which PyTorch cannot be called"
+    ),
+]
 
 BIASES = {"gpt2": 2.0, "bart": 2.0, "t5": 2.0}
 ONE, TWO, THREE = (END,), (END, 5), (9, END, 5)
