@@ -29,8 +29,7 @@ class MinLength(Processor):
         self.length = length
 
     def __call__(self, logits: Tensor, tokens: Tensor, index: Tensor, end_ids: tuple[int, ...]) -> Tensor:
-        ends = ops.convert_to_tensor([v in end_ids for v in range(logits.shape[-1])], dtype="bool")
-        return ban(logits, ops.logical_and(ends, index < self.length))
+        return ban_ends(logits, end_ids, index < self.length)
 
 
 @register
@@ -50,9 +49,8 @@ class MinTotalLength(Processor):
         self.length = length
 
     def apply(self, logits: Tensor, tokens: Tensor, index: Tensor, context: SearchContext) -> Tensor:
-        ends = ops.convert_to_tensor([v in context.end_ids for v in range(logits.shape[-1])], dtype="bool")
         short = context.prompt_lengths + index < self.length
-        return ban(logits, ops.logical_and(ends, short[:, None]))
+        return ban_ends(logits, context.end_ids, short[:, None])
 
 
 @register
@@ -122,3 +120,9 @@ def only(token: int, logits: Tensor) -> Tensor:
     """Returns logits `[V]` of 0 for a token and minus infinity for all others of the logits `[R, V]`."""
     check_below("id", token, logits)
     return ops.convert_to_tensor(np.where(np.arange(logits.shape[-1]) == token, 0.0, NOTHING), "float32")
+
+
+def ban_ends(logits: Tensor, end_ids: tuple[int, ...], short: Tensor) -> Tensor:
+    """Returns logits `[R, V]` without the end ids where a text is `short`, booleans that broadcast to `[R, 1]`."""
+    ends = ops.convert_to_tensor([v in end_ids for v in range(logits.shape[-1])], dtype="bool")
+    return ban(logits, ops.logical_and(ends, short))

@@ -30,8 +30,9 @@ def chat_of(folder: pathlib.Path, settings: Mapping[str, Any]) -> Chat | None:
     template = template_of(folder, settings)
     if template is None:
         return None
+    sandbox = sandboxed()
     try:
-        return derived_chat(template, settings)
+        return derived_chat(template, settings, sandbox)
     except Exception as error:  # a template may raise anything
         warnings.warn(
             f"The chat template is not text before and behind one turn of a user, so prompts are plain texts: {error}",
@@ -52,9 +53,9 @@ def template_of(folder: pathlib.Path, settings: Mapping[str, Any]) -> str | None
     return found
 
 
-def derived_chat(template: str, settings: Mapping[str, Any]) -> Chat:
+def derived_chat(template: str, settings: Mapping[str, Any], sandbox: Any) -> Chat:
     """Returns the chat of a template; raises a `ValueError` if another text changes more than the text."""
-    rendered = renderer(template, settings)
+    rendered = renderer(template, settings, sandbox)
     prefix, found, suffix = rendered(PROBES[0]).partition(PROBES[0])
     if not found or PROBES[0] in suffix:
         raise ValueError("it does not write the text exactly once.")
@@ -68,15 +69,19 @@ def derived_chat(template: str, settings: Mapping[str, Any]) -> Chat:
     return Chat(prefix, suffix)
 
 
-def renderer(template: str, settings: Mapping[str, Any]) -> Any:
-    """Returns a function from the text of a user to the prompt of the template."""
-    sandbox = optional_module("jinja2.sandbox", "pretrained")
-    environment = sandbox.ImmutableSandboxedEnvironment(
+def sandboxed() -> Any:
+    """Returns jinja2's environment for templates that are not trusted; raises an `ImportError` without jinja2."""
+    environment = optional_module("jinja2.sandbox", "pretrained").ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
     environment.filters["tojson"] = to_json
     environment.globals["raise_exception"] = raise_exception
-    compiled = environment.from_string(GENERATION.sub("", template))
+    return environment
+
+
+def renderer(template: str, settings: Mapping[str, Any], sandbox: Any) -> Any:
+    """Returns a function from the text of a user to the prompt of the template."""
+    compiled = sandbox.from_string(GENERATION.sub("", template))
     tokens = {name: token for name in SPECIAL if (token := settings.get(name)) is not None}
     tokens = {name: token["content"] if isinstance(token, dict) else token for name, token in tokens.items()}
 

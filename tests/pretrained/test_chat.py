@@ -51,6 +51,18 @@ def test_other_templates_give_plain_prompts_and_a_warning(template, reason, tmp_
         assert chat_of(tmp_path, {"chat_template": template}) is None
 
 
+def test_without_jinja2_a_template_is_an_error(tmp_path, monkeypatch):
+    from keras_attn.pretrained import chat
+
+    def missing(name, extra):
+        raise ImportError(f"{name} is missing")
+
+    monkeypatch.setattr(chat, "optional_module", missing)
+    assert chat_of(tmp_path, {}) is None
+    with pytest.raises(ImportError, match="jinja2.sandbox is missing"):
+        chat_of(tmp_path, {"chat_template": CHATML})
+
+
 def test_tags_and_filters_of_templates(tmp_path):
     template = (
         "{% set date = strftime_now('%d') if strftime_now is defined else '26 Jul 2024' %}{{ date }}"
