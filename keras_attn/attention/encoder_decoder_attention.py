@@ -11,6 +11,7 @@ from keras_attn import masks
 from keras_attn.attention.chunk import Chunk
 from keras_attn.attention.dot_product import DotProduct
 from keras_attn.attention.multi_head import MultiHead, split_heads
+from keras_attn.backend import linear
 from keras_attn.base.checks import as_boolean, check_axes, check_last_axis
 from keras_attn.base.projection_layer import ProjectionArguments, with_projection_arguments
 from keras_attn.base.slot import register
@@ -193,7 +194,7 @@ class EncoderDecoderAttention(MultiHead):
             masks.segments(query_segment_ids, memory_segment_ids),
             masks.explicit(attention_mask),
         )
-        heads = split_heads(self.query_projection(x), self.head_sizes[0], x)
+        heads = split_heads(linear(self.query_projection, x), self.head_sizes[0], x)
         outputs, scores = self._read(
             self._normed(heads, self.query_norm),
             key,
@@ -227,8 +228,8 @@ class EncoderDecoderAttention(MultiHead):
 
     def _memory_heads(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """`[B, S, M]` -> keys and values `[B, H_kv, S, K]`."""
-        projected = self.memory_projection(memory)  # [B, S, 2 H_kv K]
-        key, value = (split_heads(part, self.head_sizes[0], memory) for part in ops.split(projected, 2, axis=-1))
+        projected = linear(self.memory_projection, memory)  # [B, S, 2 H_kv K]
+        key, value = ops.split(split_heads(projected, self.head_sizes[0], memory), 2, axis=1)
         return self._normed(key, self.key_norm), value
 
     def compute_output_shape(self, query_shape: Shape, memory_shape: Shape | None = None) -> Shape:

@@ -10,6 +10,7 @@ from keras import ops
 from keras_attn import kernels, masks
 from keras_attn.attention.doors import Doors
 from keras_attn.attention.dot_product import DotProduct
+from keras_attn.backend import linear
 from keras_attn.base.checks import check_last_axis, check_positive, check_rate, check_slot
 from keras_attn.base.cloning import copied
 from keras_attn.base.projection_layer import ProjectionArguments, ProjectionLayer
@@ -111,7 +112,7 @@ class MultiHead(Doors, ProjectionLayer):
         )
         outputs, scores = outputs if wanted else (outputs, None)
         record(self, scores)
-        outputs = self.out_projection(merge_heads(outputs))
+        outputs = linear(self.out_projection, merge_heads(outputs))
         # Without a bias, Keras' `Dense` returns float32 for float64 on PyTorch.
         return ops.cast(outputs, self.compute_dtype), scores if return_scores else None
 
@@ -120,15 +121,19 @@ def split_heads(tensor: Tensor, head_size: int, inputs: Tensor) -> Tensor:
     """`[B, T, H * K]` -> `[B, H, T, K]`.
 
     `tensor` is a projection of `inputs` `[B, T, D]`, and the sizes B and T are read from `inputs`.
-    Otherwise the converter to ONNX merges two consecutive reshapes (that of `Dense` and this one)
+    Otherwise the converter to ONNX merges two consecutive reshapes (that of `linear` and this one)
     and gets the shape between them wrong.
     """
     batch, length, _ = ops.shape(inputs)
     num_heads = tensor.shape[-1] // head_size
+    if inputs.shape[1] == 1:  # a step of decoding: there is nothing to transpose
+        return ops.reshape(tensor, (-1, num_heads, 1, head_size))
     return ops.transpose(ops.reshape(tensor, (batch, length, num_heads, head_size)), (0, 2, 1, 3))
 
 
 def merge_heads(tensor: Tensor) -> Tensor:
     """`[B, H, T, K]` -> `[B, T, H * K]`."""
     batch, num_heads, length, head_size = ops.shape(tensor)
+    if tensor.shape[2] == 1:
+        return ops.reshape(tensor, (-1, 1, num_heads * head_size))
     return ops.reshape(ops.transpose(tensor, (0, 2, 1, 3)), (batch, length, num_heads * head_size))

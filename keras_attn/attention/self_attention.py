@@ -15,6 +15,7 @@ from keras_attn.attention.chunk import Chunk
 from keras_attn.attention.doors import SequenceDoors
 from keras_attn.attention.dot_product import DotProduct
 from keras_attn.attention.multi_head import MultiHead, split_heads
+from keras_attn.backend import linear
 from keras_attn.base.checks import check_slot
 from keras_attn.base.projection_layer import ProjectionArguments, with_projection_arguments
 from keras_attn.base.slot import register
@@ -193,9 +194,9 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
     def _heads(self, inputs: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """`[B, T, D]`, `[B or 1, T]` -> queries `[B, H, T, K]`, keys and values `[B, H_kv, T, K]`."""
         head_size, query_width, key_width = self.head_sizes
-        projected = self.in_projection(inputs)  # [B, T, (H + 2 H_kv) K]
-        parts = ops.split(projected, [query_width, query_width + key_width], axis=-1)
-        query, key, value = (split_heads(part, head_size, inputs) for part in parts)
+        heads = split_heads(linear(self.in_projection, inputs), head_size, inputs)  # [B, H + 2 H_kv, T, K]
+        num_heads, num_kv_heads = query_width // head_size, key_width // head_size
+        query, key, value = ops.split(heads, [num_heads, num_heads + num_kv_heads], axis=1)
         query, key = self._normed(query, self.query_norm), self._normed(key, self.key_norm)
         position = self.used_position
         if position is None:

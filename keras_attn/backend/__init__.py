@@ -9,6 +9,7 @@
   from what comes after it, if the backend `has_later_gradient`.
 - `tanh_gradient(outputs, upstream)`: the gradient of a tanh, given its outputs.
 - `product(left, right, transpose_left, transpose_right)`: matrix products summed in float32 or wider.
+- `linear(dense, x)`: a `Dense` layer applied to the last axis.
 - `fused(query, key, value, visible, bias, scale, is_causal, window, query_mask, key_mask)`: the backend's own
   attention, if it `has_fused`.
 - `fused_is_linear(query, masked, biased)`: whether its memory is linear in length.
@@ -51,6 +52,7 @@ has_fused = adapter.has_fused
 has_later_gradient = adapter.has_later_gradient
 in_xla = adapter.in_xla
 is_concrete = adapter.is_concrete
+linear = adapter.linear
 no_gradient = adapter.no_gradient
 product = adapter.product
 scan = adapter.scan

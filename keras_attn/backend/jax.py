@@ -63,6 +63,11 @@ def product(left: Tensor, right: Tensor, transpose_left: bool = False, transpose
     return jax.numpy.matmul(left.astype(narrow), right.astype(narrow), preferred_element_type=wide)
 
 
+def linear(dense: keras.layers.Dense, x: Tensor) -> Tensor:
+    """Applies a `Dense` layer to the last axis."""
+    return dense(x)
+
+
 def value_of(tensor: Tensor) -> Tensor:
     """As the TensorFlow adapter's `value_of`."""
     return tensor

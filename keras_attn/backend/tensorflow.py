@@ -147,6 +147,21 @@ def in_xla() -> bool:
     return False
 
 
+def linear(dense: keras.layers.Dense, x: Tensor) -> Tensor:
+    """Applies a `Dense` layer to the last axis by a product of two matrices, without Keras' `tensordot`.
+
+    TensorFlow fuses such a product with the bias and the activation, and needs no operations for its shape if at
+    most one of the other axes is not static.
+    """
+    if isinstance(x, keras.KerasTensor) or len(x.shape) == 2:
+        return dense(x)
+    sizes = x.shape[:-1].as_list()
+    if sizes.count(None) > 1 or 0 in sizes:
+        sizes = tf.unstack(tf.shape(x)[:-1])
+    y = dense(tf.reshape(x, (-1, x.shape[-1])))
+    return tf.reshape(y, [*(-1 if size is None else size for size in sizes), y.shape[-1]])
+
+
 def value_of(tensor: Tensor) -> Tensor:
     """Returns the tensor, or the value of a variable, because a custom gradient takes no variables."""
     return tf.convert_to_tensor(tensor)

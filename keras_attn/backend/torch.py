@@ -73,6 +73,11 @@ def product(left: Tensor, right: Tensor, transpose_left: bool = False, transpose
     return left.to(dtype) @ right.to(dtype)
 
 
+def linear(dense: keras.layers.Dense, x: Tensor) -> Tensor:
+    """Applies a `Dense` layer to the last axis."""
+    return dense(x)
+
+
 def value_of(tensor: Tensor) -> Tensor:
     """As the TensorFlow adapter's `value_of`."""
     return tensor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+from keras_attn.backend import linear
 from keras_attn.base.checks import check_number
 from keras_attn.base.slot import Slot, register
 from keras_attn.base.tensors import short_repr
@@ -55,7 +56,7 @@ class LanguageHead(Slot):
             side: The side whose embeddings are tied.
         """
         if not self.tied:
-            logits = layer("projection")(x)
+            logits = linear(layer("projection"), x)
         else:
             embedding = layer(f"{side}_embedding")
             if not isinstance(embedding, TiedEmbedding):

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_attn import masks
+from keras_attn.backend import linear
 from keras_attn.base.checks import check_last_axis, check_positive, check_rate
 from keras_attn.base.projection_layer import ProjectionArguments, ProjectionLayer, with_projection_arguments
 from keras_attn.base.slot import register
@@ -48,7 +49,7 @@ class _PositionWise(ProjectionLayer):
         training: bool | None = None,
     ) -> Tensor:
         inputs = masks.hide(inputs, masks.first_not_none(mask, inputs_mask))
-        outputs = self.out_projection(self.hidden_dropout(self.hidden(inputs), training=training))
+        outputs = linear(self.out_projection, self.hidden_dropout(self.hidden(inputs), training=training))
         return ops.cast(outputs, self.compute_dtype)  # on PyTorch, `Dense` without a bias returns float32 for float64
 
     def hidden(self, inputs: Tensor) -> Tensor:
@@ -122,7 +123,7 @@ class FeedForward(_PositionWise):
         super().build(inputs_shape)
 
     def hidden(self, inputs: Tensor) -> Tensor:
-        return self.hidden_projection(inputs)
+        return linear(self.hidden_projection, inputs)
 
 
 @register
@@ -163,4 +164,4 @@ class GatedFeedForward(_PositionWise):
         super().build(inputs_shape)
 
     def hidden(self, inputs: Tensor) -> Tensor:
-        return self.gate_projection(inputs) * self.hidden_projection(inputs)
+        return linear(self.gate_projection, inputs) * linear(self.hidden_projection, inputs)
