@@ -21,6 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
+from measuring import write_figures
 
 import keras_attn as ka
 from keras_attn import data, models, text, training
@@ -53,14 +54,13 @@ SLOTS = {  # of RNNSeq2Seq
 
 def main():
     arguments = parse_arguments()
-    rows = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.out and arguments.out.exists() else []
+    rows = read_rows(arguments.out)
     for name in arguments.tasks:
         missing = [slots for slots in arguments.slots if not any(is_run(row, name, slots) for row in rows)]
         task = Task(name, arguments) if missing else None
         for slots in missing:
             rows.append(measured(task, slots, arguments))
-            if arguments.out:
-                arguments.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+            write_figures(arguments.out, rows)
     print(
         f"{'task':8} {'slots':17} {'steps':>6} {'loss':>6} {'as long as in training':>23} {'2 to 4 times longer':>20}"
     )
@@ -82,6 +82,11 @@ def parse_arguments():
     parser.add_argument("--data-dir", default=None, help="folder for the data; TFDS' own by default")
     parser.add_argument("--out", type=pathlib.Path, default=None, help="JSON file; runs that it holds are only printed")
     return parser.parse_args()
+
+
+def read_rows(path):
+    """Returns the figures of a file; none without a path or a file."""
+    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path and path.exists() else []
 
 
 def is_run(row, task, slots):

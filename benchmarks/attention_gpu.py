@@ -15,7 +15,6 @@ import argparse
 import concurrent.futures
 import importlib.metadata
 import itertools
-import json
 import os
 import pathlib
 import time
@@ -28,6 +27,7 @@ import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
+from measuring import write_figures
 
 import keras_attn as ka
 from keras_attn import kernels, masks
@@ -97,7 +97,7 @@ def main():
 def compare(arguments):
     """Measures all requested cases, prints them as a table, and writes them after each group."""
     began, rows = time.perf_counter(), []
-    print(machine())
+    print(device())
     print(f"{'case':14} {'length':>6} {'work':7} {'who':>11} {'ms':>9} {'ratio':>6} {'TFLOP/s':>8} {'MB':>8}")
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for length, name in itertools.product(arguments.lengths, arguments.cases):
@@ -107,11 +107,10 @@ def compare(arguments):
             for row in measure(name, length, arguments, pool):
                 rows.append(row)
                 print(line(row), flush=True)
-            if arguments.out:
-                arguments.out.write_text(json.dumps({"machine": machine(), "rows": rows}, indent=1), encoding="utf-8")
+            write_figures(arguments.out, rows, device=jax.devices()[0].device_kind)
 
 
-def machine():
+def device():
     """Returns the device and the versions, as text."""
     names = ("jax", "keras", "flax")
     versions = [f"{name} {importlib.metadata.version(name)}" for name in names if installed(name)]

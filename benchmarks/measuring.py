@@ -1,10 +1,30 @@
-"""Shared code of the benchmarks: a separate process per case, the best of some calls, the rates of the machine."""
+"""Shared code of the benchmarks: a process per case, the best of some calls, the rates of the machine, files."""
 
+import datetime
+import importlib.metadata
 import json
+import os
+import pathlib
+import platform
 import resource
 import subprocess
 import sys
 import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PROCESSES = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
+BEGIN = time.perf_counter()
+PACKAGES = (
+    "tensorflow",
+    "keras",
+    "keras-hub",
+    "ctranslate2",
+    "torch",
+    "jax",
+    "flax",
+    "transformers",
+    "sentence-transformers",
+)
 
 
 def run(script, **case):
@@ -24,6 +44,16 @@ def best_of(call, repeats=10, seconds=0.0):
         call()
         found.append(time.perf_counter() - start)
     return min(found)
+
+
+def ratio(figure, other):
+    """Returns the ratio of two figures, or None if one of them is None."""
+    return None if figure is None or other is None else figure / other
+
+
+def shown(figure, digits=2):
+    """Returns a figure as text, empty for None."""
+    return "" if figure is None else f"{figure:.{digits}f}"
 
 
 def peak_megabytes():
@@ -47,3 +77,59 @@ def stream_rate(megabytes=256):
     array = tf.zeros((megabytes * 2**18,))
     total = tf.function(tf.reduce_sum)
     return megabytes * 2**20 / best_of(lambda: total(array).numpy())
+
+
+def write_figures(path, rows, **facts):
+    """Writes the rows of figures as JSON, with the machine, the versions, the date, the commit, and what the run took.
+
+    Args:
+        path: Where to write, or None for nowhere.
+        rows: A list of dictionaries.
+        **facts: What else was measured, for instance the rate of matrix products.
+    """
+    if path is None:
+        return
+    figures = {
+        "machine": machine(),
+        "versions": versions(),
+        "date": datetime.date.today().isoformat(),
+        "commit": commit(),
+        "seconds": round(time.perf_counter() - BEGIN),
+        "megabytes": round(
+            max(resource.getrusage(who).ru_maxrss for who in PROCESSES) / 1024
+        ),  # the most of one process
+        **facts,
+        "rows": rows,
+    }
+    pathlib.Path(path).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+def machine():
+    """Returns the name of the processor, the number of cores, and the memory in GB."""
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        lines = []
+    cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {"cpu": cpu, "cores": os.cpu_count(), "memory_gb": round(memory / 2**30, 1)}
+
+
+def versions():
+    """Returns the versions of Python and of the packages that are installed."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def commit():
+    """Returns the commit of the repository, with "-dirty" if files differ from it, or None outside of a repository."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

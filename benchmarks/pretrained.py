@@ -21,7 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import pretrained_decoder
-from measuring import best_of, peak_megabytes, run
+from measuring import best_of, peak_megabytes, run, write_figures
 
 WAYS = {  # who, and the dtype of the model
     "sentence-transformers": ("torch", "float32"),
@@ -41,8 +41,7 @@ def main():
     rows = print_encoder(arguments) if "encoder" in arguments.models else []
     if "decoder" in arguments.models:
         rows += pretrained_decoder.print_decoder(pretrained_decoder.parse_arguments([]))
-    if arguments.out:
-        arguments.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    write_figures(arguments.out, rows)
 
 
 def print_encoder(arguments):

@@ -17,7 +17,7 @@ import tempfile
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from measuring import best_of, peak_megabytes, run
+from measuring import best_of, peak_megabytes, run, write_figures
 
 WAYS = {  # who, and the dtype of the model
     "transformers-float32": ("torch", "float32"),
@@ -47,8 +47,7 @@ def main():
         print(json.dumps(measure(json.loads(arguments.one))))
         return
     rows = print_decoder(arguments)
-    if arguments.out:
-        arguments.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    write_figures(arguments.out, rows)
 
 
 def print_decoder(arguments):
