@@ -2,12 +2,15 @@
 
 Encoder and decoder have six layers of 512, feed-forward 2,048, 8 heads, 8,000 words, random
 weights; sources have 25 tokens. The end id is banned, so all generate the same number of tokens.
-Prints a table with the ratios to KerasHub with XLA in the same run, the peak memory, and the
-fraction of the machine's measured limit ("roof"): matrix products for a batch of 32, reading the
-weights from memory for a batch of 1. Writes the figures as JSON. A library that is not installed
-(`keras-hub`, `ctranslate2`) is left out, with a line that says so.
+Prints a table with the ratios of the rates to KerasHub with XLA and to CTranslate2's 8-bit weights
+(above 1 is faster); the seconds to the first token, which are those of the first call, tracing and
+compilation included, without the later tokens, and their ratio to KerasHub in the same mode (below 1
+is faster); the peak memory; and the fraction of the machine's measured limit ("roof"): matrix
+products for a batch of 32, reading the weights in float32 from memory for a batch of 1. All ratios are
+within one run. A library that is not installed (`keras-hub`, `ctranslate2`) is left out, with a
+line that says so.
 
-    python benchmarks/decoding.py --batch 32 --beams 1 --length 25
+    python benchmarks/decoding.py --batch 32 --beams 1 --length 200
     python benchmarks/decoding.py --cache      # cost of a token for caches of different sizes
 """
 
@@ -18,8 +21,9 @@ import json
 import os
 import pathlib
 import tempfile
+import time
 
-from measuring import best_of, peak_megabytes, product_rate, run, stream_rate
+from measuring import best_of, peak_megabytes, product_rate, ratio, run, shown, stream_rate, write_figures
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 WORDS, SIZE, HIDDEN, HEADS, LAYERS, SOURCE_LENGTH = 8000, 512, 2048, 8, 6, 25
@@ -30,59 +34,103 @@ PEERS = {
     "ctranslate2": "ctranslate2",
     "ctranslate2-int8": "ctranslate2",
 }
-OURS = ("graph", "xla", "graph-bfloat16", "graph-int8-cache")
+OURS = ("graph", "xla", "graph-bfloat16", "xla-bfloat16", "graph-int8-cache")
+DEFAULTS = {  # what is measured by default, for rows and beams
+    (32, 1): ("keras-hub-xla", "keras-hub-graph", "ctranslate2", "ctranslate2-int8", "graph", "xla", "graph-bfloat16"),
+    (32, 4): ("keras-hub-xla", "ctranslate2-int8", "graph", "graph-bfloat16"),
+    (1, 1): ("keras-hub-xla", "ctranslate2", "ctranslate2-int8", *OURS[:4]),
+}
+SAME_MODE = {  # whose first token each is compared with
+    "graph": "keras-hub-graph",
+    "graph-bfloat16": "keras-hub-graph",
+    "graph-int8-cache": "keras-hub-graph",
+    "xla": "keras-hub-xla",
+    "xla-bfloat16": "keras-hub-xla",
+}
 END = 2
 # The weights that a decoder reads for each token: projections, feed-forward, logits.
 WEIGHTS = LAYERS * (8 * SIZE**2 - 2 * SIZE**2 + 2 * SIZE * HIDDEN) + SIZE * WORDS
 
 
 def main():
+    arguments = parse_arguments()
+    if arguments.one:
+        print(json.dumps(measure(**json.loads(arguments.one))))
+        return
+    write_figures(arguments.out, cache_cost() if arguments.cache else compare(arguments))
+
+
+def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--who", nargs="+", default=[*PEERS, *OURS], choices=[*PEERS, *OURS], help="what to measure")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 32], help="rows")
-    parser.add_argument("--beams", type=int, nargs="+", default=[1, 4], help="1 is greedy")
-    parser.add_argument("--length", type=int, nargs="+", default=[25, 200], help="generated tokens")
+    parser.add_argument("--who", nargs="+", default=None, choices=[*PEERS, *OURS], help="what to measure")
+    parser.add_argument("--batch", type=int, nargs="+", default=None, help="rows; by default 32 and 1")
+    parser.add_argument(
+        "--beams", type=int, nargs="+", default=None, help="1 is greedy; by default 1, and 4 of 32 rows"
+    )
+    parser.add_argument("--length", type=int, nargs="+", default=[25], help="generated tokens")
     parser.add_argument(
         "--cache", action="store_true", help="measure the cost of a token for caches of different sizes instead"
     )
     parser.add_argument("--out", type=pathlib.Path, default=None, help="JSON file for the figures")
     parser.add_argument("--one", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.one:
-        print(json.dumps(measure(**json.loads(arguments.one))))
-        return
-    rows = cache_cost() if arguments.cache else compare(arguments)
-    if arguments.out:
-        arguments.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    return parser.parse_args()
+
+
+def settings(arguments):
+    """Returns the cases to measure: numbers of rows, beams and generated tokens, and who generates them."""
+    pairs = [*DEFAULTS]
+    if arguments.batch or arguments.beams:
+        pairs = [*itertools.product(arguments.batch or [32, 1], arguments.beams or [1, 4])]
+    return [
+        (*pair, length, arguments.who or DEFAULTS.get(pair, [*PEERS, *OURS]))
+        for length, pair in itertools.product(arguments.length, pairs)
+    ]
 
 
 def compare(arguments):
     """Measures all requested cases and prints them as a table."""
     roof = run(__file__, who="roof", batch=0, beams=0, length=0)
     print(f"this machine: {roof['products'] / 1e9:.0f} GFLOP/s in float32, {roof['stream'] / 1e9:.1f} GB/s from memory")
-    print(f"{'batch':>5} {'beams':>5} {'length':>6} {'who':>18} {'tokens/s':>9} {'ratio':>6} {'MB':>6} {'roof':>5}")
+    print(
+        f"{'batch':>5} {'beams':>5} {'length':>6} {'who':>22} {'tokens/s':>9} {'ratio':>6} {'to int8':>7} "
+        f"{'first token s':>13} {'ratio':>6} {'MB':>6} {'roof':>5}"
+    )
     rows = []
-    for length, beams, batch in itertools.product(arguments.length, arguments.beams, arguments.batch):
-        peer = None
-        for who in arguments.who:
-            case = {"who": who, "batch": batch, "beams": beams, "length": length}
-            if importlib.util.find_spec(PEERS.get(who, "keras")) is None:
-                print(f"{batch:5} {beams:5} {length:6} {who:>18}  left out: {PEERS[who]} is not installed")
-                continue
-            row = {**case, **run(__file__, **case)}
-            peer = row["rate"] if who == "keras-hub-xla" else peer
-            row["ratio"] = row["rate"] / peer if peer else None
-            # A token costs two operations per weight, and a step reads each weight once.
-            work = 2 * WEIGHTS * row["rate"] * beams / roof["products"]
-            row["roof"] = work if batch > 1 else 4 * WEIGHTS * row["rate"] / batch / roof["stream"]
-            rows.append(row)
-            ratio = f"{row['ratio']:6.2f}" if peer else " " * 6
-            print(
-                f"{batch:5} {beams:5} {length:6} {who:>18} {row['rate']:9.0f} {ratio} "
-                f"{row['megabytes']:6.0f} {row['roof']:5.0%}",
-                flush=True,
-            )
+    for batch, beams, length, asked in settings(arguments):
+        case = {"batch": batch, "beams": beams, "length": length}
+        found = {who: {**case, "who": who, **run(__file__, who=who, **case)} for who in asked if is_there(who)}
+        for who in asked:
+            if who in found:
+                add_ratios(found[who], found, roof)
+                print(line(found[who]), flush=True)
+            else:
+                print(f"{batch:5} {beams:5} {length:6} {who:>22}  left out: {PEERS[who]} is not installed")
+        rows += found.values()
     return rows
+
+
+def is_there(who):
+    """Returns whether what a case needs is installed."""
+    return importlib.util.find_spec(PEERS.get(who, "keras")) is not None
+
+
+def add_ratios(row, found, roof):
+    """Adds the ratios of a row to its peers, which are in `found` by name, and to the limit of the machine."""
+    row["ratio"] = ratio(row["rate"], found.get("keras-hub-xla", {}).get("rate"))
+    row["int8_ratio"] = ratio(row["rate"], found.get("ctranslate2-int8", {}).get("rate"))
+    row["first_ratio"] = ratio(row["first"], found.get(SAME_MODE.get(row["who"]), {}).get("first"))
+    # A token costs two operations per weight, and a step reads each weight once.
+    work = 2 * WEIGHTS * row["rate"] * row["beams"] / roof["products"]
+    row["roof"] = work if row["batch"] > 1 else 4 * WEIGHTS * row["rate"] / row["batch"] / roof["stream"]
+
+
+def line(row):
+    """Returns a row of figures as a line of the table."""
+    return (
+        f"{row['batch']:5} {row['beams']:5} {row['length']:6} {row['who']:>22} {row['rate']:9.0f} "
+        f"{shown(row['ratio']):>6} {shown(row['int8_ratio']):>7} {row['first']:13.2f} {shown(row['first_ratio']):>6} "
+        f"{row['megabytes']:6.0f} {row['roof']:5.0%}"
+    )
 
 
 def cache_cost():
@@ -97,14 +145,20 @@ def cache_cost():
 
 
 def measure(who, batch, beams, length, capacity=None):
-    """Returns tokens per second, the best of a few calls, and the peak memory above the memory before them."""
+    """Returns tokens per second, the seconds to the first token, and the peak memory above the memory before them."""
     if who == "roof":
         return {"products": product_rate(), "stream": stream_rate()}
     makers = {"keras_hub": hub_call, "ctranslate2": ctranslate2_call}
     call = makers.get(PEERS.get(who), our_call)(who, batch, beams, length, *([] if capacity is None else [capacity]))
-    before = peak_megabytes()
-    seconds = best_of(call, repeats=3, seconds=2)
-    return {"rate": batch * length / seconds, "megabytes": peak_megabytes() - before}
+    before, begin = peak_megabytes(), time.perf_counter()
+    call()
+    first = time.perf_counter() - begin
+    seconds = best_of(call, repeats=2, seconds=1.0)
+    return {
+        "rate": batch * length / seconds,
+        "first": first - seconds * (length - 1) / length,
+        "megabytes": peak_megabytes() - before,
+    }
 
 
 def sources(batch):
@@ -131,7 +185,7 @@ def our_call(who, batch, beams, length, capacity=None):
         named["max_length"] = capacity
     named = {"max_length": length, **named}
     return lambda: np.array(
-        model.generate(source, strategy, processors=banned, jit_compile=who == "xla", **named).tokens
+        model.generate(source, strategy, processors=banned, jit_compile=who.startswith("xla"), **named).tokens
     )
 
 
