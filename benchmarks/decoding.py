@@ -15,7 +15,6 @@ line that says so.
 """
 
 import argparse
-import importlib.util
 import itertools
 import json
 import os
@@ -23,7 +22,7 @@ import pathlib
 import tempfile
 import time
 
-from measuring import best_of, peak_megabytes, product_rate, ratio, run, shown, stream_rate, write_figures
+from measuring import best_of, is_installed, peak_megabytes, product_rate, ratio, run, shown, stream_rate, write_figures
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 WORDS, SIZE, HIDDEN, HEADS, LAYERS, SOURCE_LENGTH = 8000, 512, 2048, 8, 6, 25
@@ -98,7 +97,8 @@ def compare(arguments):
     rows = []
     for batch, beams, length, asked in settings(arguments):
         case = {"batch": batch, "beams": beams, "length": length}
-        found = {who: {**case, "who": who, **run(__file__, who=who, **case)} for who in asked if is_there(who)}
+        there = [who for who in asked if is_installed(PEERS.get(who, "keras"))]
+        found = {who: {**case, "who": who, **run(__file__, who=who, **case)} for who in there}
         for who in asked:
             if who in found:
                 add_ratios(found[who], found, roof)
@@ -107,11 +107,6 @@ def compare(arguments):
                 print(f"{batch:5} {beams:5} {length:6} {who:>22}  left out: {PEERS[who]} is not installed")
         rows += found.values()
     return rows
-
-
-def is_there(who):
-    """Returns whether what a case needs is installed."""
-    return importlib.util.find_spec(PEERS.get(who, "keras")) is not None
 
 
 def add_ratios(row, found, roof):

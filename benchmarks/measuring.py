@@ -2,6 +2,7 @@
 
 import datetime
 import importlib.metadata
+import importlib.util
 import json
 import os
 import pathlib
@@ -44,6 +45,11 @@ def best_of(call, repeats=10, seconds=0.0):
         call()
         found.append(time.perf_counter() - start)
     return min(found)
+
+
+def is_installed(package):
+    """Returns whether a package can be imported."""
+    return importlib.util.find_spec(package) is not None
 
 
 def ratio(figure, other):
@@ -127,9 +133,13 @@ def versions():
 
 
 def commit():
-    """Returns the commit of the repository, with "-dirty" if files differ from it, or None outside of a repository."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    """Returns the commit of the repository, "-dirty" if the library differs from it, or None outside of one."""
+
+    def git(*arguments):
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+        changes = git("status", "--porcelain", "--", "keras_attn")
+        return git("rev-parse", "--short=12", "HEAD") + ("-dirty" if changes else "")
     except (OSError, subprocess.CalledProcessError):
         return None

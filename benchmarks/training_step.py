@@ -17,7 +17,6 @@ without.
 
 import argparse
 import importlib
-import importlib.util
 import itertools
 import json
 import os
@@ -27,7 +26,7 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from measuring import peak_megabytes, ratio, run, shown, write_figures
+from measuring import is_installed, peak_megabytes, ratio, run, shown, write_figures
 
 MODES = {  # whether XLA compiles the step, and the dtype policy
     "graph": (False, "float32"),
@@ -75,7 +74,7 @@ def parse_arguments():
 def compare(mode, arguments):
     """Measures all models in one mode, in turn; prints a line for each and returns the rows."""
     sizes = {name: getattr(arguments, name) for name in ("dropout", *SIZES)}
-    found = {who: [] for who in arguments.who if importlib.util.find_spec(WHO[who])}
+    found = {who: [] for who in arguments.who if is_installed(WHO[who])}
     for _, who in itertools.product(range(arguments.rounds), found):
         found[who].append(run(__file__, who=who, mode=mode, **sizes))
     rows = {who: {"mode": mode, "who": who, **best(figures)} for who, figures in found.items()}
