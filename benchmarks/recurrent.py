@@ -21,7 +21,7 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from measuring import peak_megabytes, run
+from measuring import is_installed, peak_megabytes, run, write_figures
 
 WORDS = 8_000
 WAYS = {  # who, how it runs, and in which dtype policy
@@ -32,6 +32,7 @@ WAYS = {  # who, how it runs, and in which dtype policy
     "graph-bfloat16": ("ours", "graph", "mixed_bfloat16"),
     "xla-bfloat16": ("ours", "xla", "mixed_bfloat16"),
 }
+DEFAULTS = [way for way in WAYS if way != "xla-bfloat16"]
 
 
 def main():
@@ -48,19 +49,16 @@ def main():
             continue
         case = {"work": work, "cell": cell, "length": length, "padded": padded == "yes"}
         rows += compare(case, arguments)
-    if arguments.out:
-        arguments.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    write_figures(arguments.out, rows)
 
 
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", nargs="+", default=["train"], choices=["train", "decode"], help="what to measure")
-    parser.add_argument("--ways", nargs="+", default=[*WAYS], choices=[*WAYS], help="who, and how it runs")
-    parser.add_argument("--cells", nargs="+", default=["gru", "lstm"], choices=["gru", "lstm"], help="kinds of cells")
-    parser.add_argument("--lengths", nargs="+", type=int, default=[40, 160], help="lengths of source and target")
-    parser.add_argument(
-        "--padded", nargs="+", default=["no", "yes"], choices=["no", "yes"], help="whether rows end early"
-    )
+    parser.add_argument("--ways", nargs="+", default=DEFAULTS, choices=[*WAYS], help="who, and how it runs")
+    parser.add_argument("--cells", nargs="+", default=["gru"], choices=["gru", "lstm"], help="kinds of cells")
+    parser.add_argument("--lengths", nargs="+", type=int, default=[40], help="lengths of source and target")
+    parser.add_argument("--padded", nargs="+", default=["no"], choices=["no", "yes"], help="whether rows end early")
     parser.add_argument("--batch-size", type=int, default=64, help="rows B of a batch")
     parser.add_argument("--size", type=int, default=256, help="size U of embeddings, states and scores")
     parser.add_argument("--steps", type=int, default=5, help="steps of a round")
@@ -74,6 +72,9 @@ def compare(case, arguments):
     """Measures all ways on one setting, in rounds; prints a line for each and returns the rows."""
     sizes = {"batch_size": arguments.batch_size, "size": arguments.size, "steps": arguments.steps}
     ways = [way for way in arguments.ways if case["work"] == "train" or way in ("graph", "xla")]
+    if "torch" in ways and not is_installed("torch"):
+        ways.remove("torch")
+        print(f"{case['work']:6} {case['cell']:4} {case['length']:6} {'':6} torch            left out: not installed")
     found = {way: [] for way in ways}
     for _, way in itertools.product(range(arguments.rounds), ways):
         found[way].append(run(__file__, **case, **sizes, way=way))
