@@ -10,6 +10,7 @@
 - `tanh_gradient(outputs, upstream)`: the gradient of a tanh, given its outputs.
 - `product(left, right, transpose_left, transpose_right)`: matrix products summed in float32 or wider.
 - `linear(dense, x)`: a `Dense` layer applied to the last axis.
+- `layer_norm(x, gamma, beta, epsilon)`: layer normalisation of the last axis. `dropout(x, rate, seed)`: dropout.
 - `fused(query, key, value, visible, bias, scale, is_causal, window, query_mask, key_mask)`: the backend's own
   attention, if it `has_fused`.
 - `fused_is_linear(query, masked, biased)`: whether its memory is linear in length.
@@ -42,6 +43,7 @@ add_to_block = adapter.add_to_block
 block_uniform = adapter.block_uniform
 compiled = adapter.compiled
 device_kind = adapter.device_kind
+dropout = adapter.dropout
 fori = adapter.fori
 copy = adapter.copy
 random_seed = adapter.random_seed
@@ -52,6 +54,7 @@ has_fused = adapter.has_fused
 has_later_gradient = adapter.has_later_gradient
 in_xla = adapter.in_xla
 is_concrete = adapter.is_concrete
+layer_norm = adapter.layer_norm
 linear = adapter.linear
 no_gradient = adapter.no_gradient
 product = adapter.product

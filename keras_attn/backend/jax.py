@@ -63,6 +63,16 @@ def product(left: Tensor, right: Tensor, transpose_left: bool = False, transpose
     return jax.numpy.matmul(left.astype(narrow), right.astype(narrow), preferred_element_type=wide)
 
 
+def dropout(x: Tensor, rate: float, seed: Tensor) -> Tensor:
+    """Returns `x` with a share `rate` of its elements set to 0 and the others divided by `1 - rate`."""
+    return keras.random.dropout(x, rate, seed=seed)
+
+
+def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor | None, epsilon: float) -> Tensor:
+    """Normalises the last axis of `x` `[..., D]`, which is at least float32."""
+    return keras.ops.layer_normalization(x, gamma, beta, axis=-1, epsilon=epsilon)
+
+
 def linear(dense: keras.layers.Dense, x: Tensor) -> Tensor:
     """Applies a `Dense` layer to the last axis."""
     return dense(x)

@@ -119,6 +119,48 @@ def block_uniform(shape: Sequence[int | Tensor], seed: Tensor, row: Tensor, colu
     return tf.cast(tf.bitwise.right_shift(bits, tf.constant(8, tf.uint32)), tf.float32) * 2.0**-24
 
 
+def dropout(x: Tensor, rate: float, seed: Tensor) -> Tensor:
+    """Returns `x` with a share `rate` of its elements set to 0 and the others divided by `1 - rate`.
+
+    An element takes 16 random bits, half of those of `tf.nn.dropout`; `rate` is rounded to a multiple of 2^-16.
+
+    Args:
+        seed: Integers `[2]`.
+    """
+    size, threshold = tf.size(x), round(rate * 2**16)
+    seed = tf.bitcast(tf.cast(seed, tf.uint32), tf.int32)
+    pairs = tf.random.stateless_uniform(
+        [(size + 1) // 2], seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
+    )
+    bits = tf.reshape(tf.reshape(tf.bitcast(pairs, tf.uint16), [-1])[:size], tf.shape(x))
+    kept = tf.cast(bits >= tf.constant(threshold, tf.uint16), x.dtype)
+    return x * (kept * tf.cast(2**16 / (2**16 - threshold), x.dtype))
+
+
+def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor | None, epsilon: float) -> Tensor:
+    """Normalises the last axis of `x` `[..., D]`, which is at least float32; the gradient takes few passes over `x`."""
+    tensors = [tf.convert_to_tensor(each) for each in (x, gamma, beta) if each is not None]
+
+    @tf.custom_gradient
+    def run(x: Tensor, gamma: Tensor, *beta: Tensor) -> tuple[Tensor, Callable[[Tensor], list[Tensor]]]:
+        centred = x - tf.reduce_mean(x, axis=-1, keepdims=True)
+        inverse = tf.math.rsqrt(tf.reduce_mean(tf.square(centred), axis=-1, keepdims=True) + epsilon)
+        normal = centred * inverse
+
+        def gradient(upstream: Tensor) -> list[Tensor]:
+            scaled = upstream * gamma
+            along = tf.reduce_mean(scaled * normal, axis=-1, keepdims=True)
+            towards = (scaled - tf.reduce_mean(scaled, axis=-1, keepdims=True) - normal * along) * inverse
+            axes = list(range(len(x.shape) - 1))
+            sums = [tf.reduce_sum(each, axis=axes) for each in (upstream * normal, upstream)[: 1 + len(beta)]]
+            return [towards, *sums]
+
+        outputs = normal * gamma
+        return outputs + beta[0] if beta else outputs, gradient
+
+    return run(*tensors)
+
+
 def product(left: Tensor, right: Tensor, transpose_left: bool = False, transpose_right: bool = False) -> Tensor:
     """Products of the last two axes, summed and returned in float32, or float64 for float64.
 
@@ -306,7 +348,7 @@ def compiled(
     specs = [each if each is None else tf.TensorSpec([None] * len(each.shape), each.dtype) for each in examples]
     known = [spec for spec in specs if spec is not None]
 
-    @functools.partial(tf.function, input_signature=known, jit_compile=jit_compile)
+    @functools.partial(tf.function, input_signature=known, jit_compile=jit_compile, autograph=False)
     def run(*given: Tensor) -> State:
         tensors = iter(given)
         return function(*(None if spec is None else next(tensors) for spec in specs))

@@ -14,6 +14,7 @@ from keras_attn.attention.encoder_decoder_attention import EncoderDecoderAttenti
 from keras_attn.attention.self_attention import MultiHeadSelfAttention
 from keras_attn.base.checks import check_positive, check_rate, check_slot
 from keras_attn.base.cloning import check_same
+from keras_attn.base.dropout import Dropout
 from keras_attn.base.slot_layers import (
     accepted,
     call_slot,
@@ -86,7 +87,7 @@ class Block(Doors):
         if self.residual.two_norms:
             self.after_norms = [norm.make(f"after_norm_{i}", policy) for i, norm in enumerate(norms)]
         self.dropouts = [
-            keras.layers.Dropout(dropout, dtype=policy, name=f"dropout_{i}") for i in range(self.num_sublayers)
+            Dropout(dropout, dtype=policy, name=f"dropout_{i}") for i in range(self.num_sublayers)
         ]
 
     @property

@@ -10,6 +10,7 @@ from keras import ops
 from keras_attn import masks
 from keras_attn.backend import linear
 from keras_attn.base.checks import check_last_axis, check_positive, check_rate
+from keras_attn.base.dropout import Dropout
 from keras_attn.base.projection_layer import ProjectionArguments, ProjectionLayer, with_projection_arguments
 from keras_attn.base.slot import register
 from keras_attn.base.types import Activation, Shape, Tensor
@@ -35,7 +36,7 @@ class _PositionWise(ProjectionLayer):
         self.hidden_size = hidden_size
         self.activation = keras.activations.get(activation)
         self.dropout = dropout
-        self.hidden_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy, name="hidden_dropout")
+        self.hidden_dropout = Dropout(dropout, dtype=self.dtype_policy, name="hidden_dropout")
 
     def build(self, inputs_shape: Shape) -> None:
         size = check_last_axis("inputs", inputs_shape)
