@@ -6,6 +6,7 @@ import pytest
 from keras import layers, ops
 
 import keras_attn as ka
+from keras_attn.base import slot_layers
 from keras_attn.recurrent import Score
 
 B, T, S, D, M, H = 2, 3, 5, 8, 8, 2
@@ -321,3 +322,17 @@ def test_cells_and_scores_that_do_not_fit_name_the_slot():
 
     with pytest.raises(ValueError, match=r"`score` must be a layer whose `call` takes \(query, keys\)"):
         ka.RNNAttention(layers.GRUCell(4), OneTensor())
+
+
+def test_a_class_is_inspected_once(monkeypatch):
+    layer, x = ka.EncoderBlock(H, 11, feed_forward=Fed()), np.ones((B, T, D), "float32")
+    layer(x)
+    monkeypatch.setattr(slot_layers.inspect, "signature", lambda function: pytest.fail(f"inspected {function} again"))
+    layer(x)
+
+
+def test_the_signature_is_that_of_the_layer_if_it_has_a_call_of_its_own():
+    layer = layers.Dense(D)
+    layer.call = lambda inputs, scale: inputs * scale
+    assert list(slot_layers.call_signature(layer).parameters) == ["inputs", "scale"]
+    assert list(slot_layers.call_signature(Fed()).parameters) == ["x"]

@@ -10,7 +10,7 @@ import keras
 
 from keras_attn.base.checks import check_attention_mask, check_axes, check_padding_mask, check_together
 from keras_attn.base.policies import DTypePolicyMap, with_policy
-from keras_attn.base.slot_layers import build_by_call
+from keras_attn.base.slot_layers import build_by_call, call_signature
 from keras_attn.base.tensors import is_array, short_repr, to_tensor
 from keras_attn.base.types import Argument, CallArguments, Config, LayerArguments, Serialized, Shape, State
 
@@ -46,7 +46,7 @@ class BaseLayer(keras.layers.Layer):
         self._quantization: Config = {}
 
     def __call__(self, *args: object, **kwargs: object) -> State:
-        signature = inspect.signature(self.call)
+        signature = call_signature(self)
         positional = [self._as_tensor(name, value) for name, value in zip(signature.parameters, args)]
         positional += args[len(signature.parameters) :]
         kwargs = {name: self._as_tensor(name, value) for name, value in kwargs.items()}
@@ -55,7 +55,7 @@ class BaseLayer(keras.layers.Layer):
 
     def symbolic_call(self, *args: object, **kwargs: object) -> State:
         """Checks the arguments again, after Keras has filled in the masks of the tensors."""
-        self.check_arguments(inspect.signature(self.call).bind(*args, **kwargs).arguments)
+        self.check_arguments(call_signature(self).bind(*args, **kwargs).arguments)
         return super().symbolic_call(*args, **kwargs)
 
     def _as_tensor(self, name: str, value: object) -> object:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import types
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol, TypeVar
 
@@ -26,9 +28,21 @@ class NewPositions(Protocol):
     def counts(self) -> CallArguments: ...
 
 
+def call_signature(layer: keras.layers.Layer) -> inspect.Signature:
+    """Returns the signature of a layer's `call`, without `self`. That of a class is inspected once."""
+    function = getattr(layer.call, "__func__", None)
+    return inspect.signature(layer.call) if function is None else _method_signature(function)
+
+
+@functools.lru_cache(maxsize=1024)
+def _method_signature(function: Callable[..., State]) -> inspect.Signature:
+    """Returns the signature that a function has as a method, without its first argument."""
+    return inspect.signature(types.MethodType(function, object()))
+
+
 def check_call(slot: str, layer: keras.layers.Layer, *names: str) -> None:
     """Raises a `ValueError` unless `layer.call` takes the tensors `names` and requires no other argument."""
-    signature = inspect.signature(layer.call)
+    signature = call_signature(layer)
     try:
         bound = signature.bind(*names)
     except TypeError:
@@ -42,7 +56,7 @@ def check_call(slot: str, layer: keras.layers.Layer, *names: str) -> None:
 
 def accepted(layer: keras.layers.Layer) -> Callable[[str], bool]:
     """Returns a function from an argument's name to whether the layer's `call` takes it."""
-    parameters = inspect.signature(layer.call).parameters.values()
+    parameters = call_signature(layer).parameters.values()
     names = {each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
     # A functional model passes arguments that its `call` does not name to each of its layers.
     everything = not isinstance(layer, keras.Model) and any(each.kind == each.VAR_KEYWORD for each in parameters)
@@ -59,7 +73,7 @@ def check_given(slot: str, layer: keras.layers.Layer, named: CallArguments) -> N
         if not takes(name):
             raise ValueError(
                 f"`{slot}` must be a layer whose `call` takes `{name}`, which is given{PADDING.get(name, '')}. "
-                f"Received: {short_repr(layer)}, whose `call` takes {inspect.signature(layer.call)}."
+                f"Received: {short_repr(layer)}, whose `call` takes {call_signature(layer)}."
             )
 
 
