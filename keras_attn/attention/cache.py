@@ -15,7 +15,7 @@ from keras_attn.backend import copy
 from keras_attn.backend.precision import at_least_float32
 from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.slot import Slot, register
-from keras_attn.base.tensors import is_array, short_repr, to_tensor
+from keras_attn.base.tensors import is_array, shape_of, short_repr, to_tensor
 from keras_attn.base.types import Tensor
 
 FLOATS = ("bfloat16", "float16", "float32", "float64")
@@ -103,7 +103,7 @@ class Cache(Slot):
             ValueError: If shapes do not match, a chunk is longer than a cache that does not roll, or an
                 index is further back than a rolling cache holds. The index is checked only if it is concrete.
         """
-        index, (batch_size, _, length, _) = to_tensor("index", index, "int32"), ops.shape(key)
+        index, (batch_size, _, length, _) = to_tensor("index", index, "int32"), shape_of(key)
         state, places, new = self._for_rows(state, key), state.num_places, self.encode(key, value)
         check_chunk(state, new)
         if state.index is None:
@@ -151,7 +151,7 @@ class Cache(Slot):
         one = next(iter(state.kept.values())).shape[0] == 1
         if not one or key.shape[0] == 1:
             return state
-        return tree.map_structure(lambda x: x if x is None else ops.repeat(x, ops.shape(key)[0], axis=0), state)
+        return tree.map_structure(lambda x: x if x is None else ops.repeat(x, shape_of(key)[0], axis=0), state)
 
 
 @register

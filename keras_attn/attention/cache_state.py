@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops, tree
 
 from keras_attn.backend import is_concrete, write_rows
-from keras_attn.base.tensors import static_shape
+from keras_attn.base.tensors import shape_of, static_shape
 from keras_attn.base.types import State, Tensor
 
 if TYPE_CHECKING:  # cache.py imports this file
@@ -52,7 +52,7 @@ class CacheState(CacheTensors):
     @property
     def num_places(self) -> int | Tensor:
         """Number L of slots, without the additional one."""
-        return ops.shape(next(iter(self.kept.values())))[2] - 1
+        return shape_of(next(iter(self.kept.values())))[2] - 1
 
     @property
     def static_places(self) -> int | None:
@@ -71,12 +71,12 @@ def state_type(cache: Cache, window: int | None = None, in_place: bool = False, 
 
 def write_places(table: Tensor, heads: Tensor, place: Tensor, in_place: bool = False) -> Tensor:
     """Returns the table `[B, H, L, X]` with heads `[B, H, T, X]` written to the slots `place` `[B, T]` of each row."""
-    batch_size, num_heads, length, size = ops.shape(table)
+    batch_size, num_heads, length, size = shape_of(table)
     row = ops.reshape(ops.arange(batch_size * num_heads, dtype="int32"), (batch_size, num_heads, 1)) * length
     rows = ops.reshape(row + place[:, None], (-1,))  # [B H T]
     flat = ops.reshape(table, (batch_size * num_heads * length, size))
     heads = ops.reshape(ops.cast(heads, flat.dtype), (-1, size))
-    return ops.reshape(write_rows(flat, rows, heads, in_place), ops.shape(table))
+    return ops.reshape(write_rows(flat, rows, heads, in_place), shape_of(table))
 
 
 def map_caches(function: Callable[[CacheState], CacheState], state: State) -> State:

@@ -11,7 +11,7 @@ from keras_attn import masks
 from keras_attn.attention.cache_state import CacheState, map_caches
 from keras_attn.backend import is_concrete
 from keras_attn.base.checks import check_axes
-from keras_attn.base.tensors import static_shape, to_tensor
+from keras_attn.base.tensors import bounds_of, shape_of, static_shape, to_tensor
 from keras_attn.base.types import State, Tensor
 
 
@@ -57,7 +57,7 @@ class Chunk:
             lengths = given["lengths"] = to_tensor("lengths", lengths, "int32")
         known = {"D": size} if rows in (1, None) else {"D": size, "B": rows}
         check_axes({name: "BTD", "index": "B", "lengths": "B"}, given, known)
-        steps = ops.arange(ops.shape(inputs)[1], dtype="int32")[None]  # [1, T]
+        steps = ops.arange(shape_of(inputs)[1], dtype="int32")[None]  # [1, T]
         new = start[:, None] + steps
         if lengths is not None:
             new = ops.where(steps < lengths[:, None], new, -1)
@@ -106,7 +106,7 @@ def check_index(start: Tensor, new: Tensor, places: int | None) -> None:
     """Raises a `ValueError` for a concrete index that is outside the cache."""
     if not is_concrete(start) or not is_concrete(new) or 0 in new.shape:
         return
-    lowest, highest = int(ops.min(start)), int(ops.max(new))
+    (lowest, _), (_, highest) = bounds_of(start), bounds_of(new)
     if lowest < 0 or (places is not None and highest >= places):
         raise ValueError(
             f"`index` must be less than max_length={places}, and not negative. "

@@ -18,7 +18,7 @@ from keras_attn.attention.chunk import Chunk
 from keras_attn.base.checks import check_axes
 from keras_attn.base.layer import BaseLayer
 from keras_attn.base.slot_layers import joined, with_scores
-from keras_attn.base.tensors import as_array
+from keras_attn.base.tensors import as_array, shape_of
 from keras_attn.base.types import Results, Shape, State, Tensor
 
 
@@ -166,7 +166,7 @@ class SequenceDoors(Doors):
         """
         inputs = as_array("inputs", inputs)
         check_axes({"inputs": "BTD"}, {"inputs": inputs})
-        return self.extend(inputs, self.init_state(ops.shape(inputs)[0], max_length, cache), 0, lengths)
+        return self.extend(inputs, self.init_state(shape_of(inputs)[0], max_length, cache), 0, lengths)
 
 
 class MemoryDoors(Doors):

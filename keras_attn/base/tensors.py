@@ -132,6 +132,29 @@ def static_size(size: ArrayLike) -> int | None:
     return int(size) if known else None
 
 
+def shape_of(tensor: Tensor) -> tuple[int | Tensor, ...]:
+    """Returns the sizes of a tensor: integers where they are static, and scalar tensors elsewhere.
+
+    It is `ops.shape`, which on TensorFlow adds an operation even if no size needs it.
+    """
+    sizes = tuple(tensor.shape)
+    return sizes if all(isinstance(size, int) for size in sizes) else tuple(ops.shape(tensor))
+
+
+def as_matrix(inputs: Tensor) -> Tensor:
+    """Returns inputs `[B, T, D]` as `[B T, D]`, for a linear map as a single product of matrices.
+
+    TensorFlow makes some twenty operations of a product `[B, T, D] x [D, U]` if B or T is not static.
+    """
+    return ops.reshape(inputs, (-1, inputs.shape[-1]))
+
+
+def bounds_of(tensor: Tensor) -> tuple[int, int]:
+    """Returns the lowest and the highest number of a concrete tensor of integers that is not empty."""
+    values = ops.convert_to_numpy(tensor)  # an eager `ops.min` of TensorFlow makes four operations
+    return int(values.min()), int(values.max())
+
+
 def is_float(tensor: Tensor) -> bool:
     """Returns whether a tensor or array has a floating-point dtype."""
     return keras.backend.is_float_dtype(dtype_of(tensor))
@@ -144,4 +167,4 @@ def dtype_of(tensor: Tensor) -> str:
 
 def lift(mask: Tensor, tensor: Tensor) -> Tensor:
     """Returns a mask of the tensor's first axes with axes of size 1 for the others, so that the two broadcast."""
-    return ops.reshape(mask, (*ops.shape(mask), *(1,) * (len(tensor.shape) - len(mask.shape))))
+    return ops.reshape(mask, (*shape_of(mask), *(1,) * (len(tensor.shape) - len(mask.shape))))

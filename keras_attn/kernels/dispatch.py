@@ -8,7 +8,7 @@ from keras import ops
 from keras_attn import masks
 from keras_attn.backend import random_seed, value_of
 from keras_attn.base.checks import check_attention_mask, check_axes, check_broadcast
-from keras_attn.base.tensors import short_repr, to_tensor
+from keras_attn.base.tensors import shape_of, short_repr, to_tensor
 from keras_attn.base.types import ArrayLike, Tensor
 from keras_attn.kernels.biases import Bias, TensorBias
 from keras_attn.kernels.blockwise import Blockwise, blockwise_attention
@@ -188,8 +188,8 @@ def _check_shapes(query: Tensor, key: Tensor, value: Tensor) -> dict[str, int]:
 
 def _four_axes(bias: Tensor, query: Tensor, key: Tensor) -> Tensor:
     """Returns the bias with four axes; axes that are not static are broadcast to their full size."""
-    bias = ops.reshape(bias, (1,) * (4 - len(bias.shape)) + tuple(ops.shape(bias)))
-    full = (*ops.shape(query)[:3], ops.shape(key)[2])
+    bias = ops.reshape(bias, (1,) * (4 - len(bias.shape)) + tuple(shape_of(bias)))
+    full = (*shape_of(query)[:3], shape_of(key)[2])
     sizes = [length if size is None else size for size, length in zip(bias.shape, full)]
     return ops.broadcast_to(bias, sizes) if None in tuple(bias.shape) else bias
 

@@ -9,7 +9,7 @@ from keras_attn.base.checks import check_number, check_positive, check_slot
 from keras_attn.base.cloning import clone
 from keras_attn.base.norms import Norm
 from keras_attn.base.slot import Slot, register
-from keras_attn.base.tensors import short_repr, to_tensor
+from keras_attn.base.tensors import shape_of, short_repr, to_tensor
 from keras_attn.base.types import Tensor
 from keras_attn.models.layers import LayerByName, Layers, TiedEmbedding
 from keras_attn.positions import HeadPosition, Learned, NoPosition, Sinusoidal
@@ -86,13 +86,13 @@ class Embeddings(Slot):
     ) -> Tensor:
         """Embeds ids `[B, T]`, where the first of each row has position `index`, `[]` or `[B]`; without dropout."""
         position = layer(f"{side}_position")
-        steps = ops.arange(ops.shape(tokens)[1], dtype="int32")[None]
+        steps = ops.arange(shape_of(tokens)[1], dtype="int32")[None]
         positions = ops.reshape(to_tensor("index", index, "int32"), (-1, 1)) + steps  # [B or 1, T]
         if lengths is not None:
             positions = ops.where(steps < to_tensor("lengths", lengths, "int32")[:, None], positions, 0)
         if isinstance(position, Learned):
             position.check_positions("index", positions)
-        positions = ops.broadcast_to(positions, ops.shape(tokens))
+        positions = ops.broadcast_to(positions, shape_of(tokens))
         return self.place(layer, side, self.look_up(layer, side, tokens), positions)
 
     def look_up(self, layer: LayerByName, side: str, ids: Tensor) -> Tensor:

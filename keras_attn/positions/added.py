@@ -14,7 +14,7 @@ from keras_attn.backend.precision import at_least_float32
 from keras_attn.base.checks import check_number, check_positive
 from keras_attn.base.layer import BaseLayer
 from keras_attn.base.slot import register
-from keras_attn.base.tensors import short_repr
+from keras_attn.base.tensors import bounds_of, shape_of, short_repr
 from keras_attn.base.types import ArrayLike, CallArguments, LayerArguments, Shape, Tensor
 from keras_attn.positions.angles import check_base, geometric_rates, position_angles, row_positions
 
@@ -108,7 +108,7 @@ class Sinusoidal(_AddedPositions):
         if not self.interleaved:
             return ops.concatenate([sines, cosines], axis=-1)[..., :size]
         waves = ops.stack([sines, cosines], axis=-1)  # [B, T, ceil(D / 2), 2]
-        return ops.reshape(waves, (*ops.shape(angles)[:2], 2 * angles.shape[-1]))[..., :size]
+        return ops.reshape(waves, (*shape_of(angles)[:2], 2 * angles.shape[-1]))[..., :size]
 
 
 @register
@@ -168,7 +168,7 @@ class Learned(_AddedPositions):
         symbolic = isinstance(positions, keras.KerasTensor)
         if symbolic or not (isinstance(positions, np.ndarray) or is_concrete(positions)) or 0 in positions.shape:
             return
-        lowest, highest = int(ops.min(positions)), int(ops.max(positions))
+        lowest, highest = bounds_of(positions)
         if lowest < 0 or highest >= self.max_length:
             raise ValueError(
                 f"`{name}` must be from 0 to {self.max_length - 1}, the positions of a table of max_length="

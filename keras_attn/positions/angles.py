@@ -7,14 +7,14 @@ from keras import ops
 from numpy.typing import NDArray
 
 from keras_attn.base.checks import check_number
-from keras_attn.base.tensors import to_tensor
+from keras_attn.base.tensors import shape_of, to_tensor
 from keras_attn.base.types import ArrayLike, DType, Tensor
 
 
 def row_positions(inputs: Tensor, positions: ArrayLike | None) -> Tensor:
     """Returns `positions` int32 `[B, T]`, by default 0 ... T-1 as `[1, T]`."""
     if positions is None:
-        return ops.arange(ops.shape(inputs)[1], dtype="int32")[None]
+        return ops.arange(shape_of(inputs)[1], dtype="int32")[None]
     return to_tensor("positions", positions, "int32")
 
 
