@@ -7,11 +7,13 @@ Indices that are passed are cut into blocks, and their bounds are computed once,
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 from keras import ops
 
 from keras_attn.base.checks import check_axes
-from keras_attn.base.tensors import to_tensor
+from keras_attn.base.tensors import shape_of, to_tensor
 from keras_attn.base.types import ArrayLike, Tensor
 from keras_attn.kernels.blocks import cut_axis, num_blocks
 from keras_attn.masks import Grid
@@ -36,24 +38,49 @@ def whole_grid(
         key_length: Integers `[B]`, or None.
         query_index, key_index: From `check_indices`.
     """
-    target_length, source_length = ops.shape(query)[2], ops.shape(key)[2]
-    if query_index is None:
-        if query_offset is None:
-            query_offset = (source_length if key_length is None else key_length) - target_length
-        offset = ops.reshape(ops.cast(query_offset, "int32"), (-1, 1, 1, 1))
-        queries = offset + ops.reshape(ops.arange(target_length, dtype="int32"), (1, 1, -1, 1))
-    else:
-        queries = ops.expand_dims(query_index, (1, 3))
-    if key_index is None:
-        keys = ops.reshape(ops.arange(source_length, dtype="int32"), (1, 1, 1, -1))
-    else:
-        keys = ops.expand_dims(key_index, 1)
-    return Grid(
-        queries,
-        keys,
-        query_present=None if query_index is None else queries >= 0,
-        key_present=None if key_index is None else keys >= 0,
+
+    def aligned_queries() -> Tensor:
+        target_length, source_length = shape_of(query)[2], shape_of(key)[2]
+        offset = query_offset
+        if offset is None:
+            offset = (source_length if key_length is None else key_length) - target_length
+        if not isinstance(offset, int):
+            offset = ops.reshape(ops.cast(offset, "int32"), (-1, 1, 1, 1))
+        return offset + ops.reshape(ops.arange(target_length, dtype="int32"), (1, 1, -1, 1))
+
+    def aligned_keys() -> Tensor:
+        return ops.reshape(ops.arange(shape_of(key)[2], dtype="int32"), (1, 1, 1, -1))
+
+    queries = None if query_index is None else ops.expand_dims(query_index, (1, 3))
+    keys = None if key_index is None else ops.expand_dims(key_index, 1)
+    return _WholeGrid(
+        aligned_queries if queries is None else lambda: queries,
+        aligned_keys if keys is None else lambda: keys,
+        query_present=None if queries is None else queries >= 0,
+        key_present=None if keys is None else keys >= 0,
     )
+
+
+class _WholeGrid(Grid):
+    """A grid whose indices are computed when a mask or a bias first reads them: many read none."""
+
+    def __init__(
+        self,
+        queries: Callable[[], Tensor],
+        keys: Callable[[], Tensor],
+        query_present: Tensor | None,
+        key_present: Tensor | None,
+    ) -> None:
+        self._queries, self._keys = queries, keys
+        self.query_present, self.key_present = query_present, key_present
+
+    @functools.cached_property
+    def query_index(self) -> Tensor:
+        return self._queries()
+
+    @functools.cached_property
+    def key_index(self) -> Tensor:
+        return self._keys()
 
 
 def check_indices(
@@ -74,7 +101,7 @@ def check_indices(
         if len(key_index.shape) == 2:
             key_index = key_index[:, None]
         elif key_index.shape[1] is None:  # 1 or T, known only at run time
-            shape = (ops.shape(key_index)[0], ops.shape(query)[2], ops.shape(key_index)[2])
+            shape = (shape_of(key_index)[0], shape_of(query)[2], shape_of(key_index)[2])
             key_index = ops.broadcast_to(key_index, shape)
     return query_index, key_index
 

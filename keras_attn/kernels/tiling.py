@@ -6,6 +6,7 @@ import dataclasses
 
 from keras import ops
 
+from keras_attn.base.tensors import shape_of
 from keras_attn.base.types import Tensor
 from keras_attn.kernels.blocks import block_size, num_blocks
 from keras_attn.kernels.indices import AlignedKeys, AlignedQueries, GivenIndices, index_blocks
@@ -14,7 +15,7 @@ from keras_attn.masks import Grid, Mask, Rectangle
 QUERY_BLOCK, KEY_BLOCK = 256, 512
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(kw_only=True)
 class Tile(Grid):
     """The grid of one tile. Positions after the end of a sequence read its last entry; the tile's mask hides them.
 
@@ -37,7 +38,7 @@ class Tile(Grid):
         return super().keys(take(tensor, self.columns, 1))
 
     def cells(self, tensor: Tensor) -> Tensor:
-        shape = (1,) * (4 - len(tensor.shape)) + tuple(ops.shape(tensor))
+        shape = (1,) * (4 - len(tensor.shape)) + tuple(shape_of(tensor))
         return take(take(ops.reshape(tensor, shape), self.rows, 2), self.columns, 3)
 
 
@@ -68,7 +69,7 @@ class Tiling:
 
         `best` holds the sizes of the blocks of queries and of keys for long sequences.
         """
-        target_length, source_length = ops.shape(query)[2], ops.shape(key)[2]
+        target_length, source_length = shape_of(query)[2], shape_of(key)[2]
         best_query_block, best_key_block = best or (QUERY_BLOCK, KEY_BLOCK)
         sizes = block_size(query.shape[2], best_query_block), block_size(key.shape[2], best_key_block)
         queries, keys = index_blocks(grid, target_length, source_length, *sizes)
@@ -115,12 +116,12 @@ class Tiling:
 
 def take(tensor: Tensor, index: Tensor, axis: int) -> Tensor:
     """Returns the entries along an axis of size 1 or of full size; the index is clipped to the size."""
-    return ops.take(tensor, ops.minimum(index, ops.convert_to_tensor(ops.shape(tensor)[axis] - 1, "int32")), axis=axis)
+    return ops.take(tensor, ops.minimum(index, ops.convert_to_tensor(shape_of(tensor)[axis] - 1, "int32")), axis=axis)
 
 
 def bounds(flags: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the range (low, high) outside of which none of the booleans `[J]` is True."""
-    count = ops.shape(flags)[0]
+    count = shape_of(flags)[0]
     low = ops.cast(ops.argmax(flags), "int32")
     high = count - ops.cast(ops.argmax(ops.flip(flags, axis=0)), "int32")
     return low, ops.where(ops.any(flags), high, low)

@@ -19,7 +19,7 @@ from keras_attn.base.tensors import short_repr
 from keras_attn.base.types import Tensor
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class Grid:
     """The grid of scores: every query against every key.
 

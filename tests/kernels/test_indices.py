@@ -398,3 +398,17 @@ def test_floats_are_no_indices(name, rng):
     given = np.zeros((2, 7 if name == "query_index" else 11), "float32")
     with pytest.raises(ValueError, match=f"`{name}` must be integers. Received: {name}.dtype=float32"):
         kernels.attention(*three(rng), **{name: given})
+
+
+@pytest.mark.tensorflow  # counts operations of TensorFlow's graph
+def test_a_grid_makes_no_operation_before_a_mask_reads_an_index():
+    import tensorflow as tf
+
+    with tf.Graph().as_default() as graph:
+        query, key = (tf.compat.v1.placeholder("float32", (None, H, None, K)) for _ in range(2))
+        before = len(graph.get_operations())
+        grid = dispatch.whole_grid(query, key)
+        assert grid.visible(None) is None
+        assert len(graph.get_operations()) == before
+        assert grid.query_index is grid.query_index
+        assert len(graph.get_operations()) > before
