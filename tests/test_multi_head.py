@@ -162,3 +162,18 @@ def test_masks_that_cannot_broadcast_are_named(rng):
         ka.MultiHeadSelfAttention(2)(x, attention_mask=np.zeros((T, T), "float32"))
     with pytest.raises(ValueError, match="`memory_segment_ids` must be given if `query_segment_ids` is"):
         ka.EncoderDecoderAttention(2)(x, memory, query_segment_ids=np.ones((B, T), int))
+
+
+@pytest.mark.tensorflow  # counts operations of TensorFlow's graph
+@pytest.mark.parametrize("sizes, most", [((B, T), 20), ((None, None), 28)])
+def test_a_call_makes_few_operations(sizes, most):
+    import tensorflow as tf
+
+    layer = ka.MultiHeadSelfAttention(H, K)
+    layer.build((B, T, D))
+    spec = tf.TensorSpec((*sizes, D), "float32")
+    operations = tf.function(layer, input_signature=[spec]).get_concrete_function().graph.get_operations()
+    types = [each.type for each in operations if each.type not in ("Const", "Placeholder", "Identity", "NoOp")]
+    assert len(types) <= most, types
+    assert "Range" not in types  # without a mask and a position, no index is computed
+    assert "Shape" not in types or None in sizes

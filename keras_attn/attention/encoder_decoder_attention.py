@@ -11,13 +11,12 @@ from keras_attn import masks
 from keras_attn.attention.chunk import Chunk
 from keras_attn.attention.dot_product import DotProduct
 from keras_attn.attention.multi_head import MultiHead, split_heads
-from keras_attn.backend import linear
 from keras_attn.base.checks import as_boolean, check_axes, check_last_axis
 from keras_attn.base.projection_layer import ProjectionArguments, with_projection_arguments
 from keras_attn.base.slot import register
 from keras_attn.base.slot_layers import joined
 from keras_attn.base.state import Shared, check_state
-from keras_attn.base.tensors import as_array
+from keras_attn.base.tensors import as_array, shape_of
 from keras_attn.base.types import Results, Shape, State, Tensor
 
 if TYPE_CHECKING:
@@ -182,7 +181,7 @@ class EncoderDecoderAttention(MultiHead):
         query_segment_ids: Tensor | None = None,
         memory_segment_ids: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None, State]:
-        rows, length, size = ops.shape(x)
+        rows, length, size = shape_of(x)
         if chunk is None:
             key, value = self._memory_heads(memory)
         else:  # [B W, T, D] -> [B, W T, D]: the beams of a row read the same memory
@@ -194,7 +193,7 @@ class EncoderDecoderAttention(MultiHead):
             masks.segments(query_segment_ids, memory_segment_ids),
             masks.explicit(attention_mask),
         )
-        heads = split_heads(linear(self.query_projection, x), self.head_sizes[0], x)
+        heads = split_heads(self.query_projection, x, self.head_sizes[0])
         outputs, scores = self._read(
             self._normed(heads, self.query_norm),
             key,
@@ -228,8 +227,8 @@ class EncoderDecoderAttention(MultiHead):
 
     def _memory_heads(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """`[B, S, M]` -> keys and values `[B, H_kv, S, K]`."""
-        projected = linear(self.memory_projection, memory)  # [B, S, 2 H_kv K]
-        key, value = ops.split(split_heads(projected, self.head_sizes[0], memory), 2, axis=1)
+        heads = split_heads(self.memory_projection, memory, self.head_sizes[0])  # [B, 2 H_kv, S, K]
+        key, value = ops.split(heads, 2, axis=1)
         return self._normed(key, self.key_norm), value
 
     def compute_output_shape(self, query_shape: Shape, memory_shape: Shape | None = None) -> Shape:
@@ -241,11 +240,11 @@ class EncoderDecoderAttention(MultiHead):
 
 def by_rows(tensor: Tensor, key: Tensor) -> Tensor:
     """`[B W, T, ...]` -> `[B, W T, ...]`, where B is the number of rows of `key`."""
-    return ops.reshape(tensor, (ops.shape(key)[0], -1, *tensor.shape[2:]))
+    return ops.reshape(tensor, (shape_of(key)[0], -1, *tensor.shape[2:]))
 
 
 def beams_apart(scores: Tensor, rows: int | Tensor, length: int | Tensor) -> Tensor:
     """`[B, H, W T, S]` -> `[B W, H, T, S]`, for B W rows and T positions."""
-    batch_size, num_heads, _, source_length = ops.shape(scores)
+    batch_size, num_heads, _, source_length = shape_of(scores)
     scores = ops.reshape(scores, (batch_size, num_heads, -1, length, source_length))
     return ops.reshape(ops.swapaxes(scores, 1, 2), (rows, num_heads, length, source_length))

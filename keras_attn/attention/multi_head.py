@@ -10,11 +10,11 @@ from keras import ops
 from keras_attn import kernels, masks
 from keras_attn.attention.doors import Doors
 from keras_attn.attention.dot_product import DotProduct
-from keras_attn.backend import linear
 from keras_attn.base.checks import check_last_axis, check_positive, check_rate, check_slot
 from keras_attn.base.cloning import copied
 from keras_attn.base.projection_layer import ProjectionArguments, ProjectionLayer
 from keras_attn.base.recording import is_recording, record
+from keras_attn.base.tensors import as_matrix, shape_of
 from keras_attn.base.types import Shape, Tensor
 
 if TYPE_CHECKING:
@@ -112,28 +112,23 @@ class MultiHead(Doors, ProjectionLayer):
         )
         outputs, scores = outputs if wanted else (outputs, None)
         record(self, scores)
-        outputs = linear(self.out_projection, merge_heads(outputs))
+        outputs = merge_heads(self.out_projection, outputs)
         # Without a bias, Keras' `Dense` returns float32 for float64 on PyTorch.
         return ops.cast(outputs, self.compute_dtype), scores if return_scores else None
 
 
-def split_heads(tensor: Tensor, head_size: int, inputs: Tensor) -> Tensor:
-    """`[B, T, H * K]` -> `[B, H, T, K]`.
-
-    `tensor` is a projection of `inputs` `[B, T, D]`, and the sizes B and T are read from `inputs`.
-    Otherwise the converter to ONNX merges two consecutive reshapes (that of `linear` and this one)
-    and gets the shape between them wrong.
-    """
-    batch, length, _ = ops.shape(inputs)
-    num_heads = tensor.shape[-1] // head_size
+def split_heads(projection: keras.layers.Dense, inputs: Tensor, head_size: int) -> Tensor:
+    """Projects inputs `[B, T, D]` to heads `[B, H, T, K]`."""
+    batch, length, _ = shape_of(inputs)
+    projected, num_heads = projection(as_matrix(inputs)), projection.units // head_size
     if inputs.shape[1] == 1:  # a step of decoding: there is nothing to transpose
-        return ops.reshape(tensor, (-1, num_heads, 1, head_size))
-    return ops.transpose(ops.reshape(tensor, (batch, length, num_heads, head_size)), (0, 2, 1, 3))
+        return ops.reshape(projected, (batch, num_heads, 1, head_size))
+    return ops.transpose(ops.reshape(projected, (batch, length, num_heads, head_size)), (0, 2, 1, 3))
 
 
-def merge_heads(tensor: Tensor) -> Tensor:
-    """`[B, H, T, K]` -> `[B, T, H * K]`."""
-    batch, num_heads, length, head_size = ops.shape(tensor)
-    if tensor.shape[2] == 1:
-        return ops.reshape(tensor, (-1, 1, num_heads * head_size))
-    return ops.reshape(ops.transpose(tensor, (0, 2, 1, 3)), (batch, length, num_heads * head_size))
+def merge_heads(projection: keras.layers.Dense, heads: Tensor) -> Tensor:
+    """Projects all heads `[B, H, T, K]` to outputs `[B, T, D]`."""
+    batch, num_heads, length, head_size = shape_of(heads)
+    heads = heads if heads.shape[2] == 1 else ops.transpose(heads, (0, 2, 1, 3))
+    merged = ops.reshape(heads, (-1, num_heads * head_size))
+    return ops.reshape(projection(merged), (batch, length, projection.units))

@@ -15,7 +15,6 @@ from keras_attn.attention.chunk import Chunk
 from keras_attn.attention.doors import SequenceDoors
 from keras_attn.attention.dot_product import DotProduct
 from keras_attn.attention.multi_head import MultiHead, split_heads
-from keras_attn.backend import linear
 from keras_attn.base.checks import check_slot
 from keras_attn.base.projection_layer import ProjectionArguments, with_projection_arguments
 from keras_attn.base.slot import register
@@ -145,7 +144,7 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
         positions: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None, State]:
         index = None if chunk is None else chunk.index
-        query, key, value = self._heads(x, row_positions(x, positions if chunk is None else chunk.positions))
+        query, key, value = self._heads(x, positions if chunk is None else chunk.positions)
         key_index = index  # a call and the first chunk attend only to themselves
         if chunk is not None:
             check_state(state, CacheState)
@@ -192,15 +191,16 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
         return kind.empty(batch_size, key_width // head_size, max_length, sizes, self.compute_dtype, mask.reach)
 
     def _heads(self, inputs: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """`[B, T, D]`, `[B or 1, T]` -> queries `[B, H, T, K]`, keys and values `[B, H_kv, T, K]`."""
+        """`[B, T, D]`, `[B or 1, T]` or None -> queries `[B, H, T, K]`, keys and values `[B, H_kv, T, K]`."""
         head_size, query_width, key_width = self.head_sizes
-        heads = split_heads(linear(self.in_projection, inputs), head_size, inputs)  # [B, H + 2 H_kv, T, K]
-        num_heads, num_kv_heads = query_width // head_size, key_width // head_size
-        query, key, value = ops.split(heads, [num_heads, num_heads + num_kv_heads], axis=1)
+        heads = split_heads(self.in_projection, inputs, head_size)  # [B, H + 2 H_kv, T, K]
+        ends = query_width // head_size, (query_width + key_width) // head_size
+        query, key, value = ops.split(heads, 3 if query_width == key_width else ends, axis=1)
         query, key = self._normed(query, self.query_norm), self._normed(key, self.key_norm)
         position = self.used_position
         if position is None:
             return query, key, value
+        positions = row_positions(inputs, positions)
         return position.turn(query, positions), position.turn(key, positions), value
 
     def scores_spec(self, inputs: Tensor) -> keras.KerasTensor:

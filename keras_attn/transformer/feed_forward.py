@@ -8,11 +8,11 @@ import keras
 from keras import ops
 
 from keras_attn import masks
-from keras_attn.backend import linear
 from keras_attn.base.checks import check_last_axis, check_positive, check_rate
 from keras_attn.base.dropout import Dropout
 from keras_attn.base.projection_layer import ProjectionArguments, ProjectionLayer, with_projection_arguments
 from keras_attn.base.slot import register
+from keras_attn.base.tensors import as_matrix, shape_of
 from keras_attn.base.types import Activation, Shape, Tensor
 
 if TYPE_CHECKING:
@@ -50,11 +50,12 @@ class _PositionWise(ProjectionLayer):
         training: bool | None = None,
     ) -> Tensor:
         inputs = masks.hide(inputs, masks.first_not_none(mask, inputs_mask))
-        outputs = linear(self.out_projection, self.hidden_dropout(self.hidden(inputs), training=training))
+        hidden = self.hidden_dropout(self.hidden(as_matrix(inputs)), training=training)
+        outputs = ops.reshape(self.out_projection(hidden), shape_of(inputs))
         return ops.cast(outputs, self.compute_dtype)  # on PyTorch, `Dense` without a bias returns float32 for float64
 
     def hidden(self, inputs: Tensor) -> Tensor:
-        """Returns the inner units `[B, T, hidden_size]` of inputs `[B, T, D]`."""
+        """Returns the inner units `[B T, hidden_size]` of inputs `[B T, D]`."""
         raise NotImplementedError(f"`{self.__class__.__name__}` must define `hidden(inputs)`.")
 
     def compute_output_shape(self, inputs_shape: Shape) -> Shape:
@@ -124,7 +125,7 @@ class FeedForward(_PositionWise):
         super().build(inputs_shape)
 
     def hidden(self, inputs: Tensor) -> Tensor:
-        return linear(self.hidden_projection, inputs)
+        return self.hidden_projection(inputs)
 
 
 @register
@@ -165,4 +166,4 @@ class GatedFeedForward(_PositionWise):
         super().build(inputs_shape)
 
     def hidden(self, inputs: Tensor) -> Tensor:
-        return linear(self.gate_projection, inputs) * linear(self.hidden_projection, inputs)
+        return self.gate_projection(inputs) * self.hidden_projection(inputs)

@@ -227,7 +227,7 @@ def test_a_chunk_is_one_product_per_projection(length, monkeypatch):
     monkeypatch.setattr(keras.layers.Dense, "call", counting_call)
     layer.extend(X[:, :length], state, 2)
     projections = 2 + 2 + 2  # in and out; query and out, whose memory was read before; hidden and out
-    assert [shape[:2] for shape in counts] == [(B, length)] * projections
+    assert [shape[0] for shape in counts] == [B * length] * projections
 
 
 @pytest.mark.tensorflow  # counts operations of TensorFlow's graph
