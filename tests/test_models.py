@@ -206,3 +206,26 @@ def test_mixed_precision(policy, ids):
             assert np.all(np.isfinite(np.array(logits)))
     finally:
         keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.tensorflow  # on other backends nothing is traced
+def test_the_first_training_step_is_traced_once(monkeypatch):
+    model = models.CausalTransformer(11, num_layers=1, size=4, num_heads=2, hidden_size=8)
+    model.compile(optimizer="adam", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    traces, train_step = [], model.train_step
+    monkeypatch.setattr(model, "train_step", lambda data: traces.append(data) or train_step(data))
+    ids = np.ones((2, 3), "int32")
+    model.train_on_batch({"target": ids}, ids)
+    assert len(traces) == 1
+
+
+@pytest.mark.tensorflow  # AutoGraph is TensorFlow's
+def test_a_search_is_traced_without_autograph(monkeypatch):
+    import tensorflow as tf
+
+    model = models.CausalTransformer(11, num_layers=1, size=4, num_heads=2, hidden_size=8)
+    status, step = [], model.step
+    context = tf.__internal__.autograph.control_status_ctx
+    monkeypatch.setattr(model, "step", lambda *args, **kwargs: status.append(context().status) or step(*args, **kwargs))
+    model.generate(np.ones((2, 3), "int32"), max_length=2)
+    assert status and all(each.name != "ENABLED" for each in status)

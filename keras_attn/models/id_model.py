@@ -13,7 +13,7 @@ from keras_attn.backend import is_concrete
 from keras_attn.base.checks import check_axes
 from keras_attn.base.slot import Slot
 from keras_attn.base.special_ids import SpecialIds
-from keras_attn.base.tensors import as_array
+from keras_attn.base.tensors import as_array, bounds_of
 from keras_attn.base.types import Config, Tensor
 from keras_attn.models.inputs import check_data, named_inputs
 
@@ -71,6 +71,12 @@ class IdModel(keras.Model):
     def __call__(self, inputs: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return super().__call__(self.complete(inputs), *args, **kwargs)
 
+    def make_train_function(self, force: bool = False) -> object:
+        """As in Keras, with the variables of the optimizer: a step that creates them is traced twice on TensorFlow."""
+        if self.optimizer is not None and not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
+
     def evaluate(self, x: Tensor | None = None, *args: Any, **kwargs: Any) -> object:
         check_data(x, self.sides, self.optional_inputs)
         return super().evaluate(x, *args, **kwargs)
@@ -112,7 +118,7 @@ class IdModel(keras.Model):
         size = self.embedding(vocabulary).input_dim
         if not seen or 0 in ids.shape:
             return
-        lowest, highest = int(ops.min(ids)), int(ops.max(ids))
+        lowest, highest = bounds_of(ids)
         if lowest < 0 or highest >= size:
             raise ValueError(
                 f"`{name}` must hold ids from 0 to {size - 1}. Received: {name} with ids from {lowest} to {highest}."
