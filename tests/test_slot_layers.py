@@ -6,6 +6,7 @@ import pytest
 from keras import layers, ops
 
 import keras_attn as ka
+from keras_attn.base import layer as base_layer
 from keras_attn.base import slot_layers
 from keras_attn.recurrent import Score
 
@@ -327,7 +328,8 @@ def test_cells_and_scores_that_do_not_fit_name_the_slot():
 def test_a_class_is_inspected_once(monkeypatch):
     layer, x = ka.EncoderBlock(H, 11, feed_forward=Fed()), np.ones((B, T, D), "float32")
     layer(x)
-    monkeypatch.setattr(slot_layers.inspect, "signature", lambda function: pytest.fail(f"inspected {function} again"))
+    monkeypatch.setattr(slot_layers, "inspect", None)
+    monkeypatch.setattr(base_layer, "inspect", None)
     layer(x)
 
 
