@@ -9,7 +9,6 @@
   from what comes after it, if the backend `has_later_gradient`.
 - `tanh_gradient(outputs, upstream)`: the gradient of a tanh, given its outputs.
 - `product(left, right, transpose_left, transpose_right)`: matrix products summed in float32 or wider.
-- `linear(dense, x)`: a `Dense` layer applied to the last axis.
 - `layer_norm(x, gamma, beta, epsilon)`: layer normalisation of the last axis. `dropout(x, rate, seed)`: dropout.
 - `fused(query, key, value, visible, bias, scale, is_causal, window, query_mask, key_mask)`: the backend's own
   attention, if it `has_fused`.
@@ -55,7 +54,6 @@ has_later_gradient = adapter.has_later_gradient
 in_xla = adapter.in_xla
 is_concrete = adapter.is_concrete
 layer_norm = adapter.layer_norm
-linear = adapter.linear
 no_gradient = adapter.no_gradient
 product = adapter.product
 scan = adapter.scan

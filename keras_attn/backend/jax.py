@@ -73,11 +73,6 @@ def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor | None, epsilon: float) ->
     return keras.ops.layer_normalization(x, gamma, beta, axis=-1, epsilon=epsilon)
 
 
-def linear(dense: keras.layers.Dense, x: Tensor) -> Tensor:
-    """Applies a `Dense` layer to the last axis."""
-    return dense(x)
-
-
 def value_of(tensor: Tensor) -> Tensor:
     """As the TensorFlow adapter's `value_of`."""
     return tensor

@@ -139,7 +139,7 @@ def dropout(x: Tensor, rate: float, seed: Tensor) -> Tensor:
 
 def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor | None, epsilon: float) -> Tensor:
     """Normalises the last axis of `x` `[..., D]`, which is at least float32; the gradient takes few passes over `x`."""
-    tensors = [tf.convert_to_tensor(each) for each in (x, gamma, beta) if each is not None]
+    tensors = [each for each in (x, gamma, beta) if each is not None]
 
     @tf.custom_gradient
     def run(x: Tensor, gamma: Tensor, *beta: Tensor) -> tuple[Tensor, Callable[[Tensor], list[Tensor]]]:
@@ -187,21 +187,6 @@ def in_xla() -> bool:
             context = context.outer_context
         graph = getattr(graph, "outer_graph", None)
     return False
-
-
-def linear(dense: keras.layers.Dense, x: Tensor) -> Tensor:
-    """Applies a `Dense` layer to the last axis by a product of two matrices, without Keras' `tensordot`.
-
-    TensorFlow fuses such a product with the bias and the activation, and needs no operations for its shape if at
-    most one of the other axes is not static.
-    """
-    if isinstance(x, keras.KerasTensor) or len(x.shape) == 2:
-        return dense(x)
-    sizes = x.shape[:-1].as_list()
-    if sizes.count(None) > 1 or 0 in sizes:
-        sizes = tf.unstack(tf.shape(x)[:-1])
-    y = dense(tf.reshape(x, (-1, x.shape[-1])))
-    return tf.reshape(y, [*(-1 if size is None else size for size in sizes), y.shape[-1]])
 
 
 def value_of(tensor: Tensor) -> Tensor:

@@ -49,7 +49,9 @@ class LayerNormalization(keras.layers.LayerNormalization):
 
     def call(self, inputs: Tensor) -> Tensor:
         x = ops.cast(inputs, at_least_float32(inputs.dtype))
-        return ops.cast(layer_norm(x, self.gamma, self.beta, self.epsilon), self.compute_dtype)
+        gamma = ops.cast(self.gamma, x.dtype)
+        beta = None if self.beta is None else ops.cast(self.beta, x.dtype)
+        return ops.cast(layer_norm(x, gamma, beta, self.epsilon), self.compute_dtype)
 
 
 @register
