@@ -11,6 +11,7 @@ from keras_attn import masks
 from keras_attn.attention.chunk import Chunk
 from keras_attn.attention.dot_product import DotProduct
 from keras_attn.attention.multi_head import MultiHead, split_heads
+from keras_attn.attention.stream import EVERY_POSITION, Stream
 from keras_attn.base.checks import as_boolean, check_axes, check_last_axis
 from keras_attn.base.projection_layer import ProjectionArguments, with_projection_arguments
 from keras_attn.base.slot import register
@@ -180,10 +181,12 @@ class EncoderDecoderAttention(MultiHead):
         attention_mask: Tensor | None = None,
         query_segment_ids: Tensor | None = None,
         memory_segment_ids: Tensor | None = None,
+        stream: Stream = EVERY_POSITION,
+        memory_stream: Stream = EVERY_POSITION,
     ) -> tuple[Tensor, Tensor | None, State]:
         rows, length, size = shape_of(x)
         if chunk is None:
-            key, value = self._memory_heads(memory)
+            key, value = self._memory_heads(memory, memory_stream)
         else:  # [B W, T, D] -> [B, W T, D]: the beams of a row read the same memory
             check_state(state, Shared)
             key, value, memory_mask = state.value
@@ -193,7 +196,7 @@ class EncoderDecoderAttention(MultiHead):
             masks.segments(query_segment_ids, memory_segment_ids),
             masks.explicit(attention_mask),
         )
-        heads = split_heads(self.query_projection, x, self.head_sizes[0])
+        heads = split_heads(self.query_projection, x, self.head_sizes[0], stream)
         outputs, scores = self._read(
             self._normed(heads, self.query_norm),
             key,
@@ -201,6 +204,7 @@ class EncoderDecoderAttention(MultiHead):
             visible,
             return_scores=return_attention_scores,
             training=training,
+            stream=stream,
         )
         if chunk is not None:
             outputs = ops.reshape(outputs, (rows, length, size))
@@ -225,9 +229,9 @@ class EncoderDecoderAttention(MultiHead):
         memory_mask = None if memory_mask is None else as_boolean("memory_mask", memory_mask)
         return Shared(MemoryHeads(key, value, memory_mask))
 
-    def _memory_heads(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+    def _memory_heads(self, memory: Tensor, stream: Stream = EVERY_POSITION) -> tuple[Tensor, Tensor]:
         """`[B, S, M]` -> keys and values `[B, H_kv, S, K]`."""
-        heads = split_heads(self.memory_projection, memory, self.head_sizes[0])  # [B, 2 H_kv, S, K]
+        heads = split_heads(self.memory_projection, memory, self.head_sizes[0], stream)  # [B, 2 H_kv, S, K]
         key, value = ops.split(heads, 2, axis=1)
         return self._normed(key, self.key_norm), value
 

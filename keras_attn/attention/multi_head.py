@@ -10,6 +10,7 @@ from keras import ops
 from keras_attn import kernels, masks
 from keras_attn.attention.doors import Doors
 from keras_attn.attention.dot_product import DotProduct
+from keras_attn.attention.stream import EVERY_POSITION, Stream
 from keras_attn.base.checks import check_last_axis, check_positive, check_rate, check_slot
 from keras_attn.base.cloning import copied
 from keras_attn.base.projection_layer import ProjectionArguments, ProjectionLayer
@@ -91,8 +92,12 @@ class MultiHead(Doors, ProjectionLayer):
         key_index: Tensor | None = None,
         return_scores: bool = False,
         training: bool | None = False,
+        stream: Stream = EVERY_POSITION,
     ) -> tuple[Tensor, Tensor | None]:
-        """Queries `[B, H, T, K]`, keys and values `[B, H_kv, S, K]` -> outputs `[B, T, D]`, and scores or None."""
+        """Queries `[B, H, T, K]`, keys and values `[B, H_kv, S, K]` -> outputs `[B, T, D]`, and scores or None.
+
+        The outputs are the vectors of `stream`.
+        """
         wanted = return_scores or is_recording()
         outputs = kernels.attention(
             query,
@@ -112,23 +117,25 @@ class MultiHead(Doors, ProjectionLayer):
         )
         outputs, scores = outputs if wanted else (outputs, None)
         record(self, scores)
-        outputs = merge_heads(self.out_projection, outputs)
+        outputs = merge_heads(self.out_projection, outputs, stream)
         # Without a bias, Keras' `Dense` returns float32 for float64 on PyTorch.
         return ops.cast(outputs, self.compute_dtype), scores if return_scores else None
 
 
-def split_heads(projection: keras.layers.Dense, inputs: Tensor, head_size: int) -> Tensor:
-    """Projects inputs `[B, T, D]` to heads `[B, H, T, K]`."""
-    batch, length, _ = shape_of(inputs)
-    projected, num_heads = projection(as_matrix(inputs)), projection.units // head_size
-    if inputs.shape[1] == 1:  # a step of decoding: there is nothing to transpose
+def split_heads(
+    projection: keras.layers.Dense, inputs: Tensor, head_size: int, stream: Stream = EVERY_POSITION
+) -> Tensor:
+    """Projects inputs `[B, T, D]`, the vectors of a stream, to heads `[B, H, T, K]`."""
+    projected, num_heads = stream.spread(projection(as_matrix(inputs))), projection.units // head_size
+    batch, length = stream.sizes(inputs)
+    if isinstance(length, int) and length == 1:  # a step of decoding: there is nothing to transpose
         return ops.reshape(projected, (batch, num_heads, 1, head_size))
     return ops.transpose(ops.reshape(projected, (batch, length, num_heads, head_size)), (0, 2, 1, 3))
 
 
-def merge_heads(projection: keras.layers.Dense, heads: Tensor) -> Tensor:
-    """Projects all heads `[B, H, T, K]` to outputs `[B, T, D]`."""
+def merge_heads(projection: keras.layers.Dense, heads: Tensor, stream: Stream = EVERY_POSITION) -> Tensor:
+    """Projects all heads `[B, H, T, K]` to outputs `[B, T, D]`, the vectors of a stream."""
     batch, num_heads, length, head_size = shape_of(heads)
     heads = heads if heads.shape[2] == 1 else ops.transpose(heads, (0, 2, 1, 3))
-    merged = ops.reshape(heads, (-1, num_heads * head_size))
-    return ops.reshape(projection(merged), (batch, length, projection.units))
+    merged = stream.pack(ops.reshape(heads, (-1, num_heads * head_size)))
+    return stream.vectors(projection(merged), batch, length)

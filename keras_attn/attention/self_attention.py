@@ -15,6 +15,7 @@ from keras_attn.attention.chunk import Chunk
 from keras_attn.attention.doors import SequenceDoors
 from keras_attn.attention.dot_product import DotProduct
 from keras_attn.attention.multi_head import MultiHead, split_heads
+from keras_attn.attention.stream import EVERY_POSITION, Stream
 from keras_attn.base.checks import check_slot
 from keras_attn.base.projection_layer import ProjectionArguments, with_projection_arguments
 from keras_attn.base.slot import register
@@ -142,9 +143,10 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
         attention_mask: Tensor | None = None,
         segment_ids: Tensor | None = None,
         positions: Tensor | None = None,
+        stream: Stream = EVERY_POSITION,
     ) -> tuple[Tensor, Tensor | None, State]:
         index = None if chunk is None else chunk.index
-        query, key, value = self._heads(x, positions if chunk is None else chunk.positions)
+        query, key, value = self._heads(x, positions if chunk is None else chunk.positions, stream)
         key_index = index  # a call and the first chunk attend only to themselves
         if chunk is not None:
             check_state(state, CacheState)
@@ -160,7 +162,7 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
         position = self.used_position
         bias = None if position is None else position.bias(self.num_heads, positions, positions)
         outputs, scores = self._read(
-            query, key, value, visible, bias, index, key_index, return_attention_scores, training
+            query, key, value, visible, bias, index, key_index, return_attention_scores, training, stream
         )
         return outputs, scores, state
 
@@ -190,17 +192,19 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
         sizes = head_size, head_size
         return kind.empty(batch_size, key_width // head_size, max_length, sizes, self.compute_dtype, mask.reach)
 
-    def _heads(self, inputs: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _heads(
+        self, inputs: Tensor, positions: Tensor | None, stream: Stream
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """`[B, T, D]`, `[B or 1, T]` or None -> queries `[B, H, T, K]`, keys and values `[B, H_kv, T, K]`."""
         head_size, query_width, key_width = self.head_sizes
-        heads = split_heads(self.in_projection, inputs, head_size)  # [B, H + 2 H_kv, T, K]
+        heads = split_heads(self.in_projection, inputs, head_size, stream)  # [B, H + 2 H_kv, T, K]
         ends = query_width // head_size, (query_width + key_width) // head_size
         query, key, value = ops.split(heads, 3 if query_width == key_width else ends, axis=1)
         query, key = self._normed(query, self.query_norm), self._normed(key, self.key_norm)
         position = self.used_position
         if position is None:
             return query, key, value
-        positions = row_positions(inputs, positions)
+        positions = row_positions(query, positions, axis=2)
         return position.turn(query, positions), position.turn(key, positions), value
 
     def scores_spec(self, inputs: Tensor) -> keras.KerasTensor:

@@ -18,6 +18,8 @@
 - `in_xla()`: whether XLA compiles the function that is being traced.
 - `value_of(tensor)`: the tensor, or the value of a variable.
 - `write_rows(table, rows, values, in_place)`: a table with new values in some rows.
+- `real_rows(mask)`, `gather_rows(x, rows, places, weights)`: the positions that are not padding, where the backend
+  `has_free_shapes()`.
 - `while_loop(condition, body, carry)`, `no_gradient()`: the loop of generation.
 - `compiled(model, function, examples, jit_compile)`: a compiled function that reads the model's weights.
 - `copy(tensor)`: a copy that shares no memory. `random_seed()`: new random integers at each call.
@@ -46,9 +48,12 @@ dropout = adapter.dropout
 fori = adapter.fori
 copy = adapter.copy
 random_seed = adapter.random_seed
+real_rows = adapter.real_rows
 fused = adapter.fused
 fused_is_linear = adapter.fused_is_linear
 fused_skips = adapter.fused_skips
+gather_rows = adapter.gather_rows
+has_free_shapes = adapter.has_free_shapes
 has_fused = adapter.has_fused
 has_later_gradient = adapter.has_later_gradient
 in_xla = adapter.in_xla

@@ -119,6 +119,34 @@ def block_uniform(shape: Sequence[int | Tensor], seed: Tensor, row: Tensor, colu
     return tf.cast(tf.bitwise.right_shift(bits, tf.constant(8, tf.uint32)), tf.float32) * 2.0**-24
 
 
+def has_free_shapes() -> bool:
+    """Returns whether the function that is being traced may make tensors whose shape depends on values."""
+    return not tf.executing_eagerly() and not in_xla()
+
+
+def real_rows(mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns the `rows`, `places` and `is_real` of `RealPositions`, for a padding mask `[B, T]`."""
+    real = tf.reshape(tf.cast(mask, tf.bool), [-1])
+    size = tf.size(real)
+    padded = tf.argmin(tf.cast(tf.concat([real, [False]], 0), tf.int32), output_type=tf.int32)  # the first one
+    rows = tf.concat([tf.cast(tf.where(real)[:, 0], tf.int32), tf.minimum(padded, size - 1)[None][:size]], 0)
+    places = tf.where(real, tf.cumsum(tf.cast(real, tf.int32)) - 1, tf.size(rows) - 1)
+    return rows, places, tf.cast(real, tf.float32)[:, None]
+
+
+def gather_rows(x: Tensor, rows: Tensor, places: Tensor, weights: Tensor) -> Tensor:
+    """Returns the rows `[n]` of `x` `[R, X]`, whose gradient is `weights` `[R, 1]` times the rows `places` `[R]` of it.
+
+    That is the gradient if each row of `x` is read at most once, by place `places`, or has the weight 0.
+    """
+
+    @tf.custom_gradient
+    def run(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        return tf.gather(x, rows), lambda upstream: tf.gather(upstream, places) * tf.cast(weights, upstream.dtype)
+
+    return run(x)
+
+
 def dropout(x: Tensor, rate: float, seed: Tensor) -> Tensor:
     """Returns `x` with a share `rate` of its elements set to 0 and the others divided by `1 - rate`.
 

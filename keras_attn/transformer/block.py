@@ -20,11 +20,12 @@ from keras_attn.base.slot_layers import (
     call_slot,
     check_call,
     check_returns,
+    is_plain,
     run_slot,
 )
 from keras_attn.base.types import Activation, Config, LayerArguments, Shape, State, Tensor
 from keras_attn.positions import HeadPosition
-from keras_attn.transformer.feed_forward import FeedForward
+from keras_attn.transformer.feed_forward import FeedForward, PositionWise
 from keras_attn.transformer.residual import PostNorm, Residual
 
 if TYPE_CHECKING:
@@ -104,6 +105,16 @@ class Block(Doors):
     def activation(self) -> Activation | None:
         """The activation of the feed-forward layer, or None if it has none."""
         return getattr(self.feed_forward, "activation", None)
+
+    @property
+    def is_position_wise(self) -> bool:
+        """Whether only the attention layers read other positions, and they are of this library."""
+        return (
+            is_plain(self.attention, MultiHeadSelfAttention)
+            and isinstance(self.feed_forward, PositionWise)
+            and self.feed_forward.__class__.call is PositionWise.call
+            and self.residual.is_position_wise
+        )
 
     @classmethod
     def from_config(cls, config: Config) -> Self:

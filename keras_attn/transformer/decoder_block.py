@@ -13,9 +13,10 @@ from keras_attn.attention.cache import Cache
 from keras_attn.attention.chunk import Chunk
 from keras_attn.attention.doors import MemoryDoors
 from keras_attn.attention.encoder_decoder_attention import EncoderDecoderAttention
+from keras_attn.attention.stream import Stream
 from keras_attn.base.cloning import check_same
 from keras_attn.base.slot import register
-from keras_attn.base.slot_layers import check_call, check_given, check_returns, stepwise
+from keras_attn.base.slot_layers import check_call, check_given, check_returns, is_plain, stepwise
 from keras_attn.base.tensors import as_array
 from keras_attn.base.types import Activation, LayerArguments, Shape, State, Tensor
 from keras_attn.positions import HeadPosition
@@ -157,6 +158,10 @@ class DecoderBlock(MemoryDoors, Block):
     def scores_spec(self, inputs: Tensor, memory: Tensor) -> keras.KerasTensor:
         return self.memory_attention.compute_output_spec(inputs, memory, return_attention_scores=True)[1]
 
+    @property
+    def is_position_wise(self) -> bool:
+        return super().is_position_wise and is_plain(self.memory_attention, EncoderDecoderAttention)
+
     def check_slots(self, arguments: Mapping[str, object]) -> None:
         """Raises a `ValueError` for call arguments that the layers in the slots do not accept."""
         get = arguments.get
@@ -178,6 +183,7 @@ def arguments(
     segment_ids: Tensor | None = None,
     memory_segment_ids: Tensor | None = None,
     positions: Tensor | None = None,
+    **streams: Stream,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the call's arguments for the self-attention and those for the encoder-decoder attention."""
     own = {
@@ -197,4 +203,5 @@ def arguments(
         "return_attention_scores": return_attention_scores,
         "training": training,
     }
-    return own, read
+    own |= {name: stream for name, stream in streams.items() if name == "stream"}
+    return own, read | streams

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class _PositionWise(ProjectionLayer):
+class PositionWise(ProjectionLayer):
     """Base class of the feed-forward layers `[B, T, D] -> [B, T, D]`; it replaces padded inputs by zeros.
 
     A subclass defines `hidden`. Its `build` creates the projections for it, then calls `build` of this class.
@@ -72,7 +72,7 @@ class _PositionWise(ProjectionLayer):
 
 
 @register
-class FeedForward(_PositionWise):
+class FeedForward(PositionWise):
     """Two linear maps with an activation between them, applied to each position separately.
 
     `y = W_2 activation(W_1 x + b_1) + b_2`
@@ -129,7 +129,7 @@ class FeedForward(_PositionWise):
 
 
 @register
-class GatedFeedForward(_PositionWise):
+class GatedFeedForward(PositionWise):
     """A feed-forward layer whose inner units are gated by a second linear map.
 
     `y = W_3 (activation(W_1 x + b_1) * (W_2 x + b_2)) + b_3`; with `"silu"` this is SwiGLU,

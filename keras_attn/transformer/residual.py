@@ -26,10 +26,13 @@ class Residual(Slot):
     Attributes:
         final_norm: Whether a stack of blocks adds a norm after the last block, of the kind of the last sublayer.
         two_norms: Whether a sublayer has two norms of the same kind: one for `before` and one for `after`.
+        is_position_wise: Whether `before` and `after` treat each position separately. A stack may then leave out
+            padding in training, and call them with real positions only, `[1, N, D]`.
     """
 
     final_norm = False
     two_norms = False
+    is_position_wise = False
 
     def __init__(self, norm: Norm | Sequence[Norm] = LayerNorm()) -> None:  # noqa: B008 - slots are immutable
         if isinstance(norm, (list, tuple)):
@@ -71,6 +74,8 @@ class PostNorm(Residual):
     >>> block = EncoderBlock(num_heads=8, hidden_size=2048, residual=PostNorm())
     """
 
+    is_position_wise = True
+
     def after(self, x: Tensor, y: Tensor, norm: keras.layers.Layer) -> Tensor:
         return norm(x + y)
 
@@ -84,6 +89,7 @@ class PreNorm(Residual):
     """
 
     final_norm = True
+    is_position_wise = True
 
     def before(self, x: Tensor, norm: keras.layers.Layer) -> Tensor:
         return norm(x)
@@ -100,6 +106,8 @@ class InnerNorm(Residual):
     >>> block = EncoderBlock(num_heads=8, hidden_size=2048, residual=InnerNorm())
     """
 
+    is_position_wise = True
+
     def after(self, x: Tensor, y: Tensor, norm: keras.layers.Layer) -> Tensor:
         return x + norm(y)
 
@@ -115,6 +123,7 @@ class SandwichNorm(Residual):
     """
 
     final_norm = True
+    is_position_wise = True
     two_norms = True
 
     def before(self, x: Tensor, norm: keras.layers.Layer) -> Tensor:

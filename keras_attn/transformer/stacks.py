@@ -12,10 +12,12 @@ from keras_attn import masks
 from keras_attn.attention.chunk import Chunk
 from keras_attn.attention.doors import Doors, MemoryDoors, SequenceDoors
 from keras_attn.attention.self_attention import MultiHeadSelfAttention
+from keras_attn.attention.stream import EVERY_POSITION, RealPositions, Stream
+from keras_attn.backend import has_free_shapes
 from keras_attn.base.checks import check_positive, check_slot
 from keras_attn.base.cloning import clone, comparable
 from keras_attn.base.slot import alike, register
-from keras_attn.base.slot_layers import run_slot
+from keras_attn.base.slot_layers import is_plain, run_slot
 from keras_attn.base.tensors import short_repr
 from keras_attn.base.types import LayerArguments, Shape, State, Tensor
 from keras_attn.positions import HeadPosition
@@ -116,15 +118,31 @@ class _Stack(Doors):
     ) -> tuple[Tensor, Tensor | None, tuple[State, ...]]:
         named["return_attention_scores"] = return_attention_scores
         padding = masks.first_not_none(named.get("mask"), named.get("inputs_mask"))
+        streams = {} if chunk is not None else self._streams(padding, named)
+        stream = streams.get("stream", Stream(padding))
+        x, memory = stream.enter(x), [streams.get("memory_stream", EVERY_POSITION).enter(each) for each in memory]
         scores, states = [], []
         for block, block_state in zip(self.blocks, state or [None] * self.num_layers, strict=True):
             if block is self.blocks[-1] is not self.blocks[0]:
-                x = masks.hide(x, padding)  # so that the outputs at padding are the last block's outputs for zeros
-            x, *results = run_slot("block", block, self.block_class, [x, *memory], block_state, chunk, named)
+                x = stream.hide(x)  # so that the outputs at padding are the last block's outputs for zeros
+            x, *results = run_slot(
+                "block", block, self.block_class, [x, *memory], block_state, chunk, {**named, **streams}
+            )
             scores.append(results[0])
             states.append(results[1])
-        x = x if self.final_norm is None else self.final_norm(x)
+        x = stream.leave(x if self.final_norm is None else self.final_norm(x))
         return x, ops.stack(scores, axis=1) if return_attention_scores else None, tuple(states)  # [B, N, H, T, S]
+
+    def _streams(self, padding: Tensor | None, named: Mapping[str, Any]) -> dict[str, Stream]:
+        """Returns the streams of a call in training, by argument of the blocks' `run`; none where padding stays in.
+
+        Packed rows, which have segments, contain little padding.
+        """
+        may_pack = named.get("training") and named.get("segment_ids") is None and has_free_shapes()
+        if not may_pack or not all(block.is_position_wise and is_plain(block, self.block_class) for block in self.blocks):
+            return {}
+        found = {"stream": padding, "memory_stream": named.get("memory_mask")}
+        return {name: RealPositions.of(mask) for name, mask in found.items() if mask is not None}
 
     def init_state(self, *args: Any, **kwargs: Any) -> tuple[State, ...]:
         """Returns the states of all blocks before the first step; arguments as for the block's `init_state`."""
