@@ -16,8 +16,8 @@ from keras_attn.attention import (
     attention_maps,
     cache,
 )
-from keras_attn.base.norms import LayerNorm, NoNorm, RMSNorm
 from keras_attn.base.special_ids import SpecialIds
+from keras_attn.layers.norms import LayerNorm, NoNorm, RMSNorm
 from keras_attn.masks import Causal, Window
 from keras_attn.positions import (
     Alibi,

@@ -15,6 +15,7 @@ FILES = sorted(path for path in ROOT.rglob("*.py"))
 FLOORS = [  # from the ground up: a room imports from itself and from those before it
     "base",
     "backend",
+    "layers",
     "masks",
     "kernels",
     "positions",

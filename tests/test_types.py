@@ -88,7 +88,10 @@ WRONG = [
     ("models.CausalTransformer(50).generate([[1]], 'beam')", 'No overload variant of "generate"'),
     ("decoding.generate(models.RNNSeq2Seq(50, 60), [[1]]).score", '"Generated" has no attribute "score"'),
     ("ka.MultiHeadSelfAttention(4).init_state(2, max_length=7).length", '"CacheState" has no attribute "length"'),
-    ("serving.export(models.RNNSeq2Seq(50, 60), 'out', max_length='20')", 'incompatible type "str"; expected "int | None"'),
+    (
+        "serving.export(models.RNNSeq2Seq(50, 60), 'out', max_length='20')",
+        'incompatible type "str"; expected "int | None"',
+    ),
 ]
 
 

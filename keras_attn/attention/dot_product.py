@@ -5,9 +5,9 @@ from __future__ import annotations
 import keras
 
 from keras_attn.base.checks import check_number, check_slot
-from keras_attn.base.norms import Norm
 from keras_attn.base.slot import Slot, register
 from keras_attn.base.types import Identifier
+from keras_attn.layers.norms import Norm
 
 
 @register

@@ -193,7 +193,7 @@ class MultiHeadSelfAttention(SequenceDoors, MultiHead):
         return kind.empty(batch_size, key_width // head_size, max_length, sizes, self.compute_dtype, mask.reach)
 
     def _heads(
-        self, inputs: Tensor, positions: Tensor | None, stream: Stream
+        self, inputs: Tensor, positions: Tensor | None, stream: Stream = EVERY_POSITION
     ) -> tuple[Tensor, Tensor, Tensor]:
         """`[B, T, D]`, `[B or 1, T]` or None -> queries `[B, H, T, K]`, keys and values `[B, H_kv, T, K]`."""
         head_size, query_width, key_width = self.head_sizes

@@ -7,10 +7,10 @@ from keras import ops
 
 from keras_attn.base.checks import check_number, check_positive, check_slot
 from keras_attn.base.cloning import clone
-from keras_attn.base.norms import Norm
 from keras_attn.base.slot import Slot, register
 from keras_attn.base.tensors import shape_of, short_repr, to_tensor
 from keras_attn.base.types import Tensor
+from keras_attn.layers.norms import Norm
 from keras_attn.models.layers import LayerByName, Layers, TiedEmbedding
 from keras_attn.positions import HeadPosition, Learned, NoPosition, Sinusoidal
 

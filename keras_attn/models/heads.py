@@ -9,10 +9,10 @@ import keras
 from keras_attn.attention.pooling import AttentionPooling
 from keras_attn.base.checks import check_positive, check_rate, check_slot
 from keras_attn.base.cloning import clone
-from keras_attn.base.norms import LayerNorm, Norm
 from keras_attn.base.slot import Slot, register
 from keras_attn.base.tensors import short_repr
 from keras_attn.base.types import Activation, Tensor
+from keras_attn.layers.norms import LayerNorm, Norm
 from keras_attn.models.language_head import LanguageHead
 from keras_attn.models.layers import LayerByName, Layers, Logits
 from keras_attn.models.pooling import First, Mean, Pooling, PoolingKind, UnitLength, check_kind

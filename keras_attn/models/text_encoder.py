@@ -7,10 +7,10 @@ import numpy as np
 from keras import ops
 
 from keras_attn.base.checks import check_axes, check_number, check_positive, check_rate, check_slot
-from keras_attn.base.norms import LayerNorm, Norm
 from keras_attn.base.slot import register
 from keras_attn.base.special_ids import SpecialIds, special_ids_or_default
 from keras_attn.base.types import Activation, Tensor
+from keras_attn.layers.norms import LayerNorm, Norm
 from keras_attn.models.embeddings import Embeddings, num_positions, split_position
 from keras_attn.models.heads import Head, HiddenStates
 from keras_attn.models.id_model import IdModel

@@ -11,10 +11,10 @@ from keras_attn.base.tensors import shape_of, to_tensor
 from keras_attn.base.types import ArrayLike, DType, Tensor
 
 
-def row_positions(inputs: Tensor, positions: ArrayLike | None) -> Tensor:
-    """Returns `positions` int32 `[B, T]`, by default 0 ... T-1 as `[1, T]`."""
+def row_positions(inputs: Tensor, positions: ArrayLike | None, axis: int = 1) -> Tensor:
+    """Returns `positions` int32 `[B, T]`, by default 0 ... T-1 as `[1, T]`; T is the size of an axis of `inputs`."""
     if positions is None:
-        return ops.arange(shape_of(inputs)[1], dtype="int32")[None]
+        return ops.arange(shape_of(inputs)[axis], dtype="int32")[None]
     return to_tensor("positions", positions, "int32")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras_attn.base import norms
+from keras_attn.layers import norms
 from keras_attn.models import Embeddings
 from keras_attn.positions import Learned
 from keras_attn.pretrained import encoder_decoder_tables as shared

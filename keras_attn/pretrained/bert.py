@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_attn.attention import MultiHeadSelfAttention
-from keras_attn.base.norms import LayerNorm
+from keras_attn.layers.norms import LayerNorm
 from keras_attn.positions import Learned
 from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.head_tables import HeadAndTable, hidden, text_labels, token_labels, words

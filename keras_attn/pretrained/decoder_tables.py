@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_attn.attention import DotProduct, MultiHeadSelfAttention
-from keras_attn.base.norms import RMSNorm
+from keras_attn.layers.norms import RMSNorm
 from keras_attn.masks import Causal, Pattern, Window
 from keras_attn.models import CausalTransformer, Embeddings, LanguageHead
 from keras_attn.positions import HeadPosition, NoPosition

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keras_attn.base.norms import LayerNorm
+from keras_attn.layers.norms import LayerNorm
 from keras_attn.pretrained import bert
 from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.head_tables import HeadAndTable, hidden, text_labels, token_labels, words

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from keras_attn.attention import DotProduct
-from keras_attn.base.norms import RMSNorm
+from keras_attn.layers.norms import RMSNorm
 from keras_attn.positions import Rotary
 from keras_attn.pretrained.decoder_tables import (
     KINDS,

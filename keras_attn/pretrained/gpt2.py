@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from keras_attn.attention import DotProduct, MultiHeadSelfAttention
-from keras_attn.base.norms import LayerNorm
+from keras_attn.layers.norms import LayerNorm
 from keras_attn.masks import Causal
 from keras_attn.models import CausalTransformer, Embeddings, LanguageHead
 from keras_attn.positions import Learned

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from keras_attn.base.norms import Norm
 from keras_attn.base.types import Activation
+from keras_attn.layers.norms import Norm
 from keras_attn.models.heads import Classification, Head, MaskedWords, TokenClassification, Transform
 from keras_attn.models.language_head import LanguageHead
 from keras_attn.models.pooling import First, PoolingKind

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from keras_attn.attention import MultiHeadSelfAttention
-from keras_attn.base.norms import LayerNorm, NoNorm
+from keras_attn.layers.norms import LayerNorm, NoNorm
 from keras_attn.masks import Window
 from keras_attn.models.pooling import First, Mean
 from keras_attn.positions import NoPosition

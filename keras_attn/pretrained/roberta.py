@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from keras_attn.base.norms import LayerNorm
+from keras_attn.layers.norms import LayerNorm
 from keras_attn.positions import Learned
 from keras_attn.pretrained import bert
 from keras_attn.pretrained.family import Family

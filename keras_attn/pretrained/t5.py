@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from keras_attn.attention import DotProduct
-from keras_attn.base.norms import RMSNorm
 from keras_attn.base.types import Activation
+from keras_attn.layers.norms import RMSNorm
 from keras_attn.models import Embeddings
 from keras_attn.positions import NoPosition, RelativeBias
 from keras_attn.pretrained import encoder_decoder_tables as shared

@@ -14,7 +14,6 @@ from keras_attn.attention.encoder_decoder_attention import EncoderDecoderAttenti
 from keras_attn.attention.self_attention import MultiHeadSelfAttention
 from keras_attn.base.checks import check_positive, check_rate, check_slot
 from keras_attn.base.cloning import check_same
-from keras_attn.base.dropout import Dropout
 from keras_attn.base.slot_layers import (
     accepted,
     call_slot,
@@ -24,6 +23,7 @@ from keras_attn.base.slot_layers import (
     run_slot,
 )
 from keras_attn.base.types import Activation, Config, LayerArguments, Shape, State, Tensor
+from keras_attn.layers.dropout import Dropout
 from keras_attn.positions import HeadPosition
 from keras_attn.transformer.feed_forward import FeedForward, PositionWise
 from keras_attn.transformer.residual import PostNorm, Residual
@@ -87,9 +87,7 @@ class Block(Doors):
         self.norms = [norm.make(f"norm_{i}", policy) for i, norm in enumerate(norms)]
         if self.residual.two_norms:
             self.after_norms = [norm.make(f"after_norm_{i}", policy) for i, norm in enumerate(norms)]
-        self.dropouts = [
-            Dropout(dropout, dtype=policy, name=f"dropout_{i}") for i in range(self.num_sublayers)
-        ]
+        self.dropouts = [Dropout(dropout, dtype=policy, name=f"dropout_{i}") for i in range(self.num_sublayers)]
 
     @property
     def mask(self) -> masks.Pattern | None:

@@ -9,11 +9,11 @@ from keras import ops
 
 from keras_attn import masks
 from keras_attn.base.checks import check_last_axis, check_positive, check_rate
-from keras_attn.base.dropout import Dropout
 from keras_attn.base.projection_layer import ProjectionArguments, ProjectionLayer, with_projection_arguments
 from keras_attn.base.slot import register
 from keras_attn.base.tensors import as_matrix, shape_of
 from keras_attn.base.types import Activation, Shape, Tensor
+from keras_attn.layers.dropout import Dropout
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

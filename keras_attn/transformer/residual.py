@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import keras
 
 from keras_attn.base.checks import check_slot
-from keras_attn.base.norms import LayerNorm, Norm
 from keras_attn.base.slot import Slot, register
 from keras_attn.base.tensors import short_repr
 from keras_attn.base.types import Tensor
+from keras_attn.layers.norms import LayerNorm, Norm
 
 
 class Residual(Slot):

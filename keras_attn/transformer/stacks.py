@@ -120,18 +120,19 @@ class _Stack(Doors):
         padding = masks.first_not_none(named.get("mask"), named.get("inputs_mask"))
         streams = {} if chunk is not None else self._streams(padding, named)
         stream = streams.get("stream", Stream(padding))
-        x, memory = stream.enter(x), [streams.get("memory_stream", EVERY_POSITION).enter(each) for each in memory]
+        memory_stream = streams.get("memory_stream", EVERY_POSITION)
+        tensors = [stream.enter(x), *map(memory_stream.enter, memory)]
         scores, states = [], []
         for block, block_state in zip(self.blocks, state or [None] * self.num_layers, strict=True):
-            if block is self.blocks[-1] is not self.blocks[0]:
-                x = stream.hide(x)  # so that the outputs at padding are the last block's outputs for zeros
-            x, *results = run_slot(
-                "block", block, self.block_class, [x, *memory], block_state, chunk, {**named, **streams}
+            if block is self.blocks[-1] is not self.blocks[0]:  # the outputs at padding are its outputs for zeros
+                tensors[0] = stream.hide(tensors[0])
+            tensors[0], *results = run_slot(
+                "block", block, self.block_class, tensors, block_state, chunk, {**named, **streams}
             )
             scores.append(results[0])
             states.append(results[1])
-        x = stream.leave(x if self.final_norm is None else self.final_norm(x))
-        return x, ops.stack(scores, axis=1) if return_attention_scores else None, tuple(states)  # [B, N, H, T, S]
+        outputs = stream.leave(tensors[0] if self.final_norm is None else self.final_norm(tensors[0]))
+        return outputs, ops.stack(scores, axis=1) if return_attention_scores else None, tuple(states)  # [B, N, H, T, S]
 
     def _streams(self, padding: Tensor | None, named: Mapping[str, Any]) -> dict[str, Stream]:
         """Returns the streams of a call in training, by argument of the blocks' `run`; none where padding stays in.
@@ -139,7 +140,9 @@ class _Stack(Doors):
         Packed rows, which have segments, contain little padding.
         """
         may_pack = named.get("training") and named.get("segment_ids") is None and has_free_shapes()
-        if not may_pack or not all(block.is_position_wise and is_plain(block, self.block_class) for block in self.blocks):
+        if not may_pack or not all(
+            block.is_position_wise and is_plain(block, self.block_class) for block in self.blocks
+        ):
             return {}
         found = {"stream": padding, "memory_stream": named.get("memory_mask")}
         return {name: RealPositions.of(mask) for name, mask in found.items() if mask is not None}

@@ -8,7 +8,7 @@ from keras import ops
 import keras_attn as ka
 from keras_attn import models
 from keras_attn.base.activations import gelu_tanh, quick_gelu, squared_relu
-from keras_attn.base.norms import NoNorm
+from keras_attn.layers.norms import NoNorm
 from keras_attn.models import heads
 from keras_attn.models.pooling import First, Last, Max, Mean, MeanSqrtLength, Pooling, UnitLength, WeightedMean
 
