@@ -24,6 +24,7 @@ from keras_attn.serving.endpoints import Endpoints, ModelEndpoints, named_output
 from keras_attn.serving.folders import check_version, draft, publish
 from keras_attn.serving.generation import GenerationEndpoints
 from keras_attn.serving.guards import guarded
+from keras_attn.serving.precision import in_dtype
 from keras_attn.serving.pretrained_endpoints import MAX_LENGTH, pretrained_endpoints
 from keras_attn.serving.rules import findings, warn_of_filling
 from keras_attn.serving.warmup import warmup_requests, write_warmup
@@ -42,6 +43,7 @@ def export(
     processors: Sequence[Processor] = (),
     generate_xla: bool = False,
     cache: Cache | None = None,
+    dtype: str | None = None,
 ) -> pathlib.Path:
     """Writes `directory/<version>/`, a SavedModel for TF Serving's default flags.
 
@@ -105,6 +107,9 @@ a source `attention_scores` |
         processors: Of `keras_attn.decoding`, applied to every step.
         generate_xla: Whether to add `generate_xla`.
         cache: How attention stores keys and values: `ExactCache(dtype="bfloat16")` and `Int8Cache()` need less memory.
+        dtype: `"bfloat16"` (or `"float16"`) for weights and arithmetic of a model that generates: half of the
+            memory, and faster on CPUs and accelerators with fast products of that dtype. Weights are rounded
+            once, before they are written; outputs stay float32. None for the dtype of the model.
 
     Returns:
         The path of the folder written.
@@ -124,6 +129,7 @@ a source `attention_scores` |
     '1'
     """
     check_backend()
+    model = in_dtype(model, dtype)
     for name, tokenizer in (("source_text", source_text), ("target_text", target_text)):
         check_slot(name, tokenizer, Tokenizer)
     if isinstance(warmup, (str, bytes, dict)):
