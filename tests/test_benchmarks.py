@@ -394,3 +394,18 @@ def test_the_readme_has_a_place_for_each_table_and_shows_the_measured_figures(sc
     assert tables.replace_tables(readme, tables.all_tables(results)) == readme, (
         "run benchmarks/all.py --tables --readme"
     )
+
+
+@pytest.mark.slow
+def test_the_trace_of_operations_counts_products_and_names_what_is_missing(tmp_path):
+    asked = ["--work", "ours", "search", "keras-hub", "--batch", "2", "--length", "3", "--words", "50", "--out"]
+    command = [sys.executable, ROOT / "benchmarks" / "operations.py", *asked, tmp_path / "figures.json"]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    rows = {row["work"]: row for row in read_rows(tmp_path / "figures.json")}
+    assert {"ours", "search"} <= set(rows)
+    assert ("keras-hub: left out, keras_hub is not installed" in output) == ("keras-hub" not in rows)
+    for row in rows.values():
+        products = sum(number for kind, (_, number) in row["kinds"].items() if "MatMul" in kind)
+        assert 30 < products < row["operations"]
+        assert 0 < row["products"] < row["milliseconds"]
+        assert f"{row['operations']} operations" in output
