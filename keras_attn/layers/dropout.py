@@ -5,9 +5,11 @@ from __future__ import annotations
 import keras
 
 from keras_attn import backend
+from keras_attn.base.slot import register
 from keras_attn.base.types import Tensor
 
 
+@register
 class Dropout(keras.layers.Dropout):
     """`keras.layers.Dropout`, which takes half as many random bits on TensorFlow.
 

@@ -41,6 +41,7 @@ class LayerNorm(Norm):
         return LayerNormalization(epsilon=self.epsilon, center=self.center, dtype=dtype, name=name)
 
 
+@register
 class LayerNormalization(keras.layers.LayerNormalization):
     """`keras.layers.LayerNormalization` of the last axis, in fewer operations on TensorFlow.
 
