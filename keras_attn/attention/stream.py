@@ -41,7 +41,8 @@ class Stream:
 
     def sizes(self, x: Tensor) -> tuple[int | Tensor, int | Tensor]:
         """Returns B and T for the vectors `x`."""
-        return shape_of(x)[0], shape_of(x)[1]
+        batch_size, length, _ = shape_of(x)
+        return batch_size, length
 
     def pack(self, matrix: Tensor) -> Tensor:
         """Returns the rows of a matrix `[B T, X]` that belong to vectors."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import keras
-from keras import ops
 
 from keras_attn.base.checks import check_number
 from keras_attn.base.slot import Slot, register
-from keras_attn.base.tensors import as_matrix, shape_of, short_repr
+from keras_attn.base.tensors import short_repr
 from keras_attn.base.types import Tensor
 from keras_attn.models.layers import Bias, LayerByName, Layers, Logits, TiedEmbedding
 
@@ -56,7 +55,7 @@ class LanguageHead(Slot):
             side: The side whose embeddings are tied.
         """
         if not self.tied:
-            logits = projected(layer("projection"), x)
+            logits = layer("projection")(x)
         else:
             embedding = layer(f"{side}_embedding")
             if not isinstance(embedding, TiedEmbedding):
@@ -64,13 +63,6 @@ class LanguageHead(Slot):
             logits = embedding(x, reverse=True)
             logits = layer("bias")(logits) if self.use_bias else logits
         return layer("logits")(logits) if mask is None else layer("logits")(logits, mask=mask)
-
-
-def projected(projection: keras.layers.Dense, x: Tensor) -> Tensor:
-    """Returns the logits `[B, T, V]` of hidden states `[B, T, D]`."""
-    if isinstance(x, keras.KerasTensor):  # a recipe's graph, which saved models share
-        return projection(x)
-    return ops.reshape(projection(as_matrix(x)), (*shape_of(x)[:2], projection.units))
 
 
 def language_head(head: LanguageHead | None, tied_embeddings: bool) -> LanguageHead:
