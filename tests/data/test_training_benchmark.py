@@ -21,7 +21,7 @@ def test_the_training_benchmark_prints_ratios_to_padded_batches(tmp_path):
     lines = [line.split() for line in output.splitlines()]
     assert [line[0] for line in lines[-4:]] == ["ted", "padded", "bucketed", "packed"]
     assert lines[-3][3] == "1.00"
-    figures = json.loads((tmp_path / "figures.json").read_text())
+    figures = json.loads((tmp_path / "figures.json").read_text())["rows"]
     assert [row["shapes"] for row in figures[1:]] == [4, 1]
     assert figures[0]["used"] < figures[1]["used"] < figures[2]["used"]
     assert all(row["rate"] > 0 and row["pipeline"] > 0 for row in figures)

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_attn as ka
-from keras_attn import decoding, models, serving
+from keras_attn import decoding, models, pretrained, serving
 from keras_attn.serving.precision import in_dtype
 
 pytestmark = pytest.mark.tensorflow
@@ -72,3 +72,19 @@ def test_what_cannot_be_copied_is_refused(tmp_path):
     with pytest.raises(ValueError, match="`dtype` needs a model of `keras_attn.models` that generates"):
         serving.export(plain, tmp_path, dtype="bfloat16")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_pretrained_model_keeps_everything_but_its_dtype():
+    special_ids = ka.SpecialIds(padding=None, start=3, end=4, unknown=None)
+    model = models.CausalTransformer(29, 1, 16, 2, 24, position=ka.Rotary(), special_ids=special_ids)
+    strategy = decoding.Beam(3)
+    loaded = pretrained.Pretrained(
+        model, "text_generation", None, None, special_ids, strategy, (), "linear", "llama", 7
+    )
+    copy = in_dtype(loaded, "bfloat16")
+    assert copy.model.special_ids == special_ids
+    dtypes = {layer.name: layer.compute_dtype for layer in copy.model.layers}
+    assert dtypes == {
+        layer.name: "float32" if layer.name in ("target", "logits") else "bfloat16" for layer in model.layers
+    }
+    assert (copy.strategy, copy.max_new_tokens, copy.family) == (strategy, 7, "llama")
