@@ -89,13 +89,13 @@ def test_dropout_depends_on_its_seed_and_its_call_alone():
 def test_the_gradient_of_dropout_is_dropped_where_the_output_is(jit_compile):
     import tensorflow as tf
 
-    x = tf.ones((3, 51))
+    x, generator = tf.ones((3, 51)), keras.random.SeedGenerator(5)
 
     @tf.function(jit_compile=jit_compile)
     def both():
         with tf.GradientTape() as tape:
             tape.watch(x)
-            outputs = backend.dropout(x, 0.3, tf.constant([5, 7], tf.uint32))
+            outputs = backend.dropout(x, 0.3, generator)
         return outputs, tape.gradient(outputs, x)
 
     outputs, gradient = both()
@@ -113,5 +113,5 @@ def test_dropout_takes_half_as_many_random_integers_as_elements():
         patch.setattr(
             tf.random, "stateless_uniform", lambda shape, *a, **k: drawn.append(shape) or whole(shape, *a, **k)
         )
-        backend.dropout(tf.ones((7, 9)), 0.1, tf.constant([1, 2], tf.uint32))
+        backend.dropout(tf.ones((7, 9)), 0.1, keras.random.SeedGenerator(1))
     assert int(np.sum(drawn)) == 32

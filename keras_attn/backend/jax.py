@@ -63,7 +63,7 @@ def product(left: Tensor, right: Tensor, transpose_left: bool = False, transpose
     return jax.numpy.matmul(left.astype(narrow), right.astype(narrow), preferred_element_type=wide)
 
 
-def dropout(x: Tensor, rate: float, seed: Tensor) -> Tensor:
+def dropout(x: Tensor, rate: float, seed: keras.random.SeedGenerator) -> Tensor:
     """Returns `x` with a share `rate` of its elements set to 0 and the others divided by `1 - rate`."""
     return keras.random.dropout(x, rate, seed=seed)
 

@@ -147,18 +147,15 @@ def gather_rows(x: Tensor, rows: Tensor, places: Tensor, weights: Tensor) -> Ten
     return run(x)
 
 
-def dropout(x: Tensor, rate: float, seed: Tensor) -> Tensor:
+def dropout(x: Tensor, rate: float, seed: keras.random.SeedGenerator) -> Tensor:
     """Returns `x` with a share `rate` of its elements set to 0 and the others divided by `1 - rate`.
 
     An element takes 16 random bits, half of those of `tf.nn.dropout`; `rate` is rounded to a multiple of 2^-16.
-
-    Args:
-        seed: Integers `[2]`.
     """
     size, threshold = tf.size(x), round(rate * 2**16)
-    seed = tf.bitcast(tf.cast(seed, tf.uint32), tf.int32)
+    numbers = tf.bitcast(tf.cast(seed.next(), tf.uint32), tf.int32)
     pairs = tf.random.stateless_uniform(
-        [(size + 1) // 2], seed, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
+        [(size + 1) // 2], numbers, minval=None, maxval=None, dtype=tf.uint32, alg="philox"
     )
     bits = tf.reshape(tf.reshape(tf.bitcast(pairs, tf.uint16), [-1])[:size], tf.shape(x))
     kept = tf.cast(bits >= tf.constant(threshold, tf.uint16), x.dtype)

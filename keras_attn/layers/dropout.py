@@ -18,5 +18,5 @@ class Dropout(keras.layers.Dropout):
 
     def call(self, inputs: Tensor, training: bool | None = False) -> Tensor:
         if training and self.rate > 0:
-            return backend.dropout(inputs, self.rate, self.seed_generator.next())
+            return backend.dropout(inputs, self.rate, self.seed_generator)
         return inputs
