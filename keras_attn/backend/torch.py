@@ -11,6 +11,7 @@ import torch
 from keras import ops, tree
 from torch.autograd.function import once_differentiable
 
+from keras_attn.backend.static_shapes import dropout, gather_rows, has_free_shapes, layer_norm, real_rows  # noqa: F401
 from keras_attn.base.types import State, Tensor
 
 has_fused = True
@@ -71,31 +72,6 @@ def product(left: Tensor, right: Tensor, transpose_left: bool = False, transpose
     left = left.mT if transpose_left else left
     right = right.mT if transpose_right else right
     return left.to(dtype) @ right.to(dtype)
-
-
-def dropout(x: Tensor, rate: float, seed: keras.random.SeedGenerator) -> Tensor:
-    """Returns `x` with a share `rate` of its elements set to 0 and the others divided by `1 - rate`."""
-    return keras.random.dropout(x, rate, seed=seed)
-
-
-def has_free_shapes() -> bool:
-    """As the TensorFlow adapter's `has_free_shapes`."""
-    return False
-
-
-def real_rows(mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Raises an error, because shapes must not depend on values."""
-    raise NotImplementedError("Only TensorFlow packs real positions.")
-
-
-def gather_rows(x: Tensor, rows: Tensor, places: Tensor, weights: Tensor) -> Tensor:
-    """Raises an error, because shapes must not depend on values."""
-    raise NotImplementedError("Only TensorFlow packs real positions.")
-
-
-def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor | None, epsilon: float) -> Tensor:
-    """Normalises the last axis of `x` `[..., D]`, which is at least float32."""
-    return keras.ops.layer_normalization(x, gamma, beta, axis=-1, epsilon=epsilon)
 
 
 def value_of(tensor: Tensor) -> Tensor:
