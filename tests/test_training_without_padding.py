@@ -121,7 +121,16 @@ def left_in():
         "own residual": (encoder(residual=Plain()), mask, {}),
         "own layer": (encoder(feed_forward=keras.layers.Dense(D)), mask, {}),
         "own attention": (encoder(attention=Pooled()), mask, {}),
+        "own run": (encoder(attention=Running(H)), mask, {}),
     }
+
+
+class Running(ka.MultiHeadSelfAttention):
+    """An attention of a user that changes what `run` does, and takes no stream."""
+
+    def run(self, x, *, mask=None, **named):
+        assert "stream" not in named
+        return super().run(x, mask=mask, **named)
 
 
 class Pooled(keras.layers.Layer):
@@ -131,7 +140,9 @@ class Pooled(keras.layers.Layer):
         return inputs + keras.ops.mean(inputs, axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("name", ["inference", "no mask", "segments", "own residual", "own layer", "own attention"])
+@pytest.mark.parametrize(
+    "name", ["inference", "no mask", "segments", "own residual", "own layer", "own attention", "own run"]
+)
 def test_padding_stays_in(name, packed, rng):
     stack, masks, named = left_in()[name]
     x = inputs_of(stack, rng)[0]

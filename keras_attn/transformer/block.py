@@ -109,6 +109,7 @@ class Block(Doors):
         """Whether only the attention layers read other positions, and they are of this library."""
         return (
             is_plain(self.attention, MultiHeadSelfAttention)
+            and self.attention.__class__.run is MultiHeadSelfAttention.run  # another may not take a stream
             and isinstance(self.feed_forward, PositionWise)
             and self.feed_forward.__class__.call is PositionWise.call
             and self.residual.is_position_wise
